@@ -1,0 +1,1 @@
+"""What the scripts share, in layers; imports go downwards only (see README, "The house")."""

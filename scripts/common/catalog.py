@@ -1,0 +1,139 @@
+"""Jobs and datasets by name: defaults < job < overrides, and the one canonical name of a variant.
+
+    job, variant = load_job("minilm-lora", overrides={"training.epochs": 1})   # variant "training.epochs=1"
+"""
+
+import copy
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+from common import yamlio
+from common.config import Dataset, Job, validate
+from common.errors import ConfigError, choices, nearest
+from common.files import sha256
+
+ROOT = Path(__file__).resolve().parents[2]
+JOBS = ROOT / "jobs"
+DATASETS = ROOT / "data"
+_VARIANT_LENGTH = 100  # characters; a folder name may hold 255 bytes, and more is added to it
+
+
+def names(folder: Path) -> list[str]:
+    """Return the names of the YAML files of a folder; those that begin with `_` are no entries."""
+    return sorted(path.stem for path in folder.glob("*.yaml") if not path.name.startswith("_"))
+
+
+def load_job(name: str | None, overrides: dict[str, Any] | None = None) -> tuple[Job, str]:
+    """Load `jobs/<name>.yaml` over the defaults, apply overrides, and name the variant.
+
+    Args:
+        name: a file of `jobs/` without its ending; None or "" is the user's omission.
+        overrides: dotted key to value, as `SET=` gives them.
+
+    Returns:
+        The job and the variant's name, "" when the overrides change nothing that changes results.
+
+    Raises:
+        ConfigError: unknown name, unknown key, wrong value.
+    """
+    path = _named(name, JOBS, "MODEL", "job")
+    plain = with_defaults(yamlio.read(path))
+    changed = copy.deepcopy(plain)
+    for key, value in (overrides or {}).items():
+        _assign(changed, key, value)
+    base = validate(Job, plain, _short(path))
+    job = validate(Job, changed, "SET" if overrides else _short(path))
+    return job, variant_name(base, job)
+
+
+def load_dataset(name: str) -> Dataset:
+    """Load `data/<name>.yaml`; a wrong name or value is a `ConfigError`."""
+    path = _named(name, DATASETS, "DATASET", "dataset")
+    return validate(Dataset, yamlio.read(path), _short(path))
+
+
+def with_defaults(document: dict[str, Any]) -> dict[str, Any]:
+    """Return a job's mapping laid over `jobs/_defaults.yaml`, mapping by mapping."""
+    return _merge(yamlio.read(JOBS / "_defaults.yaml"), document)
+
+
+def results_part(job: Job) -> dict[str, Any]:
+    """Return what of a job changes its results, as plain values: everything but runtime and the dataset's name."""
+    document = job.model_dump(mode="json", by_alias=True)
+    return {key: value for key, value in document.items() if key not in ("schema", "runtime", "dataset")}
+
+
+def leaves(value: Any, path: str = "") -> dict[str, Any]:
+    """Return {"a.b": leaf} for nested mappings; lists and empty mappings are leaves."""
+    if not isinstance(value, dict) or not value:
+        return {path: value}
+    found: dict[str, Any] = {}
+    for key, inner in value.items():
+        found |= leaves(inner, f"{path}.{key}" if path else str(key))
+    return found
+
+
+def variant_name(base: Job, job: Job) -> str:
+    """Name a variant by the result-changing leaves in which `job` differs from `base`, sorted by key.
+
+    The name depends on the meaning alone: order, spelling (1e-3 or 0.001) and overrides that repeat the job's own
+    value do not matter. Characters that do not belong into a folder's name are replaced, and a hash is added then.
+    """
+    before, after = leaves(results_part(base)), leaves(results_part(job))
+    changes = {key: value for key, value in sorted(after.items()) if key not in before or before[key] != value}
+    if not changes:
+        return ""
+    exact = ",".join(f"{key}={_written(value)}" for key, value in changes.items())
+    name = re.sub(r"[^A-Za-z0-9._=+,-]", "_", exact)
+    if name != exact or len(name) > _VARIANT_LENGTH:
+        name = f"{name[:_VARIANT_LENGTH]}-{sha256(exact.encode())[:8]}"
+    return name
+
+
+def _written(value: Any) -> str:
+    if isinstance(value, list):
+        return "+".join(map(_written, value))
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    return value if isinstance(value, str) else json.dumps(value, separators=(",", ":"), sort_keys=True)
+
+
+def _named(name: str | None, folder: Path, variable: str, kind: str) -> Path:
+    available = names(folder)
+    if not name:
+        raise ConfigError(f"{variable}= is missing. Available: {choices(available, 40)}.")
+    if name not in available:
+        raise ConfigError(
+            f"{variable}={name}: there is no {kind} of that name in {_short(folder)}/.{nearest(name, available)} "
+            f"Available: {choices(available, 40)}."
+        )
+    return folder / f"{name}.yaml"
+
+
+def _merge(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
+    merged = dict(below)
+    for key, value in above.items():
+        inner = merged.get(key)
+        merged[key] = _merge(inner, value) if isinstance(inner, dict) and isinstance(value, dict) else value
+    return merged
+
+
+def _assign(document: dict[str, Any], dotted: str, value: Any) -> None:
+    *parents, last = dotted.split(".")
+    here = document
+    for depth, key in enumerate(parents):
+        inner = here.get(key)
+        if not isinstance(inner, dict):
+            known = [name for name, content in here.items() if isinstance(content, dict)]
+            raise ConfigError(
+                f"SET: unknown key '{dotted}': '{'.'.join(parents[: depth + 1])}' holds no keys."
+                f"{nearest(key, known)} Allowed here: {choices(known)}."
+            )
+        here = inner
+    here[last] = value
+
+
+def _short(path: Path) -> str:
+    return str(path.relative_to(ROOT)) if path.is_relative_to(ROOT) else str(path)

@@ -1,0 +1,117 @@
+"""What the scripts' command lines have in common: which run is meant, and where runs lie."""
+
+import argparse
+import dataclasses
+import os
+from pathlib import Path
+from typing import Any
+
+from common import catalog, runs, yamlio
+from common.config import Dataset, Job
+from common.errors import ConfigError
+
+OUTPUTS = catalog.ROOT / "outputs"
+
+
+def parser(docstring: str, *groups: str) -> argparse.ArgumentParser:
+    """Return a parser with the shared options.
+
+    Args:
+        docstring: of the script; its text is the help.
+        groups: which options: "model", "dataset", "set", "seed", "data", "force".
+    """
+    result = argparse.ArgumentParser(
+        description=docstring, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+    result.error = _refuse  # type: ignore[method-assign]
+    add = result.add_argument
+    if "model" in groups:
+        add("--model", metavar="NAME", help="a job: jobs/<NAME>.yaml")
+    if "dataset" in groups:
+        add("--dataset", metavar="NAME", help="data/<NAME>.yaml instead of the job's own dataset")
+    if "set" in groups:
+        add("--set", metavar="KEY=VALUE", nargs="+", default=[], help='overrides, e.g. --set training.epochs=1 method.r=8')
+    if "seed" in groups:
+        add("--seed", metavar="N", type=_seed, default=1, help="of initialisation and order (default 1)")
+    if "data" in groups:
+        add("--data-dir", metavar="DIR", type=Path, help="read {train,validation,test}.<format> of this folder instead")
+    if "force" in groups:
+        add("--force", action="store_true", help="start over; what is there is kept beside it or, for files, replaced")
+    add("--outputs", metavar="DIR", type=Path, default=OUTPUTS, help="where run folders lie (default outputs/)")
+    return result
+
+
+def _refuse(message: str) -> Any:
+    raise ConfigError(f"{message} (--help shows the options)")
+
+
+def _seed(text: str) -> int:
+    if not text.isdigit() or int(text) >= 2**32:
+        raise argparse.ArgumentTypeError(f"SEED is '{text}'; allowed is a whole number from 0 to 4294967295")
+    return int(text)
+
+
+@dataclasses.dataclass(frozen=True)
+class Target:
+    """The run that a command line means."""
+
+    job_name: str
+    job: Job
+    variant: str
+    dataset_name: str
+    dataset: Dataset
+    data_dir: Path | None
+
+    def config(self, seed: int | None, data_sha256: str) -> runs.RunConfig:
+        """Return the configuration to freeze."""
+        data_dir = str(self.data_dir.resolve()) if self.data_dir else None
+        return runs.RunConfig(
+            self.job_name, self.dataset_name, self.variant, seed, self.job, self.dataset, data_sha256, data_dir
+        )
+
+    def folder(self, outputs: Path, last: str) -> Path:
+        """Return the run's folder."""
+        return runs.folder(outputs, self.dataset_name, self.job_name, self.variant, last)
+
+
+def target(arguments: argparse.Namespace) -> Target:
+    """Resolve --model, --dataset, --set and --data-dir.
+
+    Raises:
+        ConfigError: one of them is wrong.
+    """
+    job, variant = catalog.load_job(arguments.model, yamlio.split_overrides(arguments.set))
+    dataset_name = arguments.dataset or job.dataset
+    dataset = catalog.load_dataset(dataset_name)
+    if job.training.best_metric == "validation_f1_mean_labels" and not dataset.mean_f1_labels:
+        raise ConfigError(f"training.best_metric is validation_f1_mean_labels, but data/{dataset_name}.yaml has no mean_f1_labels.")
+    return Target(arguments.model, job, variant, dataset_name, dataset, arguments.data_dir)
+
+
+def make_command(verb: str, **values: Any) -> str:
+    """Return the make command a message recommends: `make train MODEL=… SEED=2`."""
+    words = [f"{name.upper()}={_quoted(str(value))}" for name, value in values.items() if value not in (None, "", [])]
+    return " ".join(["make", verb, *words])
+
+
+def _quoted(value: str) -> str:
+    return f"'{value}'" if set(value) & set(" \"$&|;()[]{}*?<>\\") else value
+
+
+def run_command(verb: str, arguments: argparse.Namespace) -> str:
+    """Return the make command of the run that `arguments` mean."""
+    return make_command(
+        verb,
+        model=arguments.model,
+        dataset=arguments.dataset,
+        set=" ".join(arguments.set),
+        seed=arguments.seed if getattr(arguments, "seed", 1) != 1 else None,
+        data_dir=arguments.data_dir,
+        outputs=arguments.outputs if arguments.outputs != OUTPUTS else None,
+    )
+
+
+def shown(path: Path) -> str:
+    """Return a path as a person would type it from here."""
+    relative = os.path.relpath(path)
+    return relative if not relative.startswith("..") else str(path)

@@ -1,0 +1,277 @@
+"""What a job and a dataset are: strict schemas, validated before anything is loaded.
+
+Every key of a job has its default in `jobs/_defaults.yaml`; the schema has none of its own for them, so there is
+one place to look. An unknown key, a wrong type or a value out of range is a `ConfigError` that names file, key path,
+what was found, what is allowed and the nearest name.
+"""
+
+from typing import Annotated, Any, Literal, TypeVar, get_args
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from common.errors import ConfigError, choices, nearest
+
+SPLITS = ("train", "validation", "test")
+Split = Literal["train", "validation", "test"]
+Label = str | int
+
+
+class Strict(BaseModel):
+    """A mapping that knows all its keys and takes no value of another type."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, populate_by_name=True)
+
+
+T = TypeVar("T", bound=Strict)
+
+Score = Literal["accuracy", "f1_macro", "f1_micro", "f1_weighted", "matthews_corrcoef", "f1_mean_labels"]
+BestMetric = Literal[
+    "validation_loss",
+    "validation_accuracy",
+    "validation_f1_macro",
+    "validation_f1_micro",
+    "validation_f1_weighted",
+    "validation_matthews_corrcoef",
+    "validation_f1_mean_labels",
+]
+
+
+# --- jobs ------------------------------------------------------------------------------------------------------------
+
+
+class Lora(Strict):
+    """Low-rank adaptation with the peft library; keys are those of `peft.LoraConfig`."""
+
+    name: Literal["lora"]
+    r: int = Field(16, ge=1)
+    lora_alpha: float = Field(32, gt=0)
+    lora_dropout: float = Field(0.0, ge=0, lt=1)
+    target_modules: list[str] | Literal["all-linear"] = "all-linear"
+    use_rslora: bool = False
+    use_dora: bool = False
+
+
+class LastLayers(Strict):
+    """The last `k` layers of the encoder or decoder train, with everything above them; k = 0 is the head alone."""
+
+    name: Literal["last-layers"]
+    k: int = Field(2, ge=0)
+
+
+class Full(Strict):
+    """Every parameter trains."""
+
+    name: Literal["full"]
+
+
+class Untrained(Strict):
+    """Nothing trains: the base model with a new, seeded head, as the `untuned` baseline has it."""
+
+    name: Literal["none"]
+
+
+Method = Annotated[Lora | LastLayers | Full | Untrained, Field(discriminator="name")]
+
+
+class Training(Strict):
+    """One fine-tuning recipe; names are the Trainer's where it has the same thing."""
+
+    epochs: float = Field(gt=0)
+    batch_size: int = Field(ge=1)  # examples per optimizer step
+    token_budget: int = Field(ge=16)  # padded tokens per forward pass; a step is split to fit
+    learning_rate: float = Field(gt=0)
+    weight_decay: float = Field(ge=0)
+    optim: str
+    lr_scheduler_type: str
+    lr_scheduler_kwargs: dict[str, Any]
+    warmup_steps: float = Field(ge=0)  # below 1: a share of all steps
+    max_grad_norm: float = Field(ge=0)
+    label_smoothing: float = Field(ge=0, lt=1)
+    class_weights: Literal["none", "balanced"] | dict[str, Annotated[float, Field(gt=0)]]
+    eval_every: Literal["epoch"] | Annotated[int, Field(ge=1)]  # an epoch, or so many steps
+    best_metric: BestMetric  # of the checkpoint that is kept
+    early_stopping_patience: int | None = Field(ge=1)  # evaluations without a better best_metric
+
+
+class Runtime(Strict):
+    """How a run is carried out; nothing here changes its results, so it may change between two starts."""
+
+    score_token_budget: int = Field(ge=16)
+    checkpoint_minutes: float | None = Field(gt=0)  # extra checkpoints between evaluations
+    keep_checkpoints: bool
+    log_every: int = Field(ge=1)  # steps
+    activation_checkpointing: bool
+    report_to: list[str]
+
+
+class Job(Strict):
+    """One experiment: a base model, a head, a method and a recipe."""
+
+    schema_: Literal[1] = Field(alias="schema")
+    model: str = Field(min_length=1)  # hub id, local folder, or package:<module>/<path>
+    revision: str
+    dataset: str
+    head: Literal["classification"]
+    max_length: int = Field(ge=8)  # tokens
+    precision: Literal["float32", "bfloat16"]
+    attention: Literal["sdpa", "eager"]
+    method: Method
+    training: Training
+    runtime: Runtime
+
+
+# --- datasets --------------------------------------------------------------------------------------------------------
+
+
+class HubPart(Strict):
+    """One configuration of a Hub dataset, with constant columns to add."""
+
+    config: str | None = None
+    constants: dict[str, str | int] = {}
+
+
+class Source(Strict):
+    """Where the rows come from: files, or a dataset of the Hugging Face Hub."""
+
+    files: dict[Split, str] | str | None = None
+    hub: str | None = None
+    revision: str = "main"
+    parts: list[HubPart] = [HubPart()]
+    rename: dict[str, str] = {}  # Hub column -> column of this YAML
+
+    @model_validator(mode="after")
+    def _one_source(self) -> "Source":
+        if (self.files is None) == (self.hub is None):
+            raise ValueError("give either `files` or `hub`")
+        return self
+
+
+class Splits(Strict):
+    """How rows are divided when the files do not say it: by a column, or by seeded stratified fractions."""
+
+    column: str | None = None
+    fractions: dict[Literal["validation", "test"], Annotated[float, Field(gt=0, lt=1)]] = {}
+    seed: int = 1
+
+    @model_validator(mode="after")
+    def _sane(self) -> "Splits":
+        if sum(self.fractions.values()) >= 1:
+            raise ValueError("fractions must leave rows for train: their sum must be below 1")
+        if self.column is not None and self.fractions:
+            raise ValueError("give either `column` or `fractions`")
+        return self
+
+
+class Dataset(Strict):
+    """Labelled texts: where rows come from, which columns count, labels in class order."""
+
+    schema_: Literal[1] = Field(alias="schema")
+    title: str
+    source: Source
+    splits: Splits = Splits()
+    text: Annotated[list[str], Field(min_length=1, max_length=2)]
+    label: str
+    labels: Annotated[list[Label], Field(min_length=2)]
+    id: str | None = None
+    group: str | None = None
+    weight: str | None = None
+    mean_f1_labels: list[Label] | None = None  # the mean F1 of these labels is scored too (SemEval's way)
+    score: Score = "accuracy"  # the metric the tables lead with
+
+    @model_validator(mode="after")
+    def _labels_agree(self) -> "Dataset":
+        names = [str(label) for label in self.labels]
+        if len(set(names)) < len(names):
+            raise ValueError("two labels are the same")
+        if any(isinstance(label, bool) for label in self.labels):
+            raise ValueError("a label is true or false: quote it to mean the word")
+        unknown = [label for label in self.mean_f1_labels or [] if label not in self.labels]
+        if unknown:
+            raise ValueError(f"mean_f1_labels names {unknown[0]!r}, which is not among labels")
+        if self.score == "f1_mean_labels" and not self.mean_f1_labels:
+            raise ValueError("score is f1_mean_labels, but mean_f1_labels names no labels")
+        return self
+
+
+# --- validation ------------------------------------------------------------------------------------------------------
+
+
+def validate(schema: type[T], value: dict[str, Any], origin: str) -> T:
+    """Return `value` as a `schema`, or raise one `ConfigError` that lists every fault.
+
+    Args:
+        schema: the model to validate against.
+        value: a mapping of plain values.
+        origin: the file, for the message.
+    """
+    try:
+        return schema.model_validate(value)
+    except ValidationError as error:
+        faults = list(dict.fromkeys(_describe(schema, value, dict(fault)) for fault in error.errors()))
+        raise ConfigError("\n       ".join(f"{origin}: {fault}" for fault in faults)) from None
+
+
+def _describe(schema: type[Strict], document: dict[str, Any], fault: dict[str, Any]) -> str:
+    """Say one pydantic fault in the words of the file."""
+    location: list[Any] = []
+    here: Any = document
+    owner: type[Strict] | None = schema
+    for part in fault["loc"]:
+        inside = (isinstance(here, dict) and part in here) or (isinstance(here, list) and isinstance(part, int))
+        if inside:
+            owner = _field_model(owner, part, here[part]) if isinstance(here, dict) else owner
+            here = here[part]
+            location.append(part)
+        elif fault["type"] == "missing" and part == fault["loc"][-1]:
+            location.append(part)
+        # Other parts are pydantic's names for the branch of a union.
+    path = ".".join(str(part) for part in location)
+    if fault["type"] == "extra_forbidden":
+        parent = _owner(schema, document, location[:-1])
+        allowed = _keys(parent) if parent else []
+        return f"unknown key '{path}'.{nearest(location[-1], allowed)} Allowed here: {choices(allowed, 30)}."
+    if fault["type"] == "missing":
+        return f"the key '{path}' is missing."
+    if fault["type"] in ("union_tag_invalid", "union_tag_not_found"):
+        tags = [name.strip(" '") for name in fault["ctx"].get("expected_tags", "'lora', 'last-layers', 'full', 'none'").split(",")]
+        found = here.get("name") if isinstance(here, dict) else here
+        return f"'{path}.name' is {found!r}.{nearest(found, tags)} Allowed: {choices(tags)}."
+    if fault["type"] == "value_error":
+        return f"{path + ': ' if path else ''}{fault['msg'].removeprefix('Value error, ')}."
+    hint = " (quote it in YAML to mean the word)" if here is None else ""
+    rule = fault["msg"].removeprefix("Input should be ")
+    near = nearest(here, fault["ctx"]["expected"].replace("'", "").replace(" or ", ", ").split(", ")) if fault["type"] == "literal_error" else ""
+    return f"'{path}' is {here!r}{hint}; allowed is {rule}.{near}"
+
+
+def _keys(model: type[Strict]) -> list[str]:
+    return [field.alias or name for name, field in model.model_fields.items()]
+
+
+def _field_model(owner: type[Strict] | None, key: Any, value: Any) -> type[Strict] | None:
+    """Return the schema behind a key of `owner`, choosing a union's branch by the value's `name`."""
+    if owner is None:
+        return None
+    field = next((field for name, field in owner.model_fields.items() if key in (name, field.alias)), None)
+    if field is None:
+        return None
+    pending, models = [field.annotation], []
+    while pending:
+        annotation = pending.pop()
+        if isinstance(annotation, type) and issubclass(annotation, Strict):
+            models.append(annotation)
+        pending += [argument for argument in get_args(annotation) if argument is not None]
+    if len(models) > 1 and isinstance(value, dict):
+        models = [model for model in models if value.get("name") in get_args(model.model_fields["name"].annotation)]
+    return models[0] if len(models) == 1 else None
+
+
+def _owner(schema: type[Strict], document: dict[str, Any], location: list[Any]) -> type[Strict] | None:
+    """Return the schema of the mapping at `location`."""
+    owner: type[Strict] | None = schema
+    here: Any = document
+    for part in location:
+        here = here[part]
+        if not isinstance(part, int):
+            owner = _field_model(owner, part, here)
+    return owner

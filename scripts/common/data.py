@@ -1,0 +1,247 @@
+"""From files or the Hub to rows: read, check, split. Nothing is dropped, nothing is guessed.
+
+`load(dataset)` gives {"train": [Row, …], "validation": …, "test": …}; a fault stops with file, row, column, what was
+found and what is allowed.
+"""
+
+import dataclasses
+import json
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from common.catalog import ROOT
+from common.config import SPLITS, Dataset, Label
+from common.errors import DataError, choices, nearest
+from common.files import sha256
+from common.tablefiles import find_split_files, read_table
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Row:
+    """One example.
+
+    Attributes:
+        id: unique within its split, from the id column or "<split>-<number>".
+        texts: one text, or a pair.
+        label: index into the dataset's labels, None where rows have none (prediction).
+        group: topic or the like, None without a group column.
+        weight: of the example in the loss, 1.0 without a weight column.
+    """
+
+    id: str
+    texts: tuple[str, ...]
+    label: int | None
+    group: str | None = None
+    weight: float = 1.0
+
+
+Rows = dict[str, list[Row]]
+
+
+def load(dataset: Dataset, data_dir: Path | None = None) -> Rows:
+    """Read all splits of a dataset.
+
+    Args:
+        dataset: what to read and which columns count.
+        data_dir: a folder with {train,validation,test}.<format> to read instead of the dataset's own source.
+
+    Returns:
+        The splits that exist, in the order train, validation, test.
+
+    Raises:
+        DataError: a file or column is missing, a cell is empty or unknown, ids repeat, train cannot be learned from.
+    """
+    frames = _read_frames(dataset, data_dir)
+    if dataset.splits.column is not None:
+        frames = _by_column(frames, dataset.splits.column)
+    rows = {split: to_rows(frame, dataset, origin, split) for split, (frame, origin) in frames.items()}
+    rows = _by_fractions(rows, dataset)
+    _check_train(rows, dataset)
+    return {split: rows[split] for split in SPLITS if split in rows}
+
+
+def to_rows(frame: pd.DataFrame, dataset: Dataset, origin: str, split: str, labelled: bool = True) -> list[Row]:
+    """Turn a table into rows.
+
+    Args:
+        frame: cells as found; its index is the row's number in the file.
+        dataset: which columns count.
+        origin: file name for messages.
+        split: first part of the ids where there is no id column.
+        labelled: False reads texts alone, for prediction.
+    """
+    wanted = {"text": dataset.text}
+    if labelled:
+        wanted |= {key: [name] for key in ("label", "id", "group", "weight") if (name := getattr(dataset, key))}
+    for key, columns in wanted.items():
+        for column in columns:
+            if column not in frame.columns:
+                named = [str(name) for name in frame.columns]
+                raise DataError(
+                    f"{origin}: there is no column '{column}', which the dataset YAML names as `{key}`."
+                    f"{nearest(column, named)} Columns found: {choices(named)}."
+                )
+    positions = {str(label): index for index, label in enumerate(dataset.labels)}
+    columns = {name: frame[name].tolist() for names in wanted.values() for name in names}
+    rows = []
+    for number, place in enumerate(frame.index.tolist()):
+        where = f"{origin}, row {place}"
+        texts = tuple(_text(columns[name][number], where, name) for name in dataset.text)
+        if not labelled:
+            rows.append(Row(id=f"{split}-{number}", texts=texts, label=None))
+            continue
+        rows.append(
+            Row(
+                id=_text(columns[dataset.id][number], where, dataset.id) if dataset.id else f"{split}-{number}",
+                texts=texts,
+                label=_label(columns[dataset.label][number], positions, where, dataset.label, dataset.labels),
+                group=_text(columns[dataset.group][number], where, dataset.group) if dataset.group else None,
+                weight=_weight(columns[dataset.weight][number], where, dataset.weight) if dataset.weight else 1.0,
+            )
+        )
+    if labelled and dataset.id:
+        seen: dict[str, int] = {}
+        for row, place in zip(rows, frame.index.tolist(), strict=True):
+            if row.id in seen:
+                raise DataError(f"{origin}, row {place}: id '{row.id}' stands already in row {seen[row.id]}; ids are unique.")
+            seen[row.id] = place
+    return rows
+
+
+def fingerprint(rows: Rows) -> str:
+    """Return the SHA-256 of everything in the rows: the data's identity, whatever the file format or date."""
+    lines = (
+        json.dumps([split, row.id, row.texts, row.label, row.group, row.weight], ensure_ascii=False)
+        for split, members in rows.items()
+        for row in members
+    )
+    return sha256("\n".join(lines).encode())
+
+
+def need_split(rows: Rows, split: str, why: str) -> list[Row]:
+    """Return a split's rows, or say how to get one."""
+    if not rows.get(split):
+        raise DataError(
+            f"the dataset has no {split} rows, which are needed {why}. Name a {split} file in the dataset YAML, or cut "
+            f"a share off train: splits: {{fractions: {{{split}: 0.1}}}}. Splits found: {choices(rows)}."
+        )
+    return rows[split]
+
+
+# --- cells -----------------------------------------------------------------------------------------------------------
+
+
+def _is_empty(value: Any) -> bool:
+    return value is None or (isinstance(value, float) and math.isnan(value)) or value is pd.NA or str(value).strip() == ""
+
+
+def _text(value: Any, where: str, column: str) -> str:
+    if _is_empty(value):
+        raise DataError(f"{where}, column '{column}': the cell is empty; every row needs a value here.")
+    return value if isinstance(value, str) else str(_plain(value))
+
+
+def _plain(value: Any) -> Any:
+    """Spreadsheets and parquet keep whole numbers as floats: 3.0 means 3."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+def _label(value: Any, positions: dict[str, int], where: str, column: str, labels: Sequence[Label]) -> int:
+    index = positions.get(str(_plain(value)))
+    if index is None:
+        found = "an empty cell" if _is_empty(value) else f"'{_plain(value)}'"
+        raise DataError(
+            f"{where}, column '{column}': found {found}, which is no label.{nearest(value, labels)} "
+            f"Allowed: {choices(labels)}. (A label such as 01 or null must be quoted in the YAML.)"
+        )
+    return index
+
+
+def _weight(value: Any, where: str, column: str) -> float:
+    try:
+        weight = float(value)
+    except (TypeError, ValueError):
+        weight = math.nan
+    if not (math.isfinite(weight) and weight > 0):
+        raise DataError(f"{where}, column '{column}': found {value!r}; a weight is a number above 0.")
+    return weight
+
+
+# --- splits ----------------------------------------------------------------------------------------------------------
+
+
+def _read_frames(dataset: Dataset, data_dir: Path | None) -> dict[str, tuple[pd.DataFrame, str]]:
+    if data_dir is not None:
+        paths = find_split_files(data_dir)
+        return {split: (read_table(path), str(path)) for split, path in paths.items()}
+    source = dataset.source
+    if source.hub is not None:
+        from common.hub import read_hub  # `datasets` costs a second to import, and files are the common case
+
+        return read_hub(source)
+    assert source.files is not None
+    files = {"train": source.files} if isinstance(source.files, str) else source.files
+    frames = {}
+    for split, name in files.items():
+        path = Path(name) if Path(name).is_absolute() else ROOT / name
+        frames[split] = (read_table(path), name)
+    return frames
+
+
+def _by_column(frames: dict[str, tuple[pd.DataFrame, str]], column: str) -> dict[str, tuple[pd.DataFrame, str]]:
+    divided: dict[str, list[tuple[pd.DataFrame, str]]] = {}
+    for frame, origin in frames.values():
+        if column not in frame.columns:
+            raise DataError(
+                f"{origin}: there is no column '{column}', which the dataset YAML names as `splits.column`."
+                f"{nearest(column, frame.columns)} Columns found: {choices(frame.columns)}."
+            )
+        for place, value in frame[column].items():
+            if value not in SPLITS:
+                raise DataError(f"{origin}, row {place}, column '{column}': found {value!r}; allowed: {choices(SPLITS)}.")
+        for split, part in frame.groupby(column, sort=False):
+            divided.setdefault(str(split), []).append((part, origin))
+    return {
+        split: (pd.concat([part for part, _ in parts]), ", ".join(dict.fromkeys(origin for _, origin in parts)))
+        for split, parts in divided.items()
+    }
+
+
+def _by_fractions(rows: Rows, dataset: Dataset) -> Rows:
+    """Cut validation and test off train, stratified by label, where they are asked for as fractions."""
+    from sklearn.model_selection import train_test_split
+
+    whole = rows.get("train", [])
+    for split, fraction in dataset.splits.fractions.items():
+        if split in rows:
+            raise DataError(f"splits.fractions asks for {split}, but the source has a {split} split; remove one of them.")
+        try:
+            rows["train"], rows[split] = train_test_split(
+                rows.get("train", []),
+                test_size=round(fraction * len(whole)),
+                random_state=dataset.splits.seed,
+                stratify=[row.label for row in rows.get("train", [])],
+            )
+        except ValueError as error:
+            raise DataError(f"cannot cut {fraction:.0%} of {len(whole)} rows off train, stratified by label: {error}") from error
+    return rows
+
+
+def _check_train(rows: Rows, dataset: Dataset) -> None:
+    if "train" not in rows:
+        return
+    present = {row.label for row in rows["train"]}
+    if not present:
+        raise DataError("the train split is empty: nothing to learn from.")
+    if len(present) == 1:
+        only = dataset.labels[next(iter(label for label in present if label is not None))]
+        raise DataError(f"every train row has the label '{only}': a classifier needs at least two labels.")
+    missing = [str(label) for index, label in enumerate(dataset.labels) if index not in present]
+    if missing:
+        raise DataError(
+            f"no train row has the label {choices(missing)}: it could never be learned. Remove it from `labels` or add rows."
+        )

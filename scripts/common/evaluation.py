@@ -1,0 +1,77 @@
+"""From scores to files: predictions, metrics, and the one `metrics.json` that says a run succeeded.
+
+The same files come out of fine-tuned models, untuned models and classical baselines.
+"""
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from common import files, metrics, provenance, runs, scoring
+from common.config import Dataset
+from common.data import Row
+from common.heads import ClassificationHead
+
+
+def predictions_file(folder: Path, split: str) -> Path:
+    """Return where a split's predictions lie."""
+    return folder / f"predictions-{split}.jsonl"
+
+
+def metrics_file(folder: Path, split: str) -> Path:
+    """Return where the metrics of a split lie; those of test are the run's `metrics.json`."""
+    return folder / (runs.METRICS if split == "test" else f"metrics-{split}.json")
+
+
+def score_split(
+    folder: Path, config: runs.RunConfig, split: str, rows: Sequence[Row], head: ClassificationHead, facts: dict[str, Any]
+) -> dict[str, Any]:
+    """Score a split with a model, and write its predictions and metrics (`write_split`)."""
+    start = time.perf_counter()
+    scores = scoring.score(head, rows, config.job.runtime.score_token_budget, f"score {split}")
+    seconds = time.perf_counter() - start
+    timing = {f"{split}_s": round(seconds, 3), f"{split}_examples_per_s": round(len(rows) / seconds, 2)}
+    return write_split(folder, config, split, rows, scores, facts | timing)
+
+
+def write_split(
+    folder: Path,
+    config: runs.RunConfig,
+    split: str,
+    rows: Sequence[Row],
+    scores: np.ndarray,
+    facts: dict[str, Any],
+) -> dict[str, Any]:
+    """Write a split's predictions, then compute its metrics from that file and write them.
+
+    Args:
+        folder: run or baseline folder.
+        config: which run it is.
+        split: name of the split.
+        rows: N labelled rows.
+        scores: natural-log probabilities (N, C).
+        facts: what else belongs into the metrics: parameter counts, times, memory; unmeasured is None.
+
+    Returns:
+        The metrics as written.
+    """
+    file = predictions_file(folder, split)
+    files.write_jsonl(file, scoring.predictions(rows, scores, config.dataset.labels))
+    result = metrics.compute(files.read_jsonl(file), config.dataset.labels, config.dataset.mean_f1_labels)
+    document = {
+        "schema": runs.SCHEMA,
+        **config.plain()["run"],
+        "dataset_title": config.dataset.title,
+        "score": f"{split}_{config.dataset.score}",
+        "head": config.job.head,
+        "model": config.job.model,
+        "data_sha256": config.data_sha256,
+        **facts,
+        **metrics.prefixed(split, result),
+        "provenance": provenance.collect(),
+    }
+    files.write_json(metrics_file(folder, split), document)
+    return document

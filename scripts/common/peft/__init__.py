@@ -1,0 +1,47 @@
+"""Methods behind one interface: `attach(model, method)` decides which parameters train.
+
+Adding a method is a schema in `common.config`, a function here that takes and returns the model, and its line in
+`_METHODS`. Parameters that train have `requires_grad`; nothing else marks them.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+from torch import nn
+from transformers import PreTrainedModel
+
+from common.config import Full, LastLayers, Lora, Untrained
+from common.peft.last_layers import train_last_layers
+from common.peft.library import add_lora
+
+
+def _train_all(model: PreTrainedModel, method: Full) -> nn.Module:
+    return model.requires_grad_(True)
+
+
+def _train_nothing(model: PreTrainedModel, method: Untrained) -> nn.Module:
+    return model.requires_grad_(False)
+
+
+_METHODS: dict[type, Callable[[PreTrainedModel, Any], nn.Module]] = {
+    Lora: add_lora,
+    LastLayers: train_last_layers,
+    Full: _train_all,
+    Untrained: _train_nothing,
+}
+
+
+def attach(model: PreTrainedModel, method: Lora | LastLayers | Full | Untrained) -> nn.Module:
+    """Make `model` train by `method`.
+
+    Args:
+        model: a freshly loaded base with its head.
+        method: validated options.
+
+    Returns:
+        The model to train, the same object or a wrapper around it.
+
+    Raises:
+        ModelError: the method names layers that the model lacks.
+    """
+    return _METHODS[type(method)](model, method)

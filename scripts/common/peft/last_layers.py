@@ -1,0 +1,62 @@
+"""Fine-tune the last k layers: everything below them stays as pretraining left it.
+
+With layers h_1 … h_n on embeddings e(x), the model is  f(x) = head(h_n(… h_{n-k+1}(z) …)),  z = h_{n-k}(… e(x) …).
+z does not change in training; the k layers above it, whatever follows them (final norm, pooler) and the head do.
+k = 0 trains what follows the layers and the head alone.
+
+Source: Lee, Tang and Lin (2019), "What Would Elsa Do? Freezing Layers During Transformer Fine-Tuning",
+https://arxiv.org/abs/1911.03090.
+"""
+
+from torch import nn
+from transformers import PreTrainedModel
+
+from common.config import LastLayers
+from common.errors import ModelError
+
+
+def train_last_layers(model: PreTrainedModel, method: LastLayers) -> PreTrainedModel:
+    """Freeze the embeddings and all but the last `method.k` layers, in place.
+
+    Raises:
+        ModelError: the model has fewer than k layers, or no stack of layers.
+    """
+    layers = layer_stack(model)
+    if method.k > len(layers):
+        raise ModelError(f"method.k is {method.k}, but the model has {len(layers)} layers; allowed is 0 to {len(layers)}.")
+    model.requires_grad_(True)
+    model.get_input_embeddings().requires_grad_(False)
+    for parent in _embedding_modules(model):
+        parent.requires_grad_(False)
+    for layer in layers[: len(layers) - method.k]:
+        layer.requires_grad_(False)
+    return model
+
+
+def layer_stack(model: PreTrainedModel) -> nn.ModuleList:
+    """Return the list of the model's layers: as many equal blocks as its config counts.
+
+    Raises:
+        ModelError: there is none.
+    """
+    depth = model.config.get_text_config().num_hidden_layers
+    stacks = [
+        module
+        for module in model.modules()
+        if isinstance(module, nn.ModuleList) and len(module) == depth and len({type(block) for block in module}) == 1
+    ]
+    if not stacks:
+        raise ModelError(f"{type(model).__name__} has no list of {depth} equal layers; last-layers cannot be used with it.")
+    return stacks[0]
+
+
+def _embedding_modules(model: PreTrainedModel) -> list[nn.Module]:
+    """Return the modules that hold the token embedding beside position embeddings and norms (BERT's `embeddings`)."""
+    token_embedding = model.get_input_embeddings()
+    layers = layer_stack(model)
+    return [
+        module
+        for module in model.modules()
+        if any(child is token_embedding for child in module.modules())
+        and not any(child is layers for child in module.modules())
+    ]

@@ -1,0 +1,25 @@
+"""Methods of the peft library, by their own option names."""
+
+from peft import LoraConfig, PeftModel, TaskType, get_peft_model
+from transformers import PreTrainedModel
+
+from common.config import Lora
+from common.errors import ModelError
+
+
+def add_lora(model: PreTrainedModel, method: Lora) -> PeftModel:
+    """Add trainable low-rank updates to linear layers; the base is frozen, the head trains.
+
+    y = W x + (alpha / r) B A x, with A (r, in) and B (out, r), B zero at the start, so training begins at the base.
+
+    Source: Hu et al. (2021), "LoRA: Low-Rank Adaptation of Large Language Models", https://arxiv.org/abs/2106.09685.
+
+    Raises:
+        ModelError: `target_modules` names no layer of the model.
+    """
+    options = method.model_dump(exclude={"name"})
+    try:
+        return get_peft_model(model, LoraConfig(task_type=TaskType.SEQ_CLS, **options))
+    except ValueError as error:
+        names = sorted({name.rsplit(".", 1)[-1] for name, module in model.named_modules() if hasattr(module, "in_features")})
+        raise ModelError(f"method.target_modules: {error} Linear layers of this model: {', '.join(names)}.") from error

@@ -1,0 +1,266 @@
+"""Run folders: `outputs/<dataset>/<job>[/<variant>]/seed-<n>/`, a frozen config, one writer at a time.
+
+A run is finished if and only if its `metrics.json` exists. Its `config.yaml` is written when the run is created and is
+all that the run reads from then on.
+"""
+
+import contextlib
+import dataclasses
+import datetime
+import os
+import shlex
+import socket
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from common import yamlio
+from common.catalog import leaves, results_part, with_defaults
+from common.config import Dataset, Job, validate
+from common.errors import Interrupted, PeftableError, RunError
+from common.files import lock, read_json, write_json, write_text
+
+CONFIG, METRICS, FAILURE, TRAINING, MODEL, LOG, OWNER = (
+    "config.yaml",
+    "metrics.json",
+    "failure.json",
+    "training.json",
+    "model",
+    "train_log.jsonl",
+    "owner.json",
+)
+SCHEMA = 1
+
+
+@dataclasses.dataclass(frozen=True)
+class RunConfig:
+    """Everything a run was created with.
+
+    Attributes:
+        job_name, dataset_name, variant, seed: which run it is.
+        job, dataset: the resolved YAML.
+        data_sha256: of all rows (`data.fingerprint`), "" for a run that reads none.
+        data_dir: the folder given as DATA_DIR, None for the dataset's own source.
+    """
+
+    job_name: str
+    dataset_name: str
+    variant: str
+    seed: int | None
+    job: Job
+    dataset: Dataset
+    data_sha256: str
+    data_dir: str | None = None
+
+    def plain(self) -> dict[str, Any]:
+        """Return the content of `config.yaml`."""
+        return {
+            "schema": SCHEMA,
+            "run": {"job": self.job_name, "dataset": self.dataset_name, "variant": self.variant, "seed": self.seed},
+            "data": {"sha256": self.data_sha256, "dir": self.data_dir},
+            "job": self.job.model_dump(mode="json", by_alias=True),
+            "dataset": self.dataset.model_dump(mode="json", by_alias=True, exclude_defaults=True) | {"schema": SCHEMA},
+        }
+
+    def identity(self) -> dict[str, Any]:
+        """Return what decides the results, as dotted leaves; two runs that agree in it may continue each other."""
+        return leaves(
+            {
+                **results_part(self.job),
+                "labels": list(self.dataset.labels),
+                "text": list(self.dataset.text),
+                "data": {"sha256": self.data_sha256},
+                "seed": self.seed,
+            }
+        )
+
+
+def folder(outputs: Path, dataset: str, job: str, variant: str, last: str) -> Path:
+    """Return a run's folder; `last` is "seed-<n>" or "baseline-<name>"."""
+    return outputs / dataset / job / variant / last if variant else outputs / dataset / job / last
+
+
+def freeze(path: Path, config: RunConfig, command: str) -> None:
+    """Create the run folder with its frozen config, or check that an existing one agrees.
+
+    Args:
+        path: the run folder.
+        config: the current one.
+        command: how to start over, for the message.
+
+    Raises:
+        RunError: the frozen config differs; the message lists the differences.
+    """
+    if (path / CONFIG).exists():
+        changes = differences(thaw(path), config)
+        if changes:
+            raise RunError(
+                f"{path}: the run was created with another configuration:\n  "
+                + "\n  ".join(changes)
+                + f"\nStart over (the old run is kept beside it) with: {command} FORCE=1"
+            )
+    else:
+        write_text(path / CONFIG, yamlio.dump(config.plain()))
+
+
+def set_aside(path: Path) -> Path | None:
+    """Rename an existing run folder to `<name>.replaced-<UTC time>` and return the new path."""
+    if not (path / CONFIG).exists():
+        return None
+    if owner := _live_owner(path):
+        raise RunError(_busy(path, owner))
+    aside = path.with_name(f"{path.name}.replaced-{utc_now().replace(':', '').replace('-', '')}")
+    os.rename(path, aside)
+    return aside
+
+
+def thaw(path: Path) -> RunConfig:
+    """Read a run's frozen config; keys added to the schema since then take their defaults.
+
+    Raises:
+        RunError: there is no run in that folder.
+    """
+    file = path / CONFIG
+    if not file.exists():
+        raise RunError(f"{path}: there is no run here (no {CONFIG}).")
+    document = yamlio.read(file)
+    try:
+        run, job, dataset, data = (document[key] for key in ("run", "job", "dataset", "data"))
+        return RunConfig(
+            job_name=run["job"],
+            dataset_name=run["dataset"],
+            variant=run["variant"],
+            seed=run["seed"],
+            job=validate(Job, with_defaults(job), str(file)),
+            dataset=validate(Dataset, dataset, str(file)),
+            data_sha256=data["sha256"],
+            data_dir=data.get("dir"),
+        )
+    except (KeyError, TypeError) as error:
+        raise RunError(f"{file}: not the config of a run: {error} is missing.") from error
+
+
+def differences(frozen: RunConfig, current: RunConfig) -> list[str]:
+    """Return one line a difference that changes results."""
+    old, new = frozen.identity(), current.identity()
+    return [
+        f"{key}: {old.get(key, 'absent')} → {new.get(key, 'absent')}"
+        for key in sorted(old.keys() | new.keys())
+        if old.get(key) != new.get(key)
+    ]
+
+
+def is_finished(path: Path) -> bool:
+    """Return whether the run succeeded."""
+    return (path / METRICS).exists()
+
+
+def headline(document: dict[str, Any], split: str) -> str:
+    """Return metrics in one line for the terminal: the leading score and the usual ones."""
+    names = dict.fromkeys([document["score"].removeprefix(f"{split}_"), "accuracy", "f1_macro"])
+    figures = ", ".join(f"{name} {document[f'{split}_{name}']:.4f}" for name in names)
+    return f"{split} (n={document[f'{split}_n']}): {figures}"
+
+
+# --- one writer ------------------------------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def ownership(path: Path) -> Iterator[int]:
+    """Be the one writer of a run folder; yields the number of this attempt, from 1.
+
+    The lock file lies beside the folder's content and guards only the moment of taking over; `owner.json` says who
+    writes. A dead owner is replaced.
+
+    Raises:
+        RunError: another process, still alive, owns the folder.
+    """
+    path.mkdir(parents=True, exist_ok=True)
+    with lock(path / ".owner.lock"):
+        if owner := _live_owner(path):
+            raise RunError(_busy(path, owner))
+        attempt = _read_owner(path).get("attempt", 0) + 1
+        mine = {
+            "schema": SCHEMA,
+            "host": socket.gethostname(),
+            "pid": os.getpid(),
+            "pid_started": _process_start(os.getpid()),
+            "job_id": os.environ.get("SLURM_JOB_ID"),
+            "attempt": attempt,
+            "since": utc_now(),
+            "released": None,
+        }
+        write_json(path / OWNER, mine)
+    try:
+        yield attempt
+    finally:
+        if path.exists():
+            write_json(path / OWNER, mine | {"released": utc_now()})
+
+
+def _read_owner(path: Path) -> dict[str, Any]:
+    try:
+        return dict(read_json(path / OWNER))
+    except (OSError, ValueError):
+        return {}
+
+
+def _live_owner(path: Path) -> dict[str, Any] | None:
+    owner = _read_owner(path)
+    if not owner or owner.get("released"):
+        return None
+    if owner["host"] != socket.gethostname():
+        return owner  # whether it lives cannot be seen from here
+    started = _process_start(owner["pid"])
+    return owner if started is not None and started == owner["pid_started"] else None
+
+
+def _process_start(pid: int) -> str | None:
+    """Return the kernel's start time of a process (field 22 of /proc/<pid>/stat), which tells a reused pid apart."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[19]
+    except (OSError, IndexError):
+        return None
+
+
+def _busy(path: Path, owner: dict[str, Any]) -> str:
+    return (
+        f"{path}: process {owner['pid']} on {owner['host']} has been working on this run since {owner['since']}. Wait for "
+        f"it or stop it. If that machine is gone, delete {path / OWNER} and start again."
+    )
+
+
+# --- failure, time, origin -------------------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def recorded_failure(path: Path, command: str) -> Iterator[None]:
+    """Write `failure.json` when the body fails, with the command that continues; remove an older one at the start."""
+    (path / FAILURE).unlink(missing_ok=True)
+    try:
+        yield
+    except BaseException as error:
+        if path.exists():
+            write_json(
+                path / FAILURE,
+                {
+                    "schema": SCHEMA,
+                    "error": f"{type(error).__name__}: {error}",
+                    "interrupted": isinstance(error, Interrupted | KeyboardInterrupt),
+                    "expected": isinstance(error, PeftableError),
+                    "continue_with": command,
+                    "time": utc_now(),
+                },
+            )
+        raise
+
+
+def this_command() -> str:
+    """Return the command line of this process, quoted for a shell."""
+    return shlex.join(["python", *sys.argv])
+
+
+def utc_now() -> str:
+    """Return the time as "2026-11-21T03:12:00Z"."""
+    return datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -1,0 +1,41 @@
+"""Mean, standard deviation and the way they are written."""
+
+import statistics
+from collections.abc import Sequence
+
+
+def mean_sd(values: Sequence[float]) -> tuple[float, float | None]:
+    """Return the mean and the sample standard deviation (n - 1), which is None for one value."""
+    return statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else None
+
+
+def percent(values: Sequence[float]) -> str:
+    """Return fractions as percent: "66.9" for one value, "66.9 ± 0.8" for several, "–" for none."""
+    if not values:
+        return "–"
+    mean, deviation = mean_sd(values)
+    return f"{100 * mean:.1f}" if deviation is None else f"{100 * mean:.1f} ± {100 * deviation:.1f}"
+
+
+def count(value: float | None) -> str:
+    """Return a count with thousands separators, "–" when unmeasured."""
+    return "–" if value is None else f"{value:,.0f}"
+
+
+def duration(seconds: float | None) -> str:
+    """Return seconds as "42 s", "3 min 05 s" or "2 h 07 min", "–" when unmeasured."""
+    if seconds is None:
+        return "–"
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+
+
+def size(count_bytes: float | None) -> str:
+    """Return bytes as "1.3 GB" or "640 MB" (powers of ten), "–" when unmeasured."""
+    if count_bytes is None:
+        return "–"
+    return f"{count_bytes / 1e9:.1f} GB" if count_bytes >= 1e9 else f"{count_bytes / 1e6:.0f} MB"

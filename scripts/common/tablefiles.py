@@ -1,0 +1,153 @@
+"""Table files in and out: xlsx, csv, tsv, jsonl, parquet, each also as .gz.
+
+Cells come as found: csv and tsv cells are strings, so that a label "01", "NA" or "null" stays what it is.
+The index of a table is the row's number as a person sees it in the file.
+"""
+
+import gzip
+import io
+import json
+import zipfile
+from pathlib import Path
+
+import pandas as pd
+
+from common.config import SPLITS
+from common.errors import DataError, choices
+from common.files import atomic_path
+
+FORMATS = ("xlsx", "csv", "tsv", "jsonl", "parquet")
+
+
+def format_of(path: Path) -> tuple[str, bool]:
+    """Return a file's format and whether it is gzipped, from its name."""
+    suffixes = [suffix.lower().lstrip(".") for suffix in path.suffixes]
+    gzipped = bool(suffixes) and suffixes[-1] == "gz"
+    name = (suffixes[:-1] if gzipped else suffixes)[-1:]
+    if not name or name[0] not in FORMATS:
+        raise DataError(f"{path}: unknown file format; allowed endings: {choices(FORMATS)}, each also with .gz.")
+    return name[0], gzipped
+
+
+def find_split_files(folder: Path) -> dict[str, Path]:
+    """Return {split: file} for the {train,validation,test}.<format> files of a folder."""
+    if not folder.is_dir():
+        raise DataError(f"DATA_DIR={folder}: there is no such folder.")
+    found: dict[str, Path] = {}
+    for split in SPLITS:
+        candidates = [folder / f"{split}.{name}{end}" for name in FORMATS for end in ("", ".gz")]
+        present = [path for path in candidates if path.is_file()]
+        if len(present) > 1:
+            raise DataError(f"DATA_DIR={folder}: both {present[0].name} and {present[1].name} are there; keep one.")
+        if present:
+            found[split] = present[0]
+    if not found:
+        raise DataError(
+            f"DATA_DIR={folder}: no split found; allowed are {{train,validation,test}}.<format> with format {choices(FORMATS)}."
+        )
+    return found
+
+
+def read_table(path: Path) -> pd.DataFrame:
+    """Read a table with its cells as found.
+
+    Raises:
+        DataError: no such file, unknown format, or content that is not of that format.
+    """
+    name, gzipped = format_of(path)
+    if not path.is_file():
+        raise DataError(f"{path}: there is no such file.")
+    content = path.read_bytes()
+    try:
+        if gzipped:
+            content = gzip.decompress(content)
+        frame = _READERS[name](content)
+    except (ValueError, KeyError, OSError, EOFError, zipfile.BadZipFile) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise DataError(f"{path}: cannot be read as {name}: {reason}") from error
+    repeated = frame.columns[frame.columns.duplicated()]
+    if len(repeated):
+        raise DataError(f"{path}: the column '{repeated[0]}' stands there twice.")
+    return frame
+
+
+def write_table(path: Path, frame: pd.DataFrame) -> None:
+    """Write a table in the format of the path's ending, atomically."""
+    name, gzipped = format_of(path)
+    stream = io.BytesIO()
+    _WRITERS[name](frame, stream)
+    content = stream.getvalue()
+    with atomic_path(path) as partial:
+        # mtime=0: the same table gives the same bytes.
+        partial.write_bytes(gzip.compress(content, mtime=0) if gzipped else content)
+
+
+def _numbered(frame: pd.DataFrame, first: int) -> pd.DataFrame:
+    frame.index = pd.RangeIndex(first, first + len(frame))
+    return frame
+
+
+def _read_separated(content: bytes, separator: str) -> pd.DataFrame:
+    # utf-8-sig: Excel writes a byte order mark, which would become part of the first column's name.
+    frame = pd.read_csv(io.BytesIO(content), sep=separator, dtype=str, keep_default_na=False, encoding="utf-8-sig")
+    if not isinstance(frame.index, pd.RangeIndex):
+        raise ValueError("rows have more cells than the header has names")
+    return _numbered(frame.astype(object), 2)
+
+
+def _read_excel(content: bytes) -> pd.DataFrame:
+    frame = pd.read_excel(io.BytesIO(content), dtype=object, keep_default_na=False, na_values=[], engine="openpyxl")
+    return _numbered(frame, 2)
+
+
+def _read_jsonl(content: bytes) -> pd.DataFrame:
+    records, places = [], []
+    # Only "\n" ends a record: JSON leaves U+2028 and its like bare inside strings.
+    for place, line in enumerate(content.decode("utf-8-sig").split("\n"), start=1):
+        if not line.strip():
+            continue
+        try:
+            record = json.loads(line)
+        except json.JSONDecodeError as error:
+            raise ValueError(f"line {place}: {error}") from error
+        if not isinstance(record, dict):
+            raise ValueError(f"line {place}: expected an object, found {type(record).__name__}")
+        records.append(record)
+        places.append(place)
+    return pd.DataFrame(records, index=pd.Index(places, dtype=int), dtype=object)
+
+
+def _write_excel(frame: pd.DataFrame, stream: io.BytesIO) -> None:
+    from openpyxl import Workbook
+    from openpyxl.cell.cell import ILLEGAL_CHARACTERS_RE
+
+    book = Workbook()
+    sheet = book.active
+    for number, values in enumerate([tuple(frame.columns), *frame.itertuples(index=False, name=None)], start=1):
+        for column, value in enumerate(values, start=1):
+            cell = sheet.cell(number, column)
+            # A text that begins with "=" is a text, not a formula; control characters do not exist in xlsx.
+            cell.value = ILLEGAL_CHARACTERS_RE.sub("\ufffd", value) if isinstance(value, str) else value
+            if isinstance(value, str):
+                cell.data_type = "s"
+    book.save(stream)
+
+
+def _write_jsonl(frame: pd.DataFrame, stream: io.BytesIO) -> None:
+    frame.to_json(stream, orient="records", lines=True, force_ascii=False)
+
+
+_READERS = {
+    "xlsx": _read_excel,
+    "csv": lambda content: _read_separated(content, ","),
+    "tsv": lambda content: _read_separated(content, "\t"),
+    "jsonl": _read_jsonl,
+    "parquet": lambda content: _numbered(pd.read_parquet(io.BytesIO(content)).astype(object), 1),
+}
+_WRITERS = {
+    "xlsx": _write_excel,
+    "csv": lambda frame, stream: frame.to_csv(stream, index=False),
+    "tsv": lambda frame, stream: frame.to_csv(stream, index=False, sep="\t"),
+    "jsonl": _write_jsonl,
+    "parquet": lambda frame, stream: frame.to_parquet(stream, index=False),
+}

@@ -1,0 +1,107 @@
+"""YAML 1.2 in and out, and `key=value` overrides: plain values only, errors with file and line.
+
+YAML 1.1 readers take `2e-4` for a string and `no` for False; YAML 1.2, read here with ruamel.yaml, does not.
+"""
+
+import io
+import shlex
+from pathlib import Path
+from typing import Any
+
+from ruamel.yaml import YAML
+from ruamel.yaml.error import MarkedYAMLError, YAMLError
+
+from common.errors import ConfigError
+
+
+def parse(text: str, origin: str) -> Any:
+    """Parse one YAML 1.2 document of plain values (no tags that build objects).
+
+    Args:
+        text: the document.
+        origin: what the error message calls it, a file or a variable.
+
+    Raises:
+        ConfigError: not YAML, or a key given twice.
+    """
+    try:
+        return YAML(typ="safe", pure=True).load(text)
+    except MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        where = f", line {mark.line + 1}, column {mark.column + 1}" if mark else ""
+        problem = str(error.problem or error.context).splitlines()[0]
+        raise ConfigError(f"{origin}{where}: not valid YAML: {problem}.") from error
+    except YAMLError as error:
+        raise ConfigError(f"{origin}: not valid YAML: {str(error).splitlines()[0]}.") from error
+
+
+def read(path: Path) -> dict[str, Any]:
+    """Read a YAML file that holds a mapping.
+
+    Raises:
+        ConfigError: no such file, no YAML, or something else than a mapping.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: cannot be read ({error}).") from error
+    value = parse(text, str(path))
+    if not isinstance(value, dict):
+        raise ConfigError(f"{path}: expected `key: value` lines, found {type(value).__name__}.")
+    return value
+
+
+def dump(value: dict[str, Any]) -> str:
+    """Return a mapping as block-style YAML 1.2, keys in the given order."""
+    writer = YAML(typ="safe", pure=True)
+    writer.default_flow_style = False
+    writer.sort_base_mapping_type_on_output = False
+    writer.allow_unicode = True
+    writer.width = 120
+    stream = io.StringIO()
+    writer.dump(value, stream)
+    return stream.getvalue()
+
+
+def split_overrides(words: list[str]) -> dict[str, Any]:
+    """Turn "training.epochs=1 method.r=8" words into {"training.epochs": 1, "method.r": 8}.
+
+    Values are YAML 1.2. A flow value may hold spaces (`method.target_modules=[query, key]`); elsewhere quotes keep
+    spaces together, as in a shell.
+
+    Raises:
+        ConfigError: a word without `=`, a key given twice, an unclosed quote.
+    """
+    overrides: dict[str, Any] = {}
+    for word in (piece for text in words for piece in _pieces(text)):
+        key, equals, value = word.partition("=")
+        if not equals or not key:
+            raise ConfigError(f"SET: found '{word}'; allowed is key=value, for example SET=\"training.epochs=1\".")
+        if key in overrides:
+            raise ConfigError(f"SET: '{key}' is given twice.")
+        overrides[key] = parse(value, f"SET {key}")
+    return overrides
+
+
+def _pieces(text: str) -> list[str]:
+    """Split at the spaces that are outside brackets and quotes; quotes around a whole value are shell quotes."""
+    pieces, current, depth, quote = [], "", 0, ""
+    for char in text:
+        if quote:
+            quote = "" if char == quote else quote
+        elif char in "'\"":
+            quote = char
+        elif char in "[{":
+            depth += 1
+        elif char in "]}":
+            depth -= 1
+        elif char.isspace() and depth == 0:
+            pieces.append(current)
+            current = ""
+            continue
+        current += char
+    if quote or depth:
+        raise ConfigError(f"SET: an unclosed quote or bracket in '{text}'.")
+    pieces.append(current)
+    # Inside brackets the quotes belong to YAML; elsewhere they are the shell's.
+    return [piece if set(piece) & set("[{") else " ".join(shlex.split(piece)) for piece in pieces if piece]

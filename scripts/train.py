@@ -1,0 +1,123 @@
+"""Fine-tune a job's model on a dataset, then evaluate it.
+
+    python scripts/train.py --model minilm-lora
+    python scripts/train.py --model minilm-lora --dataset mine --seed 2 --set training.epochs=1 method.r=8
+    make train MODEL=minilm-lora DATASET=mine SEED=2 SET="training.epochs=1 method.r=8"
+
+The run's folder is outputs/<dataset>/<job>[/<variant>]/seed-<n>/. A finished run is left alone; a killed one continues
+from its last checkpoint with the same command. SIGTERM and SIGINT save a checkpoint and exit with code 75.
+"""
+
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+from common import cli, data, errors, files, runs
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Train one run; see the module."""
+    parser = cli.parser(__doc__, "model", "dataset", "set", "seed", "data", "force")
+    arguments = parser.parse_args(argv)
+    target = cli.target(arguments)
+    rows = data.load(target.dataset, target.data_dir)
+    data.need_split(rows, "train", "to train on")
+    data.need_split(rows, "validation", "to choose the best checkpoint")
+    data.need_split(rows, "test", "to evaluate on")
+    config = target.config(arguments.seed, data.fingerprint(rows))
+    folder = target.folder(arguments.outputs, f"seed-{arguments.seed}")
+    command = cli.run_command("train", arguments)
+    if arguments.force and (aside := runs.set_aside(folder)):
+        print(f"the old run is kept in {cli.shown(aside)}")
+    if not (folder / runs.CONFIG).exists():
+        _check_recipe(config, rows)
+    runs.freeze(folder, config, command)
+    if runs.is_finished(folder):
+        print(f"{cli.shown(folder)} is finished: {_headline(folder)}")
+        return
+    with runs.ownership(folder), runs.recorded_failure(folder, command):
+        if runs.is_finished(folder):
+            return
+        run(folder, runs.thaw(folder), rows)
+    print(f"{cli.shown(folder)}: {_headline(folder)}")
+
+
+def run(folder: Path, config: runs.RunConfig, rows: data.Rows) -> None:
+    """Carry a run from wherever it stands to its metrics."""
+    from transformers import set_seed
+
+    from common import models
+
+    models.quiet_libraries()
+    assert config.seed is not None
+    labels = list(config.dataset.labels)
+    if not (folder / runs.TRAINING).exists():
+        set_seed(config.seed)  # before the model is built: head and method start at random
+        head = models.build(config.job, labels)
+        facts = _train(folder, config, rows, head)
+        files.write_json(folder / runs.TRAINING, facts)
+    else:
+        head = models.load(config.job, labels, folder / runs.MODEL)
+        facts = files.read_json(folder / runs.TRAINING)
+    _evaluate(folder, config, rows, head, facts)
+    if not config.job.runtime.keep_checkpoints:
+        shutil.rmtree(folder / "checkpoints", ignore_errors=True)
+
+
+def _check_recipe(config: runs.RunConfig, rows: data.Rows) -> None:
+    """Refuse what only the libraries know to be wrong, before a folder is made."""
+    from common import training
+
+    if config.job.method.name == "none":
+        raise errors.ConfigError("method none trains nothing; evaluate the base with: make baseline BASELINE=untuned")
+    training.training_arguments(config.job, Path("unused"), seed=0)
+    training.class_weights(config.job, config.dataset, rows["train"])
+
+
+def _train(folder: Path, config: runs.RunConfig, rows: data.Rows, head: Any) -> dict[str, Any]:
+    """Train, save, and prove that the saved model scores as the trained one does."""
+    import numpy as np
+
+    from common import models, provenance, scoring
+    from common.training import train
+
+    assert config.seed is not None
+    counts = models.parameter_counts(head.model)
+    share = counts["params_trainable_count"] / counts["params_total_count"]
+    print(
+        f"{config.job_name} on {config.dataset_name}, seed {config.seed}: {counts['params_trainable_count']:,} of "
+        f"{counts['params_total_count']:,} parameters train ({share:.2%}); {len(rows['train'])} rows",
+        flush=True,
+    )
+    facts = train(head, config.job, config.dataset, rows["train"], rows["validation"], folder, config.seed, folder / runs.LOG)
+    facts |= counts | provenance.memory_peaks() | {"hardware": provenance.hardware()}
+    labels = list(config.dataset.labels)
+    models.save(head, config.job, labels, folder / runs.MODEL)
+    reloaded = models.load(config.job, labels, folder / runs.MODEL)
+    probe = rows["validation"][:64]
+    budget = config.job.runtime.score_token_budget
+    trained, again = (scoring.score(one, probe, budget, "verify the saved model") for one in (head, reloaded))
+    if not np.array_equal(trained, again):
+        raise errors.ModelError(
+            f"{folder / runs.MODEL}: the saved model scores differently from the trained one, by up to "
+            f"{np.abs(trained - again).max():.2e}; it must not be used."
+        )
+    return facts
+
+
+def _evaluate(folder: Path, config: runs.RunConfig, rows: data.Rows, head: Any, facts: dict[str, Any]) -> None:
+    """Score validation, then test; the test's metrics.json comes last, and says that the run succeeded."""
+    from common import evaluation
+
+    for split in ("validation", "test"):
+        document = evaluation.score_split(folder, config, split, rows[split], head, facts)
+        print(runs.headline(document, split), flush=True)
+
+
+def _headline(folder: Path) -> str:
+    return runs.headline(files.read_json(folder / runs.METRICS), "test")
+
+
+if __name__ == "__main__":
+    sys.exit(errors.guard(main))
