@@ -31,7 +31,9 @@ def main(argv: list[str] | None = None) -> None:
     if arguments.force and (aside := runs.set_aside(folder)):
         print(f"the old run is kept in {cli.shown(aside)}")
     if not (folder / runs.CONFIG).exists():
-        _check_recipe(config, rows)
+        from common.training import check_recipe
+
+        check_recipe(config.job, config.dataset, rows["train"])
     runs.freeze(folder, config, command)
     if runs.is_finished(folder):
         print(f"{cli.shown(folder)} is finished: {_headline(folder)}")
@@ -63,16 +65,6 @@ def run(folder: Path, config: runs.RunConfig, rows: data.Rows) -> None:
     _evaluate(folder, config, rows, head, facts)
     if not config.job.runtime.keep_checkpoints:
         shutil.rmtree(folder / "checkpoints", ignore_errors=True)
-
-
-def _check_recipe(config: runs.RunConfig, rows: data.Rows) -> None:
-    """Refuse what only the libraries know to be wrong, before a folder is made."""
-    from common import training
-
-    if config.job.method.name == "none":
-        raise errors.ConfigError("method none trains nothing; evaluate the base with: make baseline BASELINE=untuned")
-    training.training_arguments(config.job, Path("unused"), seed=0)
-    training.class_weights(config.job, config.dataset, rows["train"])
 
 
 def _train(folder: Path, config: runs.RunConfig, rows: data.Rows, head: Any) -> dict[str, Any]:

@@ -3,12 +3,14 @@
 import argparse
 import dataclasses
 import os
+import re
 from pathlib import Path
 from typing import Any
 
 from common import catalog, runs, yamlio
 from common.config import Dataset, Job
-from common.errors import ConfigError
+from common.errors import ConfigError, ModelError
+from common.files import sha256_file
 
 OUTPUTS = catalog.ROOT / "outputs"
 
@@ -109,6 +111,32 @@ def run_command(verb: str, arguments: argparse.Namespace) -> str:
         data_dir=arguments.data_dir,
         outputs=arguments.outputs if arguments.outputs != OUTPUTS else None,
     )
+
+
+def trained_folder(target: Target, arguments: argparse.Namespace) -> Path:
+    """Return the folder of the trained run that is meant.
+
+    Raises:
+        RunError: it has not been trained; the message says how.
+    """
+    folder = target.folder(arguments.outputs, f"seed-{arguments.seed}")
+    runs.need_model(folder, run_command("train", arguments))
+    return folder
+
+
+def adapter_hash(path: Path) -> str:
+    """Return the SHA-256 of an adapter's weights, "" where there are none."""
+    file = path / "adapter_model.safetensors"
+    return sha256_file(file) if file.is_file() else ""
+
+
+def adapter_folder(target: Target, arguments: argparse.Namespace) -> Path:
+    """Return the run folder of an external adapter, named after its folder and its content."""
+    path = arguments.adapter.expanduser().resolve()
+    if not path.is_dir():
+        raise ModelError(f"ADAPTER={arguments.adapter}: there is no such folder.")
+    name = re.sub(r"[^A-Za-z0-9._-]", "_", path.name)
+    return target.folder(arguments.outputs, f"adapter-{name}-{adapter_hash(path)[:8]}")
 
 
 def shown(path: Path) -> str:

@@ -1,11 +1,12 @@
 """From rows to scores (B, C): the classification head.
 
-A head encodes rows, and turns a batch into natural-log probabilities whose column c is label c of the dataset YAML.
-Training, evaluation, baselines and prediction all go through the same two functions.
+A head turns a batch of encoded rows into natural-log probabilities whose column c is label c of the dataset YAML.
+Training, evaluation, baselines and prediction all go through the same encoder and head.
 """
 
 import contextlib
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -17,44 +18,40 @@ from common.data import Row
 from common.errors import ModelError
 
 
-class ClassificationHead:
-    """The model's own sequence-classification head: scores = log softmax(W pool(h) + b), in float32.
+class Encoder:
+    """Rows to token ids; a pair of texts is a true pair of the tokenizer.
 
     Args:
-        model: takes token ids, gives logits (B, C).
         tokenizer: of the base model.
         max_length: most tokens of a row; longer rows lose the end of their longest text.
-        bfloat16: run the trunk under bfloat16 autocast; the head stays float32 (`keep_float32`).
     """
 
-    def __init__(self, model: nn.Module, tokenizer: PreTrainedTokenizerBase, max_length: int, bfloat16: bool) -> None:
-        self.model, self.tokenizer, self.max_length, self.bfloat16 = model, tokenizer, max_length, bfloat16
-        self.pad_token_id = int(tokenizer.pad_token_id)
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, max_length: int) -> None:
+        self.tokenizer, self.max_length = tokenizer, max_length
 
-    @property
-    def device(self) -> torch.device:
-        """Where the model's parameters are."""
-        return next(self.model.parameters()).device
+    def lengths(self, rows: Sequence[Row]) -> list[int]:
+        """Return the tokens of every row before truncation, special tokens included."""
+        return [len(ids) for ids in self._whole(rows)["input_ids"]]
 
     def encode(self, rows: Sequence[Row]) -> list[Encoded]:
-        """Turn rows into token ids; a pair is a true pair of the tokenizer.
-
-        Truncation touches the longest text alone, and is marked on the row.
-        """
+        """Turn rows into token ids. Truncation touches the longest text alone, and is marked on the row."""
         if not rows:
             return []
-        columns = [list(texts) for texts in zip(*(row.texts for row in rows), strict=True)]
-        encoding = self.tokenizer(*columns, truncation=False, verbose=False)
+        whole = self._whole(rows)
         encoded = []
         for index, row in enumerate(rows):
-            ids = encoding["input_ids"][index]
-            types = encoding["token_type_ids"][index] if "token_type_ids" in encoding else None
+            ids = whole["input_ids"][index]
+            types = whole["token_type_ids"][index] if "token_type_ids" in whole else None
             truncated = len(ids) > self.max_length
             if truncated:
                 cut = self._truncate(row.texts)
                 ids, types = cut["input_ids"], cut.get("token_type_ids")
             encoded.append(Encoded(ids, types, row.label, row.weight, truncated))
         return encoded
+
+    def _whole(self, rows: Sequence[Row]) -> Any:
+        columns = [list(texts) for texts in zip(*(row.texts for row in rows), strict=True)]
+        return self.tokenizer(*columns, truncation=False, verbose=False)
 
     def _truncate(self, texts: tuple[str, ...]) -> dict[str, list[int]]:
         lengths = [len(self.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]) for text in texts]
@@ -64,6 +61,25 @@ class ClassificationHead:
             # Even without its longest text the row is too long: both are cut, the longer one first.
             side = "longest_first"
         return dict(self.tokenizer(*texts, truncation=side, max_length=self.max_length, verbose=False))
+
+
+class ClassificationHead:
+    """The model's own sequence-classification head: scores = log softmax(W pool(h) + b), in float32.
+
+    Args:
+        model: takes token ids, gives logits (B, C).
+        encoder: turns rows into token ids.
+        bfloat16: run the trunk under bfloat16 autocast; the head stays float32 (`keep_float32`).
+    """
+
+    def __init__(self, model: nn.Module, encoder: Encoder, bfloat16: bool) -> None:
+        self.model, self.encoder, self.bfloat16 = model, encoder, bfloat16
+        self.pad_token_id = int(encoder.tokenizer.pad_token_id)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model's parameters are."""
+        return next(self.model.parameters()).device
 
     def logits(self, batch: Batch) -> torch.Tensor:
         """Return logits (B, C) in float32."""

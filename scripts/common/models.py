@@ -7,6 +7,7 @@ that training changed: a peft adapter, the trained parameters, or the whole mode
 import dataclasses
 import importlib.util
 import os
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from transformers.utils import logging as transformers_logging
 from common.config import Job, Label, Untrained
 from common.errors import ModelError, choices
 from common.files import atomic_folder, read_json, sha256_file, write_json
-from common.heads import ClassificationHead, keep_float32
+from common.heads import ClassificationHead, Encoder, keep_float32
 from common.peft import attach
 
 SCHEMA = 1
@@ -31,6 +32,8 @@ def quiet_libraries() -> None:
     """Silence the libraries' own bars and notes; what matters is said by us or raised."""
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()
+    # transformers 5.23 reads its own deprecated property when peft or the Trainer wraps a model; no caller can rename it.
+    warnings.filterwarnings("ignore", message="`is_gradient_checkpointing` is deprecated", category=FutureWarning)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -132,7 +135,7 @@ def _with_head(job: Job, model: nn.Module, tokenizer: Any) -> ClassificationHead
     if limit is not None and job.max_length > limit:
         raise ModelError(f"max_length is {job.max_length}, but the model has {limit} positions; allowed is 8 to {limit}.")
     model.to("cuda" if torch.cuda.is_available() else "cpu")
-    return ClassificationHead(model, tokenizer, job.max_length, bfloat16=job.precision == "bfloat16")
+    return ClassificationHead(model, Encoder(tokenizer, job.max_length), bfloat16=job.precision == "bfloat16")
 
 
 def inner_model(model: nn.Module) -> PreTrainedModel:
@@ -192,7 +195,7 @@ def save(head: ClassificationHead, job: Job, labels: list[Label], path: Path) ->
     base = locate(job.model, job.revision)
     inner = inner_model(head.model)
     with atomic_folder(path) as partial:
-        head.tokenizer.save_pretrained(partial)
+        head.encoder.tokenizer.save_pretrained(partial)
         if isinstance(head.model, PeftModel):
             # "auto" would look the base's vocabulary up on the Hub.
             head.model.save_pretrained(partial, save_embedding_layers=False)

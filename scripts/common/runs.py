@@ -141,6 +141,18 @@ def thaw(path: Path) -> RunConfig:
         raise RunError(f"{file}: not the config of a run: {error} is missing.") from error
 
 
+def need_model(path: Path, command: str) -> None:
+    """Raise a `RunError` when the run folder holds no trained model.
+
+    Args:
+        path: the run folder.
+        command: what trains it.
+    """
+    if not (path / MODEL).is_dir():
+        found = "the run is not finished" if (path / CONFIG).exists() else "there is no such run"
+        raise RunError(f"{path}: {found}, so it has no model yet. Train it first: {command}")
+
+
 def differences(frozen: RunConfig, current: RunConfig) -> list[str]:
     """Return one line a difference that changes results."""
     old, new = frozen.identity(), current.identity()

@@ -24,7 +24,7 @@ def score(head: ClassificationHead, rows: Sequence[Row], token_budget: int, what
         token_budget: padded tokens of a forward pass.
         what: name for the progress line.
     """
-    encoded = head.encode(rows)
+    encoded = head.encoder.encode(rows)
     result: np.ndarray | None = None
     progress = Progress(what, len(rows), "row")
     was_training = head.model.training

@@ -96,6 +96,19 @@ def training_arguments(job: Job, folder: Path, seed: int) -> TrainingArguments:
         raise ConfigError(f"training: {message}") from error
 
 
+def check_recipe(job: Job, dataset: Dataset, rows: Sequence[Row]) -> None:
+    """Refuse what only the libraries know to be wrong, before anything is written.
+
+    Raises:
+        ConfigError: a method that trains nothing, an optimizer, scheduler or tracker unknown to the Trainer, a class
+            weight for no label.
+    """
+    if job.method.name == "none":
+        raise ConfigError("method none trains nothing; evaluate the base with: make baseline BASELINE=untuned")
+    training_arguments(job, Path("unused"), seed=0)
+    class_weights(job, dataset, rows)
+
+
 def class_weights(job: Job, dataset: Dataset, rows: Sequence[Row]) -> torch.Tensor:
     """Return the weight of every class (C,) float32; "balanced" is N / (C n_c), as in scikit-learn."""
     names = [str(label) for label in dataset.labels]
@@ -132,7 +145,7 @@ class StepTrainer(Trainer):
     ) -> None:
         self.head, self.job, self.dataset, self.validation = head, job, dataset, validation
         self.folder = folder
-        self.encoded = head.encode(train)
+        self.encoded = head.encoder.encode(train)
         self.class_weights = class_weights(job, dataset, train)
         self.seconds_before = 0.0
         self._started = time.monotonic()

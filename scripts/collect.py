@@ -1,0 +1,78 @@
+"""Collect finished runs and regenerate the README's tables and plots.
+
+    python scripts/collect.py              outputs/ → outputs/published/ → README.md and plots
+    python scripts/collect.py --check      fail, naming the cell, where the README differs from outputs/published/
+    python scripts/collect.py --here --outputs outputs/demo     print the tables of those runs; publish nothing
+    make report [CHECK=1]
+
+The README's tables come from outputs/published/ alone, which is committed: anyone can regenerate them. Runs of the demo
+are never published. Needs no torch.
+"""
+
+import sys
+from pathlib import Path
+
+from common import cli, errors, plots, reports, results
+from common.catalog import ROOT
+from common.files import write_text
+from common.tables import text_table
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Collect and report; see the module."""
+    parser = cli.parser(__doc__)
+    parser.add_argument("--check", action="store_true", help="compare only; write nothing")
+    parser.add_argument("--here", action="store_true", help="print the tables of --outputs; plots go to <outputs>/plots")
+    parser.add_argument("--published", metavar="DIR", type=Path, default=results.PUBLISHED, help="default outputs/published")
+    parser.add_argument("--readme", metavar="FILE", type=Path, default=ROOT / "README.md", help="default README.md")
+    arguments = parser.parse_args(argv)
+    if arguments.here:
+        show(arguments.outputs)
+        return
+    if not arguments.readme.is_file():
+        raise errors.ReportError(f"{arguments.readme}: there is no such file.")
+    if not arguments.check:
+        for folder in results.publish(arguments.outputs, arguments.published):
+            print(f"published {cli.shown(folder)}")
+    found = results.load(arguments.published)
+    folder = arguments.published / "plots"
+    pictures = {dataset: plot_names(dataset, found, folder, arguments) for dataset in reports.datasets(found)}
+    contents = reports.blocks(found, pictures)
+    text = arguments.readme.read_text(encoding="utf-8")
+    if arguments.check:
+        reports.compare(text, contents, arguments.readme)
+        print(f"{cli.shown(arguments.readme)}: every cell agrees with {cli.shown(arguments.published)}")
+        return
+    renewed = reports.insert(text, contents, arguments.readme)
+    if renewed != text:
+        write_text(arguments.readme, renewed)
+    print(f"{cli.shown(arguments.readme)}: {len(found)} results in {len(pictures)} tables{'' if renewed != text else ', unchanged'}")
+
+
+def plot_names(dataset: str, found: list[results.Result], folder: Path, arguments: object) -> list[str]:
+    """Draw a dataset's plots (unless only checking) and return their paths as the README writes them."""
+    members = [result for result in found if result.dataset == dataset]
+    if getattr(arguments, "check"):
+        paths = sorted(folder.glob(f"{dataset}.*.png"))
+    else:
+        paths = sorted(plots.draw(dataset, members, folder))
+    readme: Path = getattr(arguments, "readme")
+    return [str(path.relative_to(readme.parent)) if path.is_relative_to(readme.parent) else path.name for path in paths]
+
+
+def show(outputs: Path) -> None:
+    """Print the tables of the finished runs below a folder, and draw their plots."""
+    found = results.load(outputs)
+    if not found:
+        raise errors.ReportError(f"{outputs}: no finished run is here.")
+    for dataset in reports.datasets(found):
+        members = [result for result in found if result.dataset == dataset]
+        print(f"\nResults on {dataset} (test, %)\n\n{text_table(*reports.results_table(members))}")
+        print(f"\nCost\n\n{text_table(*reports.cost_table(members))}")
+        print("\nPlots")
+        for path in plots.draw(dataset, members, outputs / "plots"):
+            print(f"  {cli.shown(path)}")
+
+
+if __name__ == "__main__":
+    sys.exit(errors.guard(main))

@@ -1,0 +1,115 @@
+"""Plots of results: confusion matrix, learning curves, accuracy against trainable parameters."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import matplotlib
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.figure import Figure
+
+from common.files import atomic_path
+from common.results import Result
+
+_SIZE = (5.2, 4.2)  # inches
+_COLORS = plt.get_cmap("tab10").colors  # type: ignore[attr-defined]
+_GREY = "#777777"
+
+
+def draw(dataset: str, results: Sequence[Result], folder: Path) -> list[Path]:
+    """Draw the plots of one dataset's results and return their files; a plot without data is left out."""
+    tuned = [result for result in results if not result.baseline]
+    if not tuned:
+        return []
+    title = str(results[0].documents[0]["dataset_title"])
+    figures = {
+        "accuracy-parameters": _accuracy_parameters(title, results),
+        "learning-curves": _learning_curves(title, tuned),
+        "confusion": _confusion(title, max(tuned, key=lambda result: result.mean(result.score_key) or 0.0)),
+    }
+    paths = []
+    for name, figure in figures.items():
+        path = folder / f"{dataset}.{name}.png"
+        with atomic_path(path) as partial:
+            # No software version in the file: the same results give the same bytes.
+            figure.savefig(partial, dpi=120, metadata={"Software": None})
+        plt.close(figure)
+        paths.append(path)
+    return paths
+
+
+def _axes(title: str) -> tuple[Figure, plt.Axes]:
+    figure, axes = plt.subplots(figsize=_SIZE, layout="constrained")
+    axes.set_title(title, fontsize=10)
+    axes.spines[["top", "right"]].set_visible(False)
+    return figure, axes
+
+
+def _confusion(title: str, result: Result) -> Figure:
+    """Rows gold, columns predicted; counts summed over seeds, colours by row share."""
+    counts = np.sum([document["test_confusion"] for document in result.documents], axis=0)
+    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    labels = [str(label) for label in result.documents[0]["test_labels"]]
+    seeds = len(result.documents)
+    figure, axes = _axes(f"{title}: {result.name}\n{'test' if seeds == 1 else f'test, {seeds} seeds summed'}")
+    image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    for (row, column), share in np.ndenumerate(shares):
+        text = f"{counts[row, column]}\n{share:.0%}"
+        axes.text(column, row, text, ha="center", va="center", color="white" if share > 0.5 else "black", fontsize=9)
+    axes.set_xticks(range(len(labels)), labels)
+    axes.set_yticks(range(len(labels)), labels)
+    axes.set_xlabel("predicted")
+    axes.set_ylabel("gold")
+    axes.spines[:].set_visible(False)
+    figure.colorbar(image, label="share of the gold label", shrink=0.8)
+    return figure
+
+
+def _learning_curves(title: str, results: Sequence[Result]) -> Figure:
+    """Training loss and validation loss over epochs; a line is the mean over seeds, the band their range."""
+    figure, axes = _axes(f"{title}: loss over epochs")
+    for index, result in enumerate(results):
+        color = _COLORS[index % len(_COLORS)]
+        for key, style in (("validation_loss", "-"), ("loss", ":")):
+            curves = [
+                [(entry["epoch"], entry[key]) for entry in document.get("history", []) if key in entry]
+                for document in result.documents
+            ]
+            curves = [curve for curve in curves if curve]
+            if not curves:
+                continue
+            # Seeds may stop early at different epochs; the mean runs as far as the shortest.
+            length = min(map(len, curves))
+            epochs = [epoch for epoch, _ in curves[0][:length]]
+            values = np.array([[value for _, value in curve[:length]] for curve in curves])
+            label = result.name if key == "validation_loss" else None
+            axes.plot(epochs, values.mean(axis=0), style, color=color, label=label, marker="o" if style == "-" else None, ms=3)
+            if len(curves) > 1:
+                axes.fill_between(epochs, values.min(axis=0), values.max(axis=0), color=color, alpha=0.15, lw=0)
+    axes.set_xlabel("epoch")
+    axes.set_ylabel("cross-entropy (nats); solid validation, dotted train")
+    axes.set_ylim(bottom=0)
+    axes.legend(fontsize=8, frameon=False)
+    return figure
+
+
+def _accuracy_parameters(title: str, results: Sequence[Result]) -> Figure:
+    """Test score against the number of trainable parameters; baselines as lines."""
+    key = results[0].score_key
+    figure, axes = _axes(f"{title}: {key.replace('_', ' ')} against trainable parameters")
+    tuned = [result for result in results if not result.baseline]
+    for index, result in enumerate(tuned):
+        values = [100 * value for value in result.values(key)]
+        deviation = np.std(values, ddof=1) if len(values) > 1 else 0.0
+        trainable = result.mean("params_trainable_count")
+        axes.errorbar(trainable, np.mean(values), yerr=deviation, fmt="o", color=_COLORS[index % len(_COLORS)], capsize=3, label=result.name)
+    for result, style in zip((r for r in results if r.baseline), ("--", ":", "-."), strict=False):
+        axes.axhline(100 * (result.mean(key) or 0.0), color=_GREY, ls=style, lw=1, label=result.name)
+    axes.set_xscale("log")
+    axes.margins(x=0.15, y=0.12)
+    axes.set_xlabel("trainable parameters")
+    axes.set_ylabel(f"{key.replace('_', ' ')} (%)")
+    axes.legend(fontsize=8, frameon=False, loc="center left", bbox_to_anchor=(0.0, 0.5))
+    return figure

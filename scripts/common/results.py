@@ -1,0 +1,131 @@
+"""Finished runs as results: found, published, grouped over seeds. Nothing here needs a model or a GPU."""
+
+import dataclasses
+import re
+from pathlib import Path
+from typing import Any
+
+from common import runs, yamlio
+from common.catalog import ROOT
+from common.errors import ReportError
+from common.files import read_json, write_json, write_text
+
+PUBLISHED = ROOT / "outputs" / "published"
+NEVER_PUBLISHED = ("published", "demo", "smoke")  # folders of outputs/ whose runs are no results
+
+
+@dataclasses.dataclass(frozen=True)
+class Result:
+    """One (dataset, job, variant) or baseline over its seeds.
+
+    Attributes:
+        dataset, job, variant, baseline: which one; baseline is "" for a fine-tuned model.
+        documents: the metrics.json of every seed, by ascending seed.
+    """
+
+    dataset: str
+    job: str
+    variant: str
+    baseline: str
+    documents: tuple[dict[str, Any], ...]
+
+    @property
+    def name(self) -> str:
+        """How tables call it."""
+        if self.baseline:
+            words = {"majority": "majority class", "tfidf": "TF-IDF + logistic regression", "untuned": f"{self.job}, untuned"}
+            return words.get(self.baseline, f"{self.job}, {self.baseline}")
+        return f"{self.job} ({self.variant})" if self.variant else self.job
+
+    def values(self, key: str) -> list[float]:
+        """Return a metric of every seed that has it."""
+        return [document[key] for document in self.documents if document.get(key) is not None]
+
+    def mean(self, key: str) -> float | None:
+        """Return the mean of a metric over the seeds, None when unmeasured."""
+        values = self.values(key)
+        return sum(values) / len(values) if values else None
+
+    @property
+    def score_key(self) -> str:
+        """The metric that the dataset is led by, such as "test_accuracy"."""
+        return str(self.documents[0]["score"])
+
+
+def find(outputs: Path) -> list[Path]:
+    """Return the folders of finished runs below an outputs folder, sorted; set-aside and unpublishable ones left out."""
+    found = []
+    for file in sorted(outputs.rglob(runs.METRICS)):
+        parts = file.relative_to(outputs).parts[:-1]
+        if parts and parts[0] not in NEVER_PUBLISHED and not any(".replaced-" in part or part.startswith(".") for part in parts):
+            found.append(file.parent)
+    return found
+
+
+def publish(outputs: Path, published: Path) -> list[Path]:
+    """Copy metrics.json and config.yaml of every finished run; return the published folders that are new or changed.
+
+    Host names, absolute paths and the machine's own folders stay behind.
+    """
+    changed = []
+    for folder in find(outputs):
+        target = published / folder.relative_to(outputs)
+        document, config = _read(folder), _anonymous(yamlio.read(folder / runs.CONFIG))
+        before = _read(target) if (target / runs.METRICS).exists() else None
+        document["model"] = config["job"]["model"]
+        if before != document or not (target / runs.CONFIG).exists():
+            write_text(target / runs.CONFIG, yamlio.dump(config))
+            write_json(target / runs.METRICS, document)
+            changed.append(target)
+    return changed
+
+
+def _read(folder: Path) -> dict[str, Any]:
+    try:
+        document = dict(read_json(folder / runs.METRICS))
+    except (OSError, ValueError) as error:
+        raise ReportError(f"{folder / runs.METRICS}: cannot be read: {error}") from error
+    if document.get("schema") != runs.SCHEMA:
+        raise ReportError(f"{folder / runs.METRICS}: its schema is {document.get('schema')}; this version reads {runs.SCHEMA}.")
+    return document
+
+
+def _anonymous(config: dict[str, Any]) -> dict[str, Any]:
+    model = str(config["job"]["model"])
+    if model.startswith(("/", "~", ".")):
+        model = f"local:{Path(model).name}"
+    return config | {"data": config["data"] | {"dir": None}, "job": config["job"] | {"model": model}}
+
+
+def load(folder: Path) -> list[Result]:
+    """Group the finished runs below a folder over their seeds, in the order of dataset, baselines, jobs.
+
+    Raises:
+        ReportError: seeds of one result were made from different data or with different recipes.
+    """
+    groups: dict[tuple[str, str, str, str], list[tuple[int, dict[str, Any], runs.RunConfig]]] = {}
+    for run in find(folder):
+        document = _read(run)
+        baseline = str(document.get("baseline") or "")
+        if not re.match(r"seed-|baseline-", run.name):
+            baseline = run.name  # an external adapter
+        key = (str(document["dataset"]), str(document["job"]), str(document["variant"]), baseline)
+        groups.setdefault(key, []).append((document["seed"] or 0, document, runs.thaw(run)))
+    results = []
+    for key, members in groups.items():
+        members.sort(key=lambda member: member[0])
+        _check_alike(key, [config for _, _, config in members])
+        results.append(Result(*key, documents=tuple(document for _, document, _ in members)))
+    order = {"majority": 0, "tfidf": 1, "untuned": 2}
+    return sorted(results, key=lambda r: (r.dataset, order.get(r.baseline, 3), r.job, r.variant, r.baseline))
+
+
+def _check_alike(key: tuple[str, str, str, str], configs: list[runs.RunConfig]) -> None:
+    first = dataclasses.replace(configs[0], seed=None)
+    for config in configs[1:]:
+        changes = runs.differences(first, dataclasses.replace(config, seed=None))
+        if changes:
+            raise ReportError(
+                f"{'/'.join(part for part in key if part)}: its seeds cannot be averaged, they differ in more than the seed:\n  "
+                + "\n  ".join(changes)
+            )
