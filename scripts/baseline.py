@@ -66,7 +66,9 @@ def run(folder: Path, config: runs.RunConfig, rows: data.Rows, baseline: str) ->
         for split in splits:
             _untuned(folder, config, split, rows[split])
         return
-    learner = classical.TfidfRegression(rows["train"], rows.get("validation", []), classes) if baseline == "tfidf" else None
+    learner = (
+        classical.TfidfRegression(rows["train"], rows.get("validation", []), classes) if baseline == "tfidf" else None
+    )
     for split in splits:
         scores: np.ndarray
         facts: dict[str, Any] = {"baseline": baseline, "params_total_count": classes, "params_trainable_count": classes}

@@ -22,10 +22,17 @@ def main(argv: list[str] | None = None) -> None:
     parser = cli.parser(__doc__, "model", "dataset", "set", "data")
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of tables")
     parser.add_argument("--no-data", action="store_true", help="parameter counts alone; reads no rows")
-    parser.add_argument("--config-only", action="store_true", help="validate the YAML files alone; fit for a login node")
+    parser.add_argument(
+        "--config-only", action="store_true", help="validate the YAML files alone; fit for a login node"
+    )
     arguments = parser.parse_args(argv)
     target = cli.target(arguments)
-    found: dict[str, Any] = {"schema": 1, "job": target.job_name, "variant": target.variant, "dataset": target.dataset_name}
+    found: dict[str, Any] = {
+        "schema": 1,
+        "job": target.job_name,
+        "variant": target.variant,
+        "dataset": target.dataset_name,
+    }
     if not arguments.config_only:
         with contextlib.redirect_stdout(sys.stderr):  # nothing but the result on stdout
             found |= _with_libraries(target, read_rows=not arguments.no_data)
@@ -36,7 +43,11 @@ def _with_libraries(target: cli.Target, read_rows: bool) -> dict[str, Any]:
     found: dict[str, Any] = {}
     if read_rows:
         rows = data.load(target.dataset, target.data_dir)
-        for split, why in (("train", "to train on"), ("validation", "to choose the best checkpoint"), ("test", "to evaluate on")):
+        for split, why in (
+            ("train", "to train on"),
+            ("validation", "to choose the best checkpoint"),
+            ("test", "to evaluate on"),
+        ):
             data.need_split(rows, split, why)
         found["splits"] = datachecks.counts(rows, target.dataset)
         found["duplicates"] = datachecks.duplicates(rows)
@@ -47,7 +58,9 @@ def _with_libraries(target: cli.Target, read_rows: bool) -> dict[str, Any]:
     models.quiet_libraries()
     training.check_recipe(target.job, target.dataset, rows["train"] if read_rows else [])
     if read_rows:
-        encoder = Encoder(models.load_tokenizer(models.locate(target.job.model, target.job.revision)), target.job.max_length)
+        encoder = Encoder(
+            models.load_tokenizer(models.locate(target.job.model, target.job.revision)), target.job.max_length
+        )
         found["tokens"] = {}
         for split, members in rows.items():
             lengths = encoder.lengths(members)
@@ -57,7 +70,9 @@ def _with_libraries(target: cli.Target, read_rows: bool) -> dict[str, Any]:
 
 
 def _for_people(found: dict[str, Any], target: cli.Target) -> str:
-    lines = [f"job {found['job']}{' (' + found['variant'] + ')' if found['variant'] else ''} on dataset {found['dataset']}"]
+    lines = [
+        f"job {found['job']}{' (' + found['variant'] + ')' if found['variant'] else ''} on dataset {found['dataset']}"
+    ]
     if "splits" in found:
         labels = [str(label) for label in target.dataset.labels]
         lines += ["", "Rows", _count_table(found["splits"], "labels", labels)]
@@ -70,7 +85,8 @@ def _for_people(found: dict[str, Any], target: cli.Target) -> str:
         share = found["params_trainable_count"] / found["params_total_count"]
         lines += [
             "",
-            f"Parameters: {found['params_total_count']:,} in all, {found['params_trainable_count']:,} trainable ({share:.2%})",
+            f"Parameters: {found['params_total_count']:,} in all, "
+            f"{found['params_trainable_count']:,} trainable ({share:.2%})",
         ]
     return "\n".join([*lines, "", "The job is sound."])
 
@@ -83,12 +99,22 @@ def _count_table(splits: dict[str, Any], key: str, names: list[str]) -> str:
 
 
 def _group_table(splits: dict[str, Any], groups: list[str]) -> str:
-    return text_table(["group", *splits], [[group, *(str(part["groups"].get(group, 0)) for part in splits.values())] for group in groups])
+    return text_table(
+        ["group", *splits],
+        [[group, *(str(part["groups"].get(group, 0)) for part in splits.values())] for group in groups],
+    )
 
 
 def _token_table(tokens: dict[str, Any]) -> str:
     rows = [
-        [split, str(t["min"]), f"{t['median']:g}", f"{t['p95']:g}", str(t["max"]), f"{t['truncated_count']} ({t['truncated_share']:.1%})"]
+        [
+            split,
+            str(t["min"]),
+            f"{t['median']:g}",
+            f"{t['p95']:g}",
+            str(t["max"]),
+            f"{t['truncated_count']} ({t['truncated_share']:.1%})",
+        ]
         for split, t in tokens.items()
     ]
     return text_table(["split", "min", "median", "p95", "max", "truncated"], rows)

@@ -9,6 +9,7 @@ The README's tables come from outputs/published/ alone, which is committed: anyo
 are never published. Needs no torch.
 """
 
+import os
 import sys
 from pathlib import Path
 
@@ -22,8 +23,12 @@ def main(argv: list[str] | None = None) -> None:
     """Collect and report; see the module."""
     parser = cli.parser(__doc__)
     parser.add_argument("--check", action="store_true", help="compare only; write nothing")
-    parser.add_argument("--here", action="store_true", help="print the tables of --outputs; plots go to <outputs>/plots")
-    parser.add_argument("--published", metavar="DIR", type=Path, default=results.PUBLISHED, help="default outputs/published")
+    parser.add_argument(
+        "--here", action="store_true", help="print the tables of --outputs; plots go to <outputs>/plots"
+    )
+    parser.add_argument(
+        "--published", metavar="DIR", type=Path, default=results.PUBLISHED, help="default outputs/published"
+    )
     parser.add_argument("--readme", metavar="FILE", type=Path, default=ROOT / "README.md", help="default README.md")
     arguments = parser.parse_args(argv)
     if arguments.here:
@@ -36,7 +41,11 @@ def main(argv: list[str] | None = None) -> None:
             print(f"published {cli.shown(folder)}")
     found = results.load(arguments.published)
     folder = arguments.published / "plots"
-    pictures = {dataset: plot_names(dataset, found, folder, arguments) for dataset in reports.datasets(found)}
+    pictures = {}
+    for dataset in reports.datasets(found):
+        members = [result for result in found if result.dataset == dataset]
+        paths = folder.glob(f"{dataset}.*.png") if arguments.check else plots.draw(dataset, members, folder)
+        pictures[dataset] = [os.path.relpath(path, arguments.readme.parent) for path in sorted(paths)]
     contents = reports.blocks(found, pictures)
     text = arguments.readme.read_text(encoding="utf-8")
     if arguments.check:
@@ -46,18 +55,8 @@ def main(argv: list[str] | None = None) -> None:
     renewed = reports.insert(text, contents, arguments.readme)
     if renewed != text:
         write_text(arguments.readme, renewed)
-    print(f"{cli.shown(arguments.readme)}: {len(found)} results in {len(pictures)} tables{'' if renewed != text else ', unchanged'}")
-
-
-def plot_names(dataset: str, found: list[results.Result], folder: Path, arguments: object) -> list[str]:
-    """Draw a dataset's plots (unless only checking) and return their paths as the README writes them."""
-    members = [result for result in found if result.dataset == dataset]
-    if getattr(arguments, "check"):
-        paths = sorted(folder.glob(f"{dataset}.*.png"))
-    else:
-        paths = sorted(plots.draw(dataset, members, folder))
-    readme: Path = getattr(arguments, "readme")
-    return [str(path.relative_to(readme.parent)) if path.is_relative_to(readme.parent) else path.name for path in paths]
+    note = "" if renewed != text else ", unchanged"
+    print(f"{cli.shown(arguments.readme)}: {len(found)} results in {len(pictures)} tables{note}")
 
 
 def show(outputs: Path) -> None:

@@ -52,7 +52,10 @@ def main(argv: list[str] | None = None) -> None:
     scores = _score(folder, config, rows, arguments)
     seconds = time.perf_counter() - start
     tablefiles.write_table(output, _with_predictions(frame, scores, added, config))
-    print(f"{output}: {len(rows)} rows labelled in {duration(seconds)} ({len(rows) / seconds:.1f} rows/s, loading included)")
+    print(
+        f"{output}: {len(rows)} rows labelled in {duration(seconds)} "
+        f"({len(rows) / seconds:.1f} rows/s, loading included)"
+    )
 
 
 def _find(arguments: argparse.Namespace) -> tuple[Path, runs.RunConfig]:
@@ -103,7 +106,9 @@ def _default_output(source: Path) -> Path:
     return source.with_name(f"{source.name[: -len(ending)]}.predicted{ending}")
 
 
-def _with_predictions(frame: pd.DataFrame, scores: np.ndarray, added: list[str], config: runs.RunConfig) -> pd.DataFrame:
+def _with_predictions(
+    frame: pd.DataFrame, scores: np.ndarray, added: list[str], config: runs.RunConfig
+) -> pd.DataFrame:
     labels = config.dataset.labels
     result = frame.copy()
     result[added[0]] = [labels[index] for index in scores.argmax(axis=1)] if len(frame) else []

@@ -82,7 +82,9 @@ def _train(folder: Path, config: runs.RunConfig, rows: data.Rows, head: Any) -> 
         f"{counts['params_total_count']:,} parameters train ({share:.2%}); {len(rows['train'])} rows",
         flush=True,
     )
-    facts = train(head, config.job, config.dataset, rows["train"], rows["validation"], folder, config.seed, folder / runs.LOG)
+    facts = train(
+        head, config.job, config.dataset, rows["train"], rows["validation"], folder, config.seed, folder / runs.LOG
+    )
     facts |= counts | provenance.memory_peaks() | {"hardware": provenance.hardware()}
     labels = list(config.dataset.labels)
     models.save(head, config.job, labels, folder / runs.MODEL)

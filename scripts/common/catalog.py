@@ -1,6 +1,6 @@
 """Jobs and datasets by name: defaults < job < overrides, and the one canonical name of a variant.
 
-    job, variant = load_job("minilm-lora", overrides={"training.epochs": 1})   # variant "training.epochs=1"
+job, variant = load_job("minilm-lora", overrides={"training.epochs": 1})   # variant "training.epochs=1"
 """
 
 import copy

@@ -32,7 +32,13 @@ def parser(docstring: str, *groups: str) -> argparse.ArgumentParser:
     if "dataset" in groups:
         add("--dataset", metavar="NAME", help="data/<NAME>.yaml instead of the job's own dataset")
     if "set" in groups:
-        add("--set", metavar="KEY=VALUE", nargs="+", default=[], help='overrides, e.g. --set training.epochs=1 method.r=8')
+        add(
+            "--set",
+            metavar="KEY=VALUE",
+            nargs="+",
+            default=[],
+            help="overrides, e.g. --set training.epochs=1 method.r=8",
+        )
     if "seed" in groups:
         add("--seed", metavar="N", type=_seed, default=1, help="of initialisation and order (default 1)")
     if "data" in groups:
@@ -86,7 +92,9 @@ def target(arguments: argparse.Namespace) -> Target:
     dataset_name = arguments.dataset or job.dataset
     dataset = catalog.load_dataset(dataset_name)
     if job.training.best_metric == "validation_f1_mean_labels" and not dataset.mean_f1_labels:
-        raise ConfigError(f"training.best_metric is validation_f1_mean_labels, but data/{dataset_name}.yaml has no mean_f1_labels.")
+        raise ConfigError(
+            f"training.best_metric is validation_f1_mean_labels, but data/{dataset_name}.yaml has no mean_f1_labels."
+        )
     return Target(arguments.model, job, variant, dataset_name, dataset, arguments.data_dir)
 
 
@@ -97,7 +105,7 @@ def make_command(verb: str, **values: Any) -> str:
 
 
 def _quoted(value: str) -> str:
-    return f"'{value}'" if set(value) & set(" \"$&|;()[]{}*?<>\\") else value
+    return f"'{value}'" if set(value) & set(' "$&|;()[]{}*?<>\\') else value
 
 
 def run_command(verb: str, arguments: argparse.Namespace) -> str:

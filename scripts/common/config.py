@@ -47,6 +47,7 @@ class Lora(Strict):
     lora_alpha: float = Field(32, gt=0)
     lora_dropout: float = Field(0.0, ge=0, lt=1)
     target_modules: list[str] | Literal["all-linear"] = "all-linear"
+    layers_to_transform: list[Annotated[int, Field(ge=0)]] | None = None  # None: every layer
     use_rslora: bool = False
     use_dora: bool = False
 
@@ -115,6 +116,7 @@ class Job(Strict):
     max_length: int = Field(ge=8)  # tokens
     precision: Literal["float32", "bfloat16"]
     attention: Literal["sdpa", "eager"]
+    model_config_overrides: dict[str, int | float | str | bool]  # keys of the base model's own config, such as dropout
     method: Method
     training: Training
     runtime: Runtime
@@ -233,14 +235,21 @@ def _describe(schema: type[Strict], document: dict[str, Any], fault: dict[str, A
     if fault["type"] == "missing":
         return f"the key '{path}' is missing."
     if fault["type"] in ("union_tag_invalid", "union_tag_not_found"):
-        tags = [name.strip(" '") for name in fault["ctx"].get("expected_tags", "'lora', 'last-layers', 'full', 'none'").split(",")]
+        tags = [
+            name.strip(" '")
+            for name in fault["ctx"].get("expected_tags", "'lora', 'last-layers', 'full', 'none'").split(",")
+        ]
         found = here.get("name") if isinstance(here, dict) else here
         return f"'{path}.name' is {found!r}.{nearest(found, tags)} Allowed: {choices(tags)}."
     if fault["type"] == "value_error":
         return f"{path + ': ' if path else ''}{fault['msg'].removeprefix('Value error, ')}."
     hint = " (quote it in YAML to mean the word)" if here is None else ""
     rule = fault["msg"].removeprefix("Input should be ")
-    near = nearest(here, fault["ctx"]["expected"].replace("'", "").replace(" or ", ", ").split(", ")) if fault["type"] == "literal_error" else ""
+    near = (
+        nearest(here, fault["ctx"]["expected"].replace("'", "").replace(" or ", ", ").split(", "))
+        if fault["type"] == "literal_error"
+        else ""
+    )
     return f"'{path}' is {here!r}{hint}; allowed is {rule}.{near}"
 
 

@@ -86,28 +86,30 @@ def to_rows(frame: pd.DataFrame, dataset: Dataset, origin: str, split: str, labe
                     f"{nearest(column, named)} Columns found: {choices(named)}."
                 )
     positions = {str(label): index for index, label in enumerate(dataset.labels)}
-    columns = {name: frame[name].tolist() for names in wanted.values() for name in names}
+    cells: dict[str, list[Any]] = {name: frame[name].tolist() for names in wanted.values() for name in names}
     rows = []
     for number, place in enumerate(frame.index.tolist()):
         where = f"{origin}, row {place}"
-        texts = tuple(_text(columns[name][number], where, name) for name in dataset.text)
+        texts = tuple(_text(cells[name][number], where, name) for name in dataset.text)
         if not labelled:
             rows.append(Row(id=f"{split}-{number}", texts=texts, label=None))
             continue
         rows.append(
             Row(
-                id=_text(columns[dataset.id][number], where, dataset.id) if dataset.id else f"{split}-{number}",
+                id=_text(cells[dataset.id][number], where, dataset.id) if dataset.id else f"{split}-{number}",
                 texts=texts,
-                label=_label(columns[dataset.label][number], positions, where, dataset.label, dataset.labels),
-                group=_text(columns[dataset.group][number], where, dataset.group) if dataset.group else None,
-                weight=_weight(columns[dataset.weight][number], where, dataset.weight) if dataset.weight else 1.0,
+                label=_label(cells[dataset.label][number], positions, where, dataset.label, dataset.labels),
+                group=_text(cells[dataset.group][number], where, dataset.group) if dataset.group else None,
+                weight=_weight(cells[dataset.weight][number], where, dataset.weight) if dataset.weight else 1.0,
             )
         )
     if labelled and dataset.id:
         seen: dict[str, int] = {}
         for row, place in zip(rows, frame.index.tolist(), strict=True):
             if row.id in seen:
-                raise DataError(f"{origin}, row {place}: id '{row.id}' stands already in row {seen[row.id]}; ids are unique.")
+                raise DataError(
+                    f"{origin}, row {place}: id '{row.id}' stands already in row {seen[row.id]}; ids are unique."
+                )
             seen[row.id] = place
     return rows
 
@@ -136,7 +138,9 @@ def need_split(rows: Rows, split: str, why: str) -> list[Row]:
 
 
 def _is_empty(value: Any) -> bool:
-    return value is None or (isinstance(value, float) and math.isnan(value)) or value is pd.NA or str(value).strip() == ""
+    return (
+        value is None or (isinstance(value, float) and math.isnan(value)) or value is pd.NA or str(value).strip() == ""
+    )
 
 
 def _text(value: Any, where: str, column: str) -> str:
@@ -202,7 +206,9 @@ def _by_column(frames: dict[str, tuple[pd.DataFrame, str]], column: str) -> dict
             )
         for place, value in frame[column].items():
             if value not in SPLITS:
-                raise DataError(f"{origin}, row {place}, column '{column}': found {value!r}; allowed: {choices(SPLITS)}.")
+                raise DataError(
+                    f"{origin}, row {place}, column '{column}': found {value!r}; allowed: {choices(SPLITS)}."
+                )
         for split, part in frame.groupby(column, sort=False):
             divided.setdefault(str(split), []).append((part, origin))
     return {
@@ -218,7 +224,9 @@ def _by_fractions(rows: Rows, dataset: Dataset) -> Rows:
     whole = rows.get("train", [])
     for split, fraction in dataset.splits.fractions.items():
         if split in rows:
-            raise DataError(f"splits.fractions asks for {split}, but the source has a {split} split; remove one of them.")
+            raise DataError(
+                f"splits.fractions asks for {split}, but the source has a {split} split; remove one of them."
+            )
         try:
             rows["train"], rows[split] = train_test_split(
                 rows.get("train", []),
@@ -227,7 +235,9 @@ def _by_fractions(rows: Rows, dataset: Dataset) -> Rows:
                 stratify=[row.label for row in rows.get("train", [])],
             )
         except ValueError as error:
-            raise DataError(f"cannot cut {fraction:.0%} of {len(whole)} rows off train, stratified by label: {error}") from error
+            raise DataError(
+                f"cannot cut {fraction:.0%} of {len(whole)} rows off train, stratified by label: {error}"
+            ) from error
     return rows
 
 
@@ -243,5 +253,6 @@ def _check_train(rows: Rows, dataset: Dataset) -> None:
     missing = [str(label) for index, label in enumerate(dataset.labels) if index not in present]
     if missing:
         raise DataError(
-            f"no train row has the label {choices(missing)}: it could never be learned. Remove it from `labels` or add rows."
+            f"no train row has the label {choices(missing)}: it could never be learned. "
+            "Remove it from `labels` or add rows."
         )

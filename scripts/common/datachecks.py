@@ -33,7 +33,7 @@ def _key(row: Row) -> tuple[str, ...]:
 
 
 def duplicates(rows: Rows) -> dict[str, dict[str, int]]:
-    """Return how many rows repeat an earlier one of their split, and how many rows of a later split stand in an earlier.
+    """Return how many rows repeat an earlier one of their split, and how many a later split shares with an earlier.
 
     Texts are compared without regard to case and spaces.
     """

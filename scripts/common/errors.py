@@ -53,7 +53,7 @@ class Interrupted(PeftableError):
     exit_code = 75  # EX_TEMPFAIL of sysexits.h: try again
 
 
-def nearest(name: str, allowed: Iterable[object]) -> str:
+def nearest(name: object, allowed: Iterable[object]) -> str:
     """Return " Did you mean 'x'?" for the allowed name closest to `name`, or "" when none is close."""
     close = difflib.get_close_matches(str(name), [str(item) for item in allowed], n=1, cutoff=0.6)
     return f" Did you mean '{close[0]}'?" if close else ""

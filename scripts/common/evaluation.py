@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 
 from common import files, metrics, provenance, runs, scoring
-from common.config import Dataset
 from common.data import Row
 from common.heads import ClassificationHead
 
@@ -27,7 +26,12 @@ def metrics_file(folder: Path, split: str) -> Path:
 
 
 def score_split(
-    folder: Path, config: runs.RunConfig, split: str, rows: Sequence[Row], head: ClassificationHead, facts: dict[str, Any]
+    folder: Path,
+    config: runs.RunConfig,
+    split: str,
+    rows: Sequence[Row],
+    head: ClassificationHead,
+    facts: dict[str, Any],
 ) -> dict[str, Any]:
     """Score a split with a model, and write its predictions and metrics (`write_split`)."""
     start = time.perf_counter()

@@ -1,7 +1,7 @@
 """Files that are whole or absent: atomic writes, atomic folders, JSON, hashes, locks.
 
 A reader never sees half a file: content goes to a temporary name in the same folder, is flushed to disk, then
-takes the final name with `os.replace`, which POSIX makes atomic.
+takes the final name with rename(2), which POSIX makes atomic.
 """
 
 import contextlib
@@ -33,7 +33,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
     try:
         yield partial
         fsync(partial)
-        os.replace(partial, path)
+        partial.replace(path)
         fsync(path.parent)
     finally:
         partial.unlink(missing_ok=True)
@@ -54,11 +54,11 @@ def atomic_folder(path: Path) -> Iterator[Path]:
             # rename(2) cannot replace a folder that is not empty, so the old one steps aside first.
             aside = path.with_name(f".{path.name}.old.partial")
             shutil.rmtree(aside, ignore_errors=True)
-            os.rename(path, aside)
-            os.rename(partial, path)
+            path.rename(aside)
+            partial.rename(path)
             shutil.rmtree(aside, ignore_errors=True)
         else:
-            os.rename(partial, path)
+            partial.rename(path)
         fsync(path.parent)
     finally:
         shutil.rmtree(partial, ignore_errors=True)

@@ -113,4 +113,4 @@ def keep_float32(module: nn.Module) -> None:
         with torch.autocast(hidden.device.type, enabled=False):
             return forward(hidden.float(), *args, **kwargs)
 
-    module.forward = in_float32  # type: ignore[method-assign]
+    module.forward = in_float32

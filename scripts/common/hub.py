@@ -5,7 +5,13 @@ import pandas as pd
 from common.config import SPLITS, Source
 from common.errors import DataError, choices
 
-_SPLIT_NAMES = {"train": "train", "validation": "validation", "valid": "validation", "dev": "validation", "test": "test"}
+_SPLIT_NAMES = {
+    "train": "train",
+    "validation": "validation",
+    "valid": "validation",
+    "dev": "validation",
+    "test": "test",
+}
 
 
 def read_hub(source: Source) -> dict[str, tuple[pd.DataFrame, str]]:
@@ -33,7 +39,8 @@ def read_hub(source: Source) -> dict[str, tuple[pd.DataFrame, str]]:
         except Exception as error:  # the library raises a dozen unrelated types for "not reachable" and "not there"
             raise DataError(
                 f"the Hub dataset {name} (revision {source.revision}) cannot be loaded: {_first_line(error)} "
-                "On a machine without internet, give the rows as files: DATA_DIR=<folder with {train,validation,test}.<format>>."
+                "On a machine without internet, give the rows as files: "
+                "DATA_DIR=<folder with {train,validation,test}.<format>>."
             ) from error
         for hub_split, rows in loaded.items():
             split = _SPLIT_NAMES.get(str(hub_split))

@@ -15,11 +15,17 @@ import torch
 from peft import PeftModel
 from safetensors.torch import load_file, save_file
 from torch import nn
-from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer, PreTrainedModel
+from transformers import (
+    AutoConfig,
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+    PretrainedConfig,
+    PreTrainedModel,
+)
 from transformers.utils import logging as transformers_logging
 
 from common.config import Job, Label, Untrained
-from common.errors import ModelError, choices
+from common.errors import ModelError, choices, nearest
 from common.files import atomic_folder, read_json, sha256_file, write_json
 from common.heads import ClassificationHead, Encoder, keep_float32
 from common.peft import attach
@@ -32,7 +38,7 @@ def quiet_libraries() -> None:
     """Silence the libraries' own bars and notes; what matters is said by us or raised."""
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()
-    # transformers 5.23 reads its own deprecated property when peft or the Trainer wraps a model; no caller can rename it.
+    # transformers 5.23 itself reads its deprecated property when peft or the Trainer wraps a model.
     warnings.filterwarnings("ignore", message="`is_gradient_checkpointing` is deprecated", category=FutureWarning)
 
 
@@ -98,17 +104,40 @@ def load_base(job: Job, labels: list[Label], pad_token_id: int, weights: Path | 
         ModelError: not there, not reachable, not safetensors, or of a kind without such a head.
     """
     base = Base(str(weights), None) if weights else locate(job.model, job.revision)
+    config = load_config(job, base, labels)
+    config.pad_token_id = pad_token_id
     return _from_hub(
         AutoModelForSequenceClassification,
         base,
-        num_labels=len(labels),
-        id2label={index: str(label) for index, label in enumerate(labels)},
-        label2id={str(label): index for index, label in enumerate(labels)},
-        pad_token_id=pad_token_id,
+        config=config,
         attn_implementation=job.attention,
         dtype=torch.float32,
         use_safetensors=True,
     )
+
+
+def load_config(job: Job, base: Base, labels: list[Label]) -> PretrainedConfig:
+    """Load the base's config with our labels and the job's overrides.
+
+    Raises:
+        ModelError: an override names a key that the config does not have.
+    """
+    config = _from_hub(
+        AutoConfig,
+        base,
+        num_labels=len(labels),
+        id2label={index: str(label) for index, label in enumerate(labels)},
+        label2id={str(label): index for index, label in enumerate(labels)},
+    )
+    known = config.to_dict()
+    for key, value in job.model_config_overrides.items():
+        if key not in known:
+            raise ModelError(
+                f"model_config_overrides: the config of {job.model} has no key '{key}'.{nearest(key, known)} "
+                f"Keys: {choices(sorted(known), 40)}."
+            )
+        setattr(config, key, value)
+    return config
 
 
 def _from_hub(kind: Any, base: Base, **options: Any) -> Any:
@@ -116,7 +145,11 @@ def _from_hub(kind: Any, base: Base, **options: Any) -> Any:
         return kind.from_pretrained(base.name, revision=base.revision or "main", trust_remote_code=False, **options)
     except (OSError, ValueError, ImportError) as error:
         reason = " ".join(str(error).split("\n")[0].split())[:300]
-        offline = " HF_HUB_OFFLINE is set: download it where there is internet, or unset it." if os.environ.get("HF_HUB_OFFLINE") else ""
+        offline = (
+            " HF_HUB_OFFLINE is set: download it where there is internet, or unset it."
+            if os.environ.get("HF_HUB_OFFLINE")
+            else ""
+        )
         raise ModelError(f"model {base.name}: cannot be loaded: {reason}{offline}") from error
 
 
@@ -133,7 +166,9 @@ def _with_head(job: Job, model: nn.Module, tokenizer: Any) -> ClassificationHead
         keep_float32(module)
     limit = getattr(inner_model(model).config.get_text_config(), "max_position_embeddings", None)
     if limit is not None and job.max_length > limit:
-        raise ModelError(f"max_length is {job.max_length}, but the model has {limit} positions; allowed is 8 to {limit}.")
+        raise ModelError(
+            f"max_length is {job.max_length}, but the model has {limit} positions; allowed is 8 to {limit}."
+        )
     model.to("cuda" if torch.cuda.is_available() else "cpu")
     return ClassificationHead(model, Encoder(tokenizer, job.max_length), bfloat16=job.precision == "bfloat16")
 
@@ -161,7 +196,7 @@ def parameter_counts(model: nn.Module) -> dict[str, int]:
 def count_parameters(job: Job, labels: list[Label]) -> dict[str, int]:
     """Return the parameter counts of a job on the meta device: no weights are read, no memory is taken."""
     base = locate(job.model, job.revision)
-    config = _from_hub(AutoConfig, base, num_labels=len(labels))
+    config = load_config(job, base, labels)
     with torch.device("meta"):
         model = AutoModelForSequenceClassification.from_config(config, attn_implementation=job.attention)
         return parameter_counts(attach(model, job.method))
@@ -173,7 +208,9 @@ def count_parameters(job: Job, labels: list[Label]) -> dict[str, int]:
 def trained_state(model: nn.Module) -> dict[str, torch.Tensor]:
     """Return the parameters that train, by name, contiguous and on the CPU."""
     return {
-        name: parameter.detach().cpu().contiguous() for name, parameter in model.named_parameters() if parameter.requires_grad
+        name: parameter.detach().cpu().contiguous()
+        for name, parameter in model.named_parameters()
+        if parameter.requires_grad
     }
 
 
@@ -186,7 +223,9 @@ def load_trained_state(model: nn.Module, file: Path) -> None:
     state = load_file(file)
     names = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
     if names != set(state):
-        raise ModelError(f"{file}: holds other parameters than this model trains: {choices(sorted(names ^ set(state)), 4)}.")
+        raise ModelError(
+            f"{file}: holds other parameters than this model trains: {choices(sorted(names ^ set(state)), 4)}."
+        )
     model.load_state_dict(state, strict=False)
 
 
@@ -198,9 +237,9 @@ def save(head: ClassificationHead, job: Job, labels: list[Label], path: Path) ->
         head.encoder.tokenizer.save_pretrained(partial)
         if isinstance(head.model, PeftModel):
             # "auto" would look the base's vocabulary up on the Hub.
-            head.model.save_pretrained(partial, save_embedding_layers=False)
+            head.model.save_pretrained(str(partial), save_embedding_layers=False)
         elif job.method.name == "full":
-            head.model.save_pretrained(partial)
+            inner.save_pretrained(partial)
         else:
             save_file(trained_state(head.model), partial / PARAMETERS)
         description = {
@@ -251,7 +290,9 @@ def load_adapter(job: Job, labels: list[Label], path: Path) -> ClassificationHea
     if not (path / "adapter_model.safetensors").is_file():
         raise ModelError(f"ADAPTER={path}: adapter_model.safetensors is missing; other weight formats are not read.")
     if read_json(path / ADAPTER).get("task_type") != "SEQ_CLS":
-        raise ModelError(f"ADAPTER={path}: its task_type is {read_json(path / ADAPTER).get('task_type')}; needed is SEQ_CLS.")
+        raise ModelError(
+            f"ADAPTER={path}: its task_type is {read_json(path / ADAPTER).get('task_type')}; needed is SEQ_CLS."
+        )
     tokenizer = load_tokenizer(locate(job.model, job.revision))
     base = load_base(job, labels, tokenizer.pad_token_id)
     heads = [name for name, _ in base.named_children() if name != base.base_model_prefix]

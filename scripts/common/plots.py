@@ -85,7 +85,9 @@ def _learning_curves(title: str, results: Sequence[Result]) -> Figure:
             epochs = [epoch for epoch, _ in curves[0][:length]]
             values = np.array([[value for _, value in curve[:length]] for curve in curves])
             label = result.name if key == "validation_loss" else None
-            axes.plot(epochs, values.mean(axis=0), style, color=color, label=label, marker="o" if style == "-" else None, ms=3)
+            axes.plot(
+                epochs, values.mean(axis=0), style, color=color, label=label, marker="o" if style == "-" else None, ms=3
+            )
             if len(curves) > 1:
                 axes.fill_between(epochs, values.min(axis=0), values.max(axis=0), color=color, alpha=0.15, lw=0)
     axes.set_xlabel("epoch")
@@ -103,8 +105,16 @@ def _accuracy_parameters(title: str, results: Sequence[Result]) -> Figure:
     for index, result in enumerate(tuned):
         values = [100 * value for value in result.values(key)]
         deviation = np.std(values, ddof=1) if len(values) > 1 else 0.0
-        trainable = result.mean("params_trainable_count")
-        axes.errorbar(trainable, np.mean(values), yerr=deviation, fmt="o", color=_COLORS[index % len(_COLORS)], capsize=3, label=result.name)
+        trainable = result.mean("params_trainable_count") or 1.0
+        axes.errorbar(
+            trainable,
+            np.mean(values),
+            yerr=deviation,
+            fmt="o",
+            color=_COLORS[index % len(_COLORS)],
+            capsize=3,
+            label=result.name,
+        )
     for result, style in zip((r for r in results if r.baseline), ("--", ":", "-."), strict=False):
         axes.axhline(100 * (result.mean(key) or 0.0), color=_GREY, ls=style, lw=1, label=result.name)
     axes.set_xscale("log")

@@ -46,7 +46,9 @@ class Progress:
             rate = self.rate
             left = duration((self.total - self.done) / rate) if rate > 0 else "unknown"
             share = f"{self.done}/{self.total} {self.unit}s"
-            print(f"{self.what}: {share}, {rate:.1f} {self.unit}s/s, {left} left{', ' + note if note else ''}", flush=True)
+            print(
+                f"{self.what}: {share}, {rate:.1f} {self.unit}s/s, {left} left{', ' + note if note else ''}", flush=True
+            )
 
     def close(self) -> None:
         """Remove the bar."""

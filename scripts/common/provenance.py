@@ -5,6 +5,7 @@ import os
 import platform
 import resource
 import subprocess
+from pathlib import Path
 from typing import Any
 
 from common.catalog import ROOT
@@ -64,7 +65,7 @@ def _version(package: str) -> str | None:
 
 def _cpu_name() -> str | None:
     try:
-        with open("/proc/cpuinfo", encoding="utf-8") as stream:
+        with Path("/proc/cpuinfo").open(encoding="utf-8") as stream:
             return next((line.split(":", 1)[1].strip() for line in stream if line.startswith("model name")), None)
     except OSError:
         return None

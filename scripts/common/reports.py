@@ -1,7 +1,7 @@
 """The README's tables, between markers, from published metrics alone.
 
-A block is `<!-- NAME:begin -->` … `<!-- NAME:end -->`; everything between is replaced. `compare` names the first cell in
-which a README differs from what the metrics say.
+A block is `<!-- NAME:begin -->` … `<!-- NAME:end -->`; everything between is replaced. `compare` names the first cell
+in which a README differs from what the metrics say.
 """
 
 import re
@@ -88,9 +88,12 @@ def blocks(results: Sequence[Result], plots: dict[str, list[str]]) -> dict[str, 
     for dataset in datasets(results):
         members = [result for result in results if result.dataset == dataset]
         title = members[0].documents[0]["dataset_title"]
-        pictures = "\n".join(f'<img src="{path}" alt="{title}: {_caption(path)}" width="32%">' for path in plots.get(dataset, []))
+        pictures = "\n".join(
+            f'<img src="{path}" alt="{title}: {_caption(path)}" width="32%">' for path in plots.get(dataset, [])
+        )
         n = members[0].documents[0]["test_n"]
-        result_parts.append(f"**{title}** (`{dataset}`, {n:,} test rows)\n\n{markdown_table(*results_table(members))}\n\n{pictures}".rstrip())
+        table = markdown_table(*results_table(members))
+        result_parts.append(f"**{title}** (`{dataset}`, {n:,} test rows)\n\n{table}\n\n{pictures}".rstrip())
         cost = cost_table(members)
         if cost[1]:
             cost_parts.append(f"**{title}** (`{dataset}`)\n\n{markdown_table(*cost)}")
@@ -108,7 +111,9 @@ def _span(text: str, name: str, readme: Path) -> tuple[int, int]:
     begin, end = f"<!-- {name}:begin -->", f"<!-- {name}:end -->"
     for marker in (begin, end):
         if text.count(marker) != 1:
-            raise ReportError(f"{readme}: the marker {marker} stands there {text.count(marker)} times; it must be there once.")
+            raise ReportError(
+                f"{readme}: the marker {marker} stands there {text.count(marker)} times; it must be there once."
+            )
     start, stop = text.index(begin) + len(begin), text.index(end)
     if start > stop:
         raise ReportError(f"{readme}: {end} comes before {begin}.")
@@ -147,12 +152,16 @@ def compare(text: str, contents: dict[str, str], readme: Path) -> None:
                     if was != should:
                         title = header[column] if column < len(header) else str(column + 1)
                         raise ReportError(
-                            f"{readme}, table '{name}', row '{_cells(new)[0]}', column '{title}': found '{was}', the published "
-                            f"metrics say '{should}'. Run: make report"
+                            f"{readme}, table '{name}', row '{_cells(new)[0]}', column '{title}': found '{was}', "
+                            f"the published metrics say '{should}'. Run: make report"
                         )
-            raise ReportError(f"{readme}, block '{name}', line {number + 1}: found '{old}', should be '{new}'. Run: make report")
+            raise ReportError(
+                f"{readme}, block '{name}', line {number + 1}: found '{old}', should be '{new}'. Run: make report"
+            )
         if len(found) != len(wanted):
-            raise ReportError(f"{readme}, block '{name}': {len(found)} lines, should be {len(wanted)}. Run: make report")
+            raise ReportError(
+                f"{readme}, block '{name}': {len(found)} lines, should be {len(wanted)}. Run: make report"
+            )
 
 
 def _cells(line: str) -> list[str]:

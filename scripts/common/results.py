@@ -33,7 +33,11 @@ class Result:
     def name(self) -> str:
         """How tables call it."""
         if self.baseline:
-            words = {"majority": "majority class", "tfidf": "TF-IDF + logistic regression", "untuned": f"{self.job}, untuned"}
+            words = {
+                "majority": "majority class",
+                "tfidf": "TF-IDF + logistic regression",
+                "untuned": f"{self.job}, untuned",
+            }
             return words.get(self.baseline, f"{self.job}, {self.baseline}")
         return f"{self.job} ({self.variant})" if self.variant else self.job
 
@@ -53,11 +57,15 @@ class Result:
 
 
 def find(outputs: Path) -> list[Path]:
-    """Return the folders of finished runs below an outputs folder, sorted; set-aside and unpublishable ones left out."""
+    """Return the folders of finished runs below an outputs folder, without set-aside and unpublishable ones."""
     found = []
     for file in sorted(outputs.rglob(runs.METRICS)):
         parts = file.relative_to(outputs).parts[:-1]
-        if parts and parts[0] not in NEVER_PUBLISHED and not any(".replaced-" in part or part.startswith(".") for part in parts):
+        if (
+            parts
+            and parts[0] not in NEVER_PUBLISHED
+            and not any(".replaced-" in part or part.startswith(".") for part in parts)
+        ):
             found.append(file.parent)
     return found
 
@@ -86,7 +94,9 @@ def _read(folder: Path) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         raise ReportError(f"{folder / runs.METRICS}: cannot be read: {error}") from error
     if document.get("schema") != runs.SCHEMA:
-        raise ReportError(f"{folder / runs.METRICS}: its schema is {document.get('schema')}; this version reads {runs.SCHEMA}.")
+        raise ReportError(
+            f"{folder / runs.METRICS}: its schema is {document.get('schema')}; this version reads {runs.SCHEMA}."
+        )
     return document
 
 
@@ -126,6 +136,6 @@ def _check_alike(key: tuple[str, str, str, str], configs: list[runs.RunConfig]) 
         changes = runs.differences(first, dataclasses.replace(config, seed=None))
         if changes:
             raise ReportError(
-                f"{'/'.join(part for part in key if part)}: its seeds cannot be averaged, they differ in more than the seed:\n  "
-                + "\n  ".join(changes)
+                f"{'/'.join(part for part in key if part)}: its seeds cannot be averaged, "
+                "they differ in more than the seed:\n  " + "\n  ".join(changes)
             )

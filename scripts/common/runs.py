@@ -111,7 +111,7 @@ def set_aside(path: Path) -> Path | None:
     if owner := _live_owner(path):
         raise RunError(_busy(path, owner))
     aside = path.with_name(f"{path.name}.replaced-{utc_now().replace(':', '').replace('-', '')}")
-    os.rename(path, aside)
+    path.rename(aside)
     return aside
 
 
@@ -238,8 +238,8 @@ def _process_start(pid: int) -> str | None:
 
 def _busy(path: Path, owner: dict[str, Any]) -> str:
     return (
-        f"{path}: process {owner['pid']} on {owner['host']} has been working on this run since {owner['since']}. Wait for "
-        f"it or stop it. If that machine is gone, delete {path / OWNER} and start again."
+        f"{path}: process {owner['pid']} on {owner['host']} has been working on this run since {owner['since']}. "
+        f"Wait for it or stop it. If that machine is gone, delete {path / OWNER} and start again."
     )
 
 

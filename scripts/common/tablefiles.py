@@ -43,7 +43,8 @@ def find_split_files(folder: Path) -> dict[str, Path]:
             found[split] = present[0]
     if not found:
         raise DataError(
-            f"DATA_DIR={folder}: no split found; allowed are {{train,validation,test}}.<format> with format {choices(FORMATS)}."
+            f"DATA_DIR={folder}: no split found; allowed are {{train,validation,test}}.<format> "
+            f"with format {choices(FORMATS)}."
         )
     return found
 

@@ -60,7 +60,7 @@ def training_arguments(job: Job, folder: Path, seed: int) -> TrainingArguments:
         ConfigError: an optimizer, scheduler or tracker that the Trainer does not know.
     """
     recipe, runtime = job.training, job.runtime
-    by_steps = isinstance(recipe.eval_every, int)
+    every = None if recipe.eval_every == "epoch" else recipe.eval_every
     try:
         return TrainingArguments(
             output_dir=str(folder),
@@ -73,10 +73,10 @@ def training_arguments(job: Job, folder: Path, seed: int) -> TrainingArguments:
             lr_scheduler_kwargs=dict(recipe.lr_scheduler_kwargs),
             warmup_steps=recipe.warmup_steps,
             max_grad_norm=recipe.max_grad_norm,
-            eval_strategy="steps" if by_steps else "epoch",
-            save_strategy="steps" if by_steps else "epoch",
-            eval_steps=recipe.eval_every if by_steps else None,
-            save_steps=recipe.eval_every if by_steps else 500,
+            eval_strategy="steps" if every else "epoch",
+            save_strategy="steps" if every else "epoch",
+            eval_steps=every,
+            save_steps=every or 500,
             logging_steps=runtime.log_every,
             logging_first_step=True,
             metric_for_best_model=recipe.best_metric.replace("validation_", "eval_"),
@@ -92,7 +92,8 @@ def training_arguments(job: Job, folder: Path, seed: int) -> TrainingArguments:
         wrong = re.match(r"'?([\w.-]+)'? is not a valid (\w+)", message)
         if wrong:
             allowed = re.findall(r"'([\w.-]+)'", message.partition("select one of")[2])
-            message = f"{wrong[2]} '{wrong[1]}' is not known to the Trainer.{nearest(wrong[1], allowed)} Allowed: {', '.join(allowed)}"
+            message = f"{wrong[2]} '{wrong[1]}' is not known to the Trainer.{nearest(wrong[1], allowed)} "
+            message += f"Allowed: {', '.join(allowed)}"
         raise ConfigError(f"training: {message}") from error
 
 
@@ -162,7 +163,9 @@ class StepTrainer(Trainer):
 
     def get_train_dataloader(self) -> DataLoader:
         """Return a loader whose every item is the list of batches of one optimizer step."""
-        sampler = StepSampler([len(row.input_ids) for row in self.encoded], self.job.training.batch_size, self.args.seed)
+        sampler = StepSampler(
+            [len(row.input_ids) for row in self.encoded], self.job.training.batch_size, self.args.seed
+        )
         loader: DataLoader = DataLoader(self.encoded, batch_sampler=sampler, collate_fn=self._pieces)  # type: ignore[arg-type]
         # Only a prepared loader is moved to the right place by the Trainer when a run is resumed.
         return self.accelerator.prepare(loader)
@@ -188,7 +191,9 @@ class StepTrainer(Trainer):
 
     # --- evaluation ---
 
-    def evaluate(self, eval_dataset: Any = None, ignore_keys: Any = None, metric_key_prefix: str = "eval") -> dict[str, float]:
+    def evaluate(
+        self, eval_dataset: Any = None, ignore_keys: Any = None, metric_key_prefix: str = "eval"
+    ) -> dict[str, float]:
         """Score the validation rows by our own scoring, log the averages, and return them."""
         scores = scoring.score(self.head, self.validation, self.job.runtime.score_token_budget, "validate")
         records = scoring.predictions(self.validation, scores, self.dataset.labels)
@@ -255,13 +260,17 @@ class RunCallback(TrainerCallback):
         self.last_save = time.monotonic()
         self.loss = ""
 
-    def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
         """Cut the log back to the step training resumes from, and start the progress display."""
         if self.log.exists():
             files.write_jsonl(self.log, [r for r in files.read_jsonl(self.log) if r["step"] <= state.global_step])
         self.progress = Progress("train", state.max_steps, "step", done=state.global_step)
 
-    def on_log(self, args: Any, state: TrainerState, control: Any, logs: dict[str, float] | None = None, **kwargs: Any) -> None:
+    def on_log(
+        self, args: Any, state: TrainerState, control: Any, logs: dict[str, float] | None = None, **kwargs: Any
+    ) -> None:
         """Append to `train_log.jsonl`."""
         entry = {key.replace("eval_", "validation_"): value for key, value in (logs or {}).items()}
         if "train_runtime" in entry:
@@ -281,7 +290,9 @@ class RunCallback(TrainerCallback):
         if (self.stop.name or is_old) and not evaluates_next:
             control.should_save = True
 
-    def on_evaluate(self, args: Any, state: TrainerState, control: TrainerControl, metrics: Any = None, **kwargs: Any) -> None:
+    def on_evaluate(
+        self, args: Any, state: TrainerState, control: TrainerControl, metrics: Any = None, **kwargs: Any
+    ) -> None:
         """Say how the evaluation went, and stop when patience is exhausted."""
         metric = args.metric_for_best_model
         name, value = self.job.training.best_metric, metrics[metric]
@@ -298,8 +309,8 @@ class RunCallback(TrainerCallback):
         self.last_save = time.monotonic()
         if self.stop.name:
             raise Interrupted(
-                f"{self.stop.name} at step {state.global_step} of {state.max_steps}; the checkpoint is saved, and the same "
-                "command continues."
+                f"{self.stop.name} at step {state.global_step} of {state.max_steps}; the checkpoint is saved, "
+                "and the same command continues."
             )
 
     def on_train_end(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
@@ -309,8 +320,14 @@ class RunCallback(TrainerCallback):
 
 
 def train(
-    head: ClassificationHead, job: Job, dataset: Dataset, train_rows: Sequence[Row], validation: Sequence[Row],
-    run_folder: Path, seed: int, log: Path,
+    head: ClassificationHead,
+    job: Job,
+    dataset: Dataset,
+    train_rows: Sequence[Row],
+    validation: Sequence[Row],
+    run_folder: Path,
+    seed: int,
+    log: Path,
 ) -> dict[str, Any]:
     """Fine-tune `head` in place, from the last complete checkpoint if there is one, and leave it at its best.
 
@@ -323,7 +340,9 @@ def train(
     folder = run_folder / "checkpoints"
     set_seed(seed)
     with StopSignal() as stop:
-        trainer = StepTrainer(head, job, dataset, train_rows, validation, folder, seed, [RunCallback(log, stop, job, folder)])
+        trainer = StepTrainer(
+            head, job, dataset, train_rows, validation, folder, seed, [RunCallback(log, stop, job, folder)]
+        )
         last = checkpoints(folder)[-1][1] if checkpoints(folder) else None
         if last is not None:
             trainer.seconds_before = files.read_json(last / _CLOCK)["seconds"]
@@ -356,6 +375,15 @@ def _was_stopped_early(checkpoint: Path, trainer: StepTrainer) -> bool:
 
 
 def _history(log: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    wanted = ("step", "epoch", "loss", "learning_rate", "eval_loss", "eval_accuracy", "eval_f1_macro", "eval_f1_mean_labels")
+    wanted = (
+        "step",
+        "epoch",
+        "loss",
+        "learning_rate",
+        "eval_loss",
+        "eval_accuracy",
+        "eval_f1_macro",
+        "eval_f1_mean_labels",
+    )
     rows = ({key.replace("eval_", "validation_"): entry[key] for key in wanted if key in entry} for entry in log)
     return [row for row in rows if "loss" in row or "validation_loss" in row]

@@ -23,7 +23,9 @@ def train_last_layers(model: PreTrainedModel, method: LastLayers) -> PreTrainedM
     """
     layers = layer_stack(model)
     if method.k > len(layers):
-        raise ModelError(f"method.k is {method.k}, but the model has {len(layers)} layers; allowed is 0 to {len(layers)}.")
+        raise ModelError(
+            f"method.k is {method.k}, but the model has {len(layers)} layers; allowed is 0 to {len(layers)}."
+        )
     model.requires_grad_(True)
     model.get_input_embeddings().requires_grad_(False)
     for parent in _embedding_modules(model):
@@ -46,7 +48,9 @@ def layer_stack(model: PreTrainedModel) -> nn.ModuleList:
         if isinstance(module, nn.ModuleList) and len(module) == depth and len({type(block) for block in module}) == 1
     ]
     if not stacks:
-        raise ModelError(f"{type(model).__name__} has no list of {depth} equal layers; last-layers cannot be used with it.")
+        raise ModelError(
+            f"{type(model).__name__} has no list of {depth} equal layers; last-layers cannot be used with it."
+        )
     return stacks[0]
 
 

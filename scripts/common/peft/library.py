@@ -21,5 +21,7 @@ def add_lora(model: PreTrainedModel, method: Lora) -> PeftModel:
     try:
         return get_peft_model(model, LoraConfig(task_type=TaskType.SEQ_CLS, **options))
     except ValueError as error:
-        names = sorted({name.rsplit(".", 1)[-1] for name, module in model.named_modules() if hasattr(module, "in_features")})
+        names = sorted(
+            {name.rsplit(".", 1)[-1] for name, module in model.named_modules() if hasattr(module, "in_features")}
+        )
         raise ModelError(f"method.target_modules: {error} Linear layers of this model: {', '.join(names)}.") from error

@@ -1,0 +1,56 @@
+# peftable: names and wiring. `make` prints help; what the targets do is in scripts/.
+PYTHON ?= python3
+PY := .venv/bin/python
+VARIABLES := MODEL DATASET SEED SET DATA_DIR SPLIT BASELINE ADAPTER RUN INPUT OUTPUT TEXT FORCE CHECK JSON OUTPUTS
+# Values reach the recipes through the environment, untouched by make: spaces, quotes and $ survive.
+$(foreach name,$(VARIABLES),$(eval override $(name) := $$(value $(name))))
+export $(VARIABLES) PIP_DISABLE_PIP_VERSION_CHECK=1
+# $(call given,NAME,--option): the option with NAME's value where NAME is given; $(call flag,…): the option alone.
+given = $(if $($(1)),$(2) "$$$(1)")
+flag = $(if $($(1)),$(2))
+RUN_OPTIONS = $(call given,MODEL,--model) $(call given,DATASET,--dataset) $(call given,SET,--set) $(call given,OUTPUTS,--outputs)
+JOB_OPTIONS = $(RUN_OPTIONS) $(call given,SEED,--seed) $(call given,DATA_DIR,--data-dir)
+
+.DEFAULT_GOAL := help
+.PHONY: help demo check train evaluate baseline predict report setup test lint format clean
+
+help: ## print this help
+	@$(PYTHON) scripts/make_help.py Makefile
+
+## Start here
+demo: .venv/requirements .venv/demo ## fine-tune a small encoder three ways on the embedded corpus (3 minutes, no GPU)
+	@$(PY) scripts/demo.py
+
+## Experiments
+check: .venv/requirements ## look before training: rows, token lengths, duplicates, parameters [JSON=1]
+	@$(PY) scripts/check.py $(RUN_OPTIONS) $(call given,DATA_DIR,--data-dir) $(call flag,JSON,--json)
+train: .venv/requirements ## fine-tune and evaluate one job; continues where it was stopped
+	@$(PY) scripts/train.py $(JOB_OPTIONS) $(call flag,FORCE,--force)
+evaluate: .venv/requirements ## score a trained run again, or on another SPLIT=, or a peft ADAPTER=
+	@$(PY) scripts/evaluate.py $(JOB_OPTIONS) $(call given,SPLIT,--split) $(call given,ADAPTER,--adapter)
+baseline: .venv/requirements ## evaluate BASELINE=untuned|majority|tfidf
+	@$(PY) scripts/baseline.py $(JOB_OPTIONS) $(call given,BASELINE,--baseline) $(call flag,FORCE,--force)
+predict: .venv/requirements ## label INPUT=<file> into OUTPUT=<file>, or one TEXT=, with MODEL= or RUN=
+	@$(PY) scripts/predict.py $(RUN_OPTIONS) $(call given,SEED,--seed) $(call given,RUN,--run) $(call given,ADAPTER,--adapter) $(call given,INPUT,--input) $(call given,OUTPUT,--output) $(call given,TEXT,--text) $(call flag,FORCE,--force)
+report: .venv/requirements ## collect finished runs; regenerate the README's tables and plots [CHECK=1]
+	@$(PY) scripts/collect.py $(call given,OUTPUTS,--outputs) $(call flag,CHECK,--check)
+
+## Development
+setup: .venv/requirements .venv/demo .venv/dev ## create .venv with everything
+test: setup ## run the tests
+	@$(PY) -m pytest --cov --cov-report=term
+lint: setup ## ruff and mypy
+	@.venv/bin/ruff check . && .venv/bin/ruff format --check . && .venv/bin/mypy
+format: setup ## format the code
+	@.venv/bin/ruff check --fix . && .venv/bin/ruff format .
+clean: ## remove .venv and caches; outputs/ stays
+	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache
+
+.venv/bin/python:
+	$(PYTHON) scripts/make_help.py --python-version && $(PYTHON) -m venv .venv
+.venv/requirements: requirements.txt | .venv/bin/python
+	@echo "installing requirements (about 1 GB, once)" && $(PY) -m pip install --quiet -r requirements.txt && touch $@
+.venv/demo: requirements-demo.txt .venv/requirements
+	$(PY) -m pip install --quiet --no-deps --require-hashes -r requirements-demo.txt && touch $@
+.venv/dev: requirements-dev.txt .venv/requirements
+	$(PY) -m pip install --quiet -r requirements-dev.txt && touch $@
