@@ -1,0 +1,116 @@
+"""The main job on the embedded corpus: three baselines, three ways of fine-tuning, one table.
+
+    make demo                    (or: python scripts/demo.py)
+
+Every step is a command that you could type yourself; it is printed before it runs. What is finished is skipped, so a
+second demo takes seconds, and one that was stopped continues. Runs lie in outputs/demo/ and are never published.
+"""
+
+import dataclasses
+import os
+import shlex
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from common import catalog, cli, data, errors, runs
+from common.stats import duration
+
+DATASET = "stance-sample"
+OUTPUTS = Path("outputs/demo")
+SEED = 1
+
+
+@dataclasses.dataclass(frozen=True)
+class Step:
+    """One command of the demo.
+
+    Attributes:
+        title: what it does, for a person.
+        words: the script and its options.
+        folder: of the run it finishes.
+        job: whose recipe the run must agree with, "" for the classical baselines.
+        seconds: how long it takes on two cores; only the ratios matter, they are scaled as steps finish.
+    """
+
+    title: str
+    words: tuple[str, ...]
+    folder: Path
+    job: str
+    seconds: float
+
+
+def steps() -> list[Step]:
+    """Return the demo's runs in order."""
+    found = []
+    for name, title, seconds in (("majority", "the most frequent label", 3), ("tfidf", "TF-IDF + logistic regression", 4)):
+        words = ("baseline.py", "--dataset", DATASET, "--baseline", name)
+        found.append(Step(f"Baseline: {title}", words, OUTPUTS / DATASET / "classical" / f"baseline-{name}", "", seconds))
+    words = ("baseline.py", "--model", "minilm-lora", "--baseline", "untuned")
+    found.append(
+        Step("Baseline: MiniLM, untuned", words, OUTPUTS / DATASET / "minilm-lora" / "baseline-untuned", "minilm-lora", 9)
+    )
+    for job, title, seconds in (
+        ("minilm-last-layers", "the last three of six layers", 45),
+        ("minilm-lora", "LoRA", 60),
+        ("minilm-full", "every parameter", 50),
+    ):
+        words = ("train.py", "--model", job, "--dataset", DATASET, "--seed", str(SEED))
+        folder = runs.folder(OUTPUTS, DATASET, job, "", f"seed-{SEED}")
+        found.append(Step(f"Fine-tuning MiniLM: {title}", words, folder, job, seconds))
+    return found
+
+
+def is_done(step: Step, data_sha256: str) -> bool:
+    """Return whether a step's run is finished with today's recipe and data."""
+    if not runs.is_finished(step.folder):
+        return False
+    frozen = runs.thaw(step.folder)
+    job = catalog.load_job(step.job)[0] if step.job else frozen.job
+    return not runs.differences(frozen, dataclasses.replace(frozen, job=job, data_sha256=data_sha256))
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run what is left of the demo, then show the table."""
+    cli.parser(__doc__).parse_args(argv)
+    os.chdir(catalog.ROOT)
+    rows = data.load(catalog.load_dataset(DATASET))
+    counts = ", ".join(f"{len(members)} {split}" for split, members in rows.items())
+    print(f"Stance detection (claim + sentence → con / neu / pro) on {counts} sentences of data/sample/.")
+    fingerprint = data.fingerprint(rows)
+    planned = steps()
+    left = [step for step in planned if not is_done(step, fingerprint)]
+    if len(left) < len(planned):
+        print(f"{len(planned) - len(left)} of {len(planned)} steps are finished already and are skipped.")
+    spent = expected = 0.0
+    for number, step in enumerate(left):
+        ahead = sum(later.seconds for later in left[number:])
+        scale = spent / expected if expected > 20 else 1.0  # short steps tell little about the machine
+        position = f"[{planned.index(step) + 1}/{len(planned)}]"
+        command = ["scripts/" + step.words[0], *step.words[1:], "--outputs", str(OUTPUTS)]
+        print(f"\n{position} {step.title}. About {duration(ahead * scale)} left in all.\n    python {shlex.join(command)}", flush=True)
+        start = time.monotonic()
+        code = subprocess.run([sys.executable, *command], check=False).returncode
+        if code:
+            print(f"The demo stopped at step {position}; `make demo` continues.", file=sys.stderr)
+            return code
+        spent, expected = spent + time.monotonic() - start, expected + step.seconds
+    subprocess.run([sys.executable, "scripts/collect.py", "--here", "--outputs", str(OUTPUTS)], check=True)
+    print(_next_steps())
+    return 0
+
+
+def _next_steps() -> str:
+    run = runs.folder(OUTPUTS, DATASET, "minilm-last-layers", "", f"seed-{SEED}")
+    return f"""
+What next
+  Use a model:     make predict RUN={run} TEXT="There should be a minimum wage. || Nobody can live on less."
+  A whole file:    make predict RUN={run} INPUT=data/sample/test.xlsx OUTPUT=outputs/demo/labelled.xlsx
+  Another recipe:  make train MODEL=minilm-lora SET="method.r=4 training.epochs=4"
+  Your own data:   copy data/stance-sample.yaml to data/mine.yaml, name your files and columns, then
+                   make check MODEL=minilm-lora DATASET=mine && make train MODEL=minilm-lora DATASET=mine"""
+
+
+if __name__ == "__main__":
+    sys.exit(errors.guard(main))
