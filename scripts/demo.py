@@ -44,12 +44,19 @@ class Step:
 def steps() -> list[Step]:
     """Return the demo's runs in order."""
     found = []
-    for name, title, seconds in (("majority", "the most frequent label", 3), ("tfidf", "TF-IDF + logistic regression", 4)):
+    for name, title, seconds in (
+        ("majority", "the most frequent label", 3),
+        ("tfidf", "TF-IDF + logistic regression", 4),
+    ):
         words = ("baseline.py", "--dataset", DATASET, "--baseline", name)
-        found.append(Step(f"Baseline: {title}", words, OUTPUTS / DATASET / "classical" / f"baseline-{name}", "", seconds))
+        found.append(
+            Step(f"Baseline: {title}", words, OUTPUTS / DATASET / "classical" / f"baseline-{name}", "", seconds)
+        )
     words = ("baseline.py", "--model", "minilm-lora", "--baseline", "untuned")
     found.append(
-        Step("Baseline: MiniLM, untuned", words, OUTPUTS / DATASET / "minilm-lora" / "baseline-untuned", "minilm-lora", 9)
+        Step(
+            "Baseline: MiniLM, untuned", words, OUTPUTS / DATASET / "minilm-lora" / "baseline-untuned", "minilm-lora", 9
+        )
     )
     for job, title, seconds in (
         ("minilm-last-layers", "the last three of six layers", 45),
@@ -89,7 +96,10 @@ def main(argv: list[str] | None = None) -> int:
         scale = spent / expected if expected > 20 else 1.0  # short steps tell little about the machine
         position = f"[{planned.index(step) + 1}/{len(planned)}]"
         command = ["scripts/" + step.words[0], *step.words[1:], "--outputs", str(OUTPUTS)]
-        print(f"\n{position} {step.title}. About {duration(ahead * scale)} left in all.\n    python {shlex.join(command)}", flush=True)
+        print(
+            f"\n{position} {step.title}. About {duration(ahead * scale)} left in all.\n    python {shlex.join(command)}",
+            flush=True,
+        )
         start = time.monotonic()
         code = subprocess.run([sys.executable, *command], check=False).returncode
         if code:

@@ -69,7 +69,7 @@ def _find(arguments: argparse.Namespace) -> tuple[Path, runs.RunConfig]:
     if arguments.adapter:
         return arguments.adapter, target.config(None, "")
     folder = cli.trained_folder(target, arguments)
-    return folder, runs.thaw(folder)
+    return folder, runs.need_same_recipe(folder, target.config(arguments.seed, ""))
 
 
 def _score(folder: Path, config: runs.RunConfig, rows: list[data.Row], arguments: argparse.Namespace) -> np.ndarray:

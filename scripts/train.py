@@ -28,16 +28,20 @@ def main(argv: list[str] | None = None) -> None:
     config = target.config(arguments.seed, data.fingerprint(rows))
     folder = target.folder(arguments.outputs, f"seed-{arguments.seed}")
     command = cli.run_command("train", arguments)
-    if arguments.force and (aside := runs.set_aside(folder)):
-        print(f"the old run is kept in {cli.shown(aside)}")
-    if not (folder / runs.CONFIG).exists():
-        from common.training import check_recipe
+    is_new = arguments.force or not (folder / runs.CONFIG).exists()
+    if not is_new:
+        runs.freeze(folder, config, command)  # refuses a job that has changed since
+        if runs.is_finished(folder):
+            print(f"{cli.shown(folder)} is finished: {_headline(folder)}")
+            return
+    from common import models, training  # seconds to import: not before it is clear that there is work
 
-        check_recipe(config.job, config.dataset, rows["train"])
-    runs.freeze(folder, config, command)
-    if runs.is_finished(folder):
-        print(f"{cli.shown(folder)} is finished: {_headline(folder)}")
-        return
+    models.quiet_libraries()
+    if is_new:
+        training.check_recipe(config.job, config.dataset, rows["train"])
+        if aside := runs.set_aside(folder):
+            print(f"the old run is kept in {cli.shown(aside)}")
+        runs.freeze(folder, config, command)
     with runs.ownership(folder), runs.recorded_failure(folder, command):
         if runs.is_finished(folder):
             return
@@ -51,7 +55,6 @@ def run(folder: Path, config: runs.RunConfig, rows: data.Rows) -> None:
 
     from common import models
 
-    models.quiet_libraries()
     assert config.seed is not None
     labels = list(config.dataset.labels)
     if not (folder / runs.TRAINING).exists():

@@ -82,22 +82,37 @@ def variant_name(base: Job, job: Job) -> str:
     value do not matter. Characters that do not belong into a folder's name are replaced, and a hash is added then.
     """
     before, after = leaves(results_part(base)), leaves(results_part(job))
-    changes = {key: value for key, value in sorted(after.items()) if key not in before or before[key] != value}
-    if not changes:
+    changed = {
+        key: f"{_written(key)}={_written(value)}"
+        for key, value in after.items()
+        if key not in before or _written(before[key]) != _written(value)
+    }
+    changed |= {key: f"{_written(key)}=" for key in before if _dropped(key, after)}
+    if not changed:
         return ""
-    exact = ",".join(f"{key}={_written(value)}" for key, value in changes.items())
+    exact = ",".join(changed[key] for key in sorted(changed))
     name = re.sub(r"[^A-Za-z0-9._=+,-]", "_", exact)
     if name != exact or len(name) > _VARIANT_LENGTH:
         name = f"{name[:_VARIANT_LENGTH]}-{sha256(exact.encode())[:8]}"
     return name
 
 
+def _dropped(key: str, after: dict[str, Any]) -> bool:
+    """Say whether a leaf is gone, other than by a value that took its mapping's place or by another method's keys."""
+    if key in after or key.startswith("method."):
+        return False
+    return not any(other.startswith(f"{key}.") or key.startswith(f"{other}.") for other in after)
+
+
 def _written(value: Any) -> str:
-    if isinstance(value, list):
-        return "+".join(map(_written, value))
+    """Write a value so that no two different ones read the same: a text that could be something else is quoted."""
+    if isinstance(value, list) and value and not any(isinstance(item, list | dict) for item in value):
+        return "+".join(map(_written, value)) + ("+" if len(value) == 1 else "")
     if isinstance(value, float) and value.is_integer():
         value = int(value)
-    return value if isinstance(value, str) else json.dumps(value, separators=(",", ":"), sort_keys=True)
+    if isinstance(value, str) and re.fullmatch(r"(?!(?:null|true|false)$)[^-\d\"\[{,=+][^,=+]*", value):
+        return value
+    return json.dumps(value, separators=(",", ":"), sort_keys=True)
 
 
 def _named(name: str | None, folder: Path, variable: str, kind: str) -> Path:

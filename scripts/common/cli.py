@@ -4,6 +4,7 @@ import argparse
 import dataclasses
 import os
 import re
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -100,12 +101,8 @@ def target(arguments: argparse.Namespace) -> Target:
 
 def make_command(verb: str, **values: Any) -> str:
     """Return the make command a message recommends: `make train MODEL=… SEED=2`."""
-    words = [f"{name.upper()}={_quoted(str(value))}" for name, value in values.items() if value not in (None, "", [])]
-    return " ".join(["make", verb, *words])
-
-
-def _quoted(value: str) -> str:
-    return f"'{value}'" if set(value) & set(' "$&|;()[]{}*?<>\\') else value
+    given = {name.upper(): shlex.quote(str(value)) for name, value in values.items() if value not in (None, "", [])}
+    return " ".join(["make", verb, *(f"{name}={value}" for name, value in given.items())])
 
 
 def run_command(verb: str, arguments: argparse.Namespace) -> str:

@@ -19,7 +19,7 @@ Label = str | int
 class Strict(BaseModel):
     """A mapping that knows all its keys and takes no value of another type."""
 
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, populate_by_name=True)
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, populate_by_name=True, allow_inf_nan=False)
 
 
 T = TypeVar("T", bound=Strict)
@@ -47,6 +47,7 @@ class Lora(Strict):
     lora_alpha: float = Field(32, gt=0)
     lora_dropout: float = Field(0.0, ge=0, lt=1)
     target_modules: list[str] | Literal["all-linear"] = "all-linear"
+    modules_to_save: list[str] | None = None  # trained whole beside the head, which always is
     layers_to_transform: list[Annotated[int, Field(ge=0)]] | None = None  # None: every layer
     use_rslora: bool = False
     use_dora: bool = False
@@ -185,8 +186,6 @@ class Dataset(Strict):
         names = [str(label) for label in self.labels]
         if len(set(names)) < len(names):
             raise ValueError("two labels are the same")
-        if any(isinstance(label, bool) for label in self.labels):
-            raise ValueError("a label is true or false: quote it to mean the word")
         unknown = [label for label in self.mean_f1_labels or [] if label not in self.labels]
         if unknown:
             raise ValueError(f"mean_f1_labels names {unknown[0]!r}, which is not among labels")
@@ -243,7 +242,9 @@ def _describe(schema: type[Strict], document: dict[str, Any], fault: dict[str, A
         return f"'{path}.name' is {found!r}.{nearest(found, tags)} Allowed: {choices(tags)}."
     if fault["type"] == "value_error":
         return f"{path + ': ' if path else ''}{fault['msg'].removeprefix('Value error, ')}."
-    hint = " (quote it in YAML to mean the word)" if here is None else ""
+    # true, 2016 and 2026-01-01 are words only in quotes.
+    word = here is None or (fault["type"] == "string_type" and not isinstance(here, dict | list))
+    hint = " (quote it in YAML to mean the word)" if word else ""
     rule = fault["msg"].removeprefix("Input should be ")
     near = (
         nearest(here, fault["ctx"]["expected"].replace("'", "").replace(" or ", ", ").split(", "))

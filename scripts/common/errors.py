@@ -7,8 +7,10 @@ these errors into one message on stderr and an exit code; everything else keeps 
 import contextlib
 import difflib
 import io
+import signal
 import sys
 from collections.abc import Callable, Iterable
+from types import FrameType
 
 
 class PeftableError(Exception):
@@ -81,15 +83,23 @@ def guard(main: Callable[[list[str] | None], int | None], argv: list[str] | None
         if isinstance(stream, io.TextIOWrapper):
             with contextlib.suppress(ValueError):
                 stream.reconfigure(encoding="utf-8", errors="replace")
+    # Outside training, where a step boundary is waited for, SIGTERM ends the command as Ctrl-C does.
+    before = signal.signal(signal.SIGTERM, _interrupt)
     try:
         return main(argv) or 0
     except PeftableError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
-        print("error: interrupted before training began; nothing was written.", file=sys.stderr)
+        print("error: interrupted; nothing is half-written, and the same command continues.", file=sys.stderr)
         return Interrupted.exit_code
     except BrokenPipeError:
         # `make status | head` closes our stdout; that is no failure of ours.
         sys.stderr.close()
         return 0
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt

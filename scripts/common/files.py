@@ -91,21 +91,26 @@ def write_jsonl(path: Path, records: Iterable[dict[str, Any]]) -> None:
 
 
 def read_jsonl(path: Path) -> list[dict[str, Any]]:
-    """Read a JSON-lines file, leaving out a last line that a kill cut short."""
+    """Read a JSON-lines file, leaving out a line that a kill cut short."""
     records = []
-    # Not splitlines(): a text may hold U+2028, which JSON leaves bare inside a string.
-    for line in path.read_text(encoding="utf-8").split("\n"):
+    # Bytes, since a cut may fall inside a character; not splitlines(), since JSON leaves U+2028 bare inside a string.
+    for line in path.read_bytes().split(b"\n"):
         try:
             records.append(json.loads(line))
-        except json.JSONDecodeError:
+        except ValueError:
             continue
     return records
 
 
 def append_jsonl(path: Path, record: dict[str, Any]) -> None:
     """Append one line to a log in JSON lines."""
-    with path.open("a", encoding="utf-8") as stream:
-        stream.write(json.dumps(record, ensure_ascii=False) + "\n")
+    with path.open("a+b") as stream:
+        # After a cut line we begin a new one, else both would be lost.
+        if stream.tell():
+            stream.seek(-1, os.SEEK_END)
+            if stream.read(1) != b"\n":
+                stream.write(b"\n")
+        stream.write((json.dumps(record, ensure_ascii=False) + "\n").encode())
 
 
 def sha256(content: bytes) -> str:

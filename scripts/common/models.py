@@ -106,14 +106,23 @@ def load_base(job: Job, labels: list[Label], pad_token_id: int, weights: Path | 
     base = Base(str(weights), None) if weights else locate(job.model, job.revision)
     config = load_config(job, base, labels)
     config.pad_token_id = pad_token_id
-    return _from_hub(
+    model, report = _from_hub(
         AutoModelForSequenceClassification,
         base,
         config=config,
         attn_implementation=job.attention,
         dtype=torch.float32,
         use_safetensors=True,
+        # transformers itself would raise without naming the weights; they are refused below.
+        ignore_mismatched_sizes=True,
+        output_loading_info=True,
     )
+    for name, found, needed in sorted(report["mismatched_keys"]):
+        raise ModelError(
+            f"model {base.name}: its weight {name} is {tuple(found)}, needed is {tuple(needed)} for {len(labels)} "
+            "labels. Give a base without a head of its own, or one with as many labels."
+        )
+    return model
 
 
 def load_config(job: Job, base: Base, labels: list[Label]) -> PretrainedConfig:
@@ -164,13 +173,17 @@ def build(job: Job, labels: list[Label]) -> ClassificationHead:
 def _with_head(job: Job, model: nn.Module, tokenizer: Any) -> ClassificationHead:
     for module in head_modules(model):
         keep_float32(module)
-    limit = getattr(inner_model(model).config.get_text_config(), "max_position_embeddings", None)
+    _check_length(job, inner_model(model).config)
+    model.to("cuda" if torch.cuda.is_available() else "cpu")
+    return ClassificationHead(model, Encoder(tokenizer, job.max_length), bfloat16=job.precision == "bfloat16")
+
+
+def _check_length(job: Job, config: PretrainedConfig) -> None:
+    limit = getattr(config.get_text_config(), "max_position_embeddings", None)
     if limit is not None and job.max_length > limit:
         raise ModelError(
             f"max_length is {job.max_length}, but the model has {limit} positions; allowed is 8 to {limit}."
         )
-    model.to("cuda" if torch.cuda.is_available() else "cpu")
-    return ClassificationHead(model, Encoder(tokenizer, job.max_length), bfloat16=job.precision == "bfloat16")
 
 
 def inner_model(model: nn.Module) -> PreTrainedModel:
@@ -194,9 +207,14 @@ def parameter_counts(model: nn.Module) -> dict[str, int]:
 
 
 def count_parameters(job: Job, labels: list[Label]) -> dict[str, int]:
-    """Return the parameter counts of a job on the meta device: no weights are read, no memory is taken."""
+    """Return the parameter counts of a job on the meta device: no weights are read, no memory is taken.
+
+    Raises:
+        ModelError: no such model, a method that does not fit it, or more tokens than it has positions.
+    """
     base = locate(job.model, job.revision)
     config = load_config(job, base, labels)
+    _check_length(job, config)
     with torch.device("meta"):
         model = AutoModelForSequenceClassification.from_config(config, attn_implementation=job.attention)
         return parameter_counts(attach(model, job.method))

@@ -101,10 +101,22 @@ def _read(folder: Path) -> dict[str, Any]:
 
 
 def _anonymous(config: dict[str, Any]) -> dict[str, Any]:
-    model = str(config["job"]["model"])
-    if model.startswith(("/", "~", ".")):
-        model = f"local:{Path(model).name}"
-    return config | {"data": config["data"] | {"dir": None}, "job": config["job"] | {"model": model}}
+    source = config["dataset"]["source"]
+    for key in ("files", "hub"):
+        if isinstance(source.get(key), dict):
+            source = source | {key: {split: _local(file) for split, file in source[key].items()}}
+        elif key in source:
+            source = source | {key: _local(source[key])}
+    return config | {
+        "data": config["data"] | {"dir": None},
+        "job": config["job"] | {"model": _local(config["job"]["model"])},
+        "dataset": config["dataset"] | {"source": source},
+    }
+
+
+def _local(name: str) -> str:
+    """Return a name as it is, or the last part of a path of this machine."""
+    return f"local:{Path(name).name}" if name.startswith(("/", "~", ".")) else name
 
 
 def load(folder: Path) -> list[Result]:

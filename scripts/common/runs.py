@@ -110,7 +110,12 @@ def set_aside(path: Path) -> Path | None:
         return None
     if owner := _live_owner(path):
         raise RunError(_busy(path, owner))
-    aside = path.with_name(f"{path.name}.replaced-{utc_now().replace(':', '').replace('-', '')}")
+    stamp = f"{path.name}.replaced-{utc_now().replace(':', '').replace('-', '')}"
+    aside = path.with_name(stamp)
+    number = 1
+    while aside.exists():  # twice within a second
+        number += 1
+        aside = path.with_name(f"{stamp}-{number}")
     path.rename(aside)
     return aside
 
@@ -151,6 +156,21 @@ def need_model(path: Path, command: str) -> None:
     if not (path / MODEL).is_dir():
         found = "the run is not finished" if (path / CONFIG).exists() else "there is no such run"
         raise RunError(f"{path}: {found}, so it has no model yet. Train it first: {command}")
+
+
+def need_same_recipe(path: Path, current: RunConfig) -> RunConfig:
+    """Return a run's frozen config, having checked that its job still says the same; data is not compared.
+
+    Raises:
+        RunError: the job differs; the message lists the differences.
+    """
+    frozen = thaw(path)
+    if changes := differences(frozen, dataclasses.replace(current, data_sha256=frozen.data_sha256)):
+        raise RunError(
+            f"{path}: the run was created with another configuration:\n  " + "\n  ".join(changes) + "\n"
+            f"Use the run as it is with: RUN={path}"
+        )
+    return frozen
 
 
 def differences(frozen: RunConfig, current: RunConfig) -> list[str]:

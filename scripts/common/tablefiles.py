@@ -4,11 +4,14 @@ Cells come as found: csv and tsv cells are strings, so that a label "01", "NA" o
 The index of a table is the row's number as a person sees it in the file.
 """
 
+import csv
 import gzip
 import io
 import json
 import zipfile
+import zlib
 from pathlib import Path
+from xml.etree.ElementTree import ParseError
 
 import pandas as pd
 
@@ -17,6 +20,7 @@ from common.errors import DataError, choices
 from common.files import atomic_path
 
 FORMATS = ("xlsx", "csv", "tsv", "jsonl", "parquet")
+_EXCEL_CELL = 32_767  # characters that a cell of xlsx can hold
 
 
 def format_of(path: Path) -> tuple[str, bool]:
@@ -63,9 +67,8 @@ def read_table(path: Path) -> pd.DataFrame:
         if gzipped:
             content = gzip.decompress(content)
         frame = _READERS[name](content)
-    except (ValueError, KeyError, OSError, EOFError, zipfile.BadZipFile) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise DataError(f"{path}: cannot be read as {name}: {reason}") from error
+    except (ValueError, KeyError, OSError, EOFError, zipfile.BadZipFile, zlib.error, ParseError) as error:
+        raise DataError(f"{path}: cannot be read as {name}: {_reason(error)}") from error
     repeated = frame.columns[frame.columns.duplicated()]
     if len(repeated):
         raise DataError(f"{path}: the column '{repeated[0]}' stands there twice.")
@@ -73,14 +76,34 @@ def read_table(path: Path) -> pd.DataFrame:
 
 
 def write_table(path: Path, frame: pd.DataFrame) -> None:
-    """Write a table in the format of the path's ending, atomically."""
+    """Write a table in the format of the path's ending, atomically.
+
+    Raises:
+        DataError: unknown format, or cells that the format cannot hold.
+    """
     name, gzipped = format_of(path)
     stream = io.BytesIO()
-    _WRITERS[name](frame, stream)
+    try:
+        _WRITERS[name](frame, stream)
+    except (ValueError, TypeError) as error:  # parquet takes one type a column, xlsx neither lists nor 2 million rows
+        raise DataError(f"{path}: cannot be written as {name}: {_reason(error)}") from error
     content = stream.getvalue()
     with atomic_path(path) as partial:
         # mtime=0: the same table gives the same bytes.
         partial.write_bytes(gzip.compress(content, mtime=0) if gzipped else content)
+
+
+def _reason(error: Exception) -> str:
+    # Some libraries quote the broken bytes at length.
+    return str(error).splitlines()[0][:200] if str(error) else type(error).__name__
+
+
+def _refuse_repeats(first: pd.DataFrame) -> None:
+    """Refuse a header (the one row of `first`) with a name given twice, which pandas would quietly call "name.1"."""
+    names = [name for name in first.iloc[0].tolist() if isinstance(name, str) and name] if len(first) else []
+    repeated = next((name for name in names if names.count(name) > 1), None)
+    if repeated is not None:
+        raise ValueError(f"the column '{repeated}' stands there twice")
 
 
 def _numbered(frame: pd.DataFrame, first: int) -> pd.DataFrame:
@@ -90,15 +113,28 @@ def _numbered(frame: pd.DataFrame, first: int) -> pd.DataFrame:
 
 def _read_separated(content: bytes, separator: str) -> pd.DataFrame:
     # utf-8-sig: Excel writes a byte order mark, which would become part of the first column's name.
-    frame = pd.read_csv(io.BytesIO(content), sep=separator, dtype=str, keep_default_na=False, encoding="utf-8-sig")
+    def read(header: int | None, rows: int | None) -> pd.DataFrame:
+        return pd.read_csv(
+            io.BytesIO(content),
+            sep=separator,
+            header=header,
+            nrows=rows,
+            dtype=str,
+            keep_default_na=False,
+            encoding="utf-8-sig",
+        )
+
+    _refuse_repeats(read(None, 1))
+    frame = read(0, None)
     if not isinstance(frame.index, pd.RangeIndex):
         raise ValueError("rows have more cells than the header has names")
     return _numbered(frame.astype(object), 2)
 
 
 def _read_excel(content: bytes) -> pd.DataFrame:
-    frame = pd.read_excel(io.BytesIO(content), dtype=object, keep_default_na=False, na_values=[], engine="openpyxl")
-    return _numbered(frame, 2)
+    with pd.ExcelFile(io.BytesIO(content), engine="openpyxl") as book:
+        _refuse_repeats(book.parse(0, header=None, nrows=1, dtype=object, keep_default_na=False, na_values=[]))
+        return _numbered(book.parse(0, dtype=object, keep_default_na=False, na_values=[]), 2)
 
 
 def _read_jsonl(content: bytes) -> pd.DataFrame:
@@ -126,6 +162,8 @@ def _write_excel(frame: pd.DataFrame, stream: io.BytesIO) -> None:
     sheet = book.active
     for number, values in enumerate([tuple(frame.columns), *frame.itertuples(index=False, name=None)], start=1):
         for column, value in enumerate(values, start=1):
+            if isinstance(value, str) and len(value) > _EXCEL_CELL:
+                raise ValueError(f"row {number} has a text of {len(value)} characters; a cell holds {_EXCEL_CELL}")
             cell = sheet.cell(number, column)
             # A text that begins with "=" is a text, not a formula; control characters do not exist in xlsx.
             cell.value = ILLEGAL_CHARACTERS_RE.sub("\ufffd", value) if isinstance(value, str) else value
@@ -135,7 +173,13 @@ def _write_excel(frame: pd.DataFrame, stream: io.BytesIO) -> None:
 
 
 def _write_jsonl(frame: pd.DataFrame, stream: io.BytesIO) -> None:
-    frame.to_json(stream, orient="records", lines=True, force_ascii=False)
+    frame.to_json(stream, orient="records", lines=True, force_ascii=False, double_precision=15)
+
+
+def _write_separated(frame: pd.DataFrame, stream: io.BytesIO, separator: str) -> None:
+    # Python before 3.13 leaves a cell with a bare carriage return unquoted; readers take that for the end of a row.
+    bare = any("\r" in cell for name in frame.columns for cell in frame[name] if isinstance(cell, str))
+    frame.to_csv(stream, index=False, sep=separator, quoting=csv.QUOTE_NONNUMERIC if bare else csv.QUOTE_MINIMAL)
 
 
 _READERS = {
@@ -147,8 +191,8 @@ _READERS = {
 }
 _WRITERS = {
     "xlsx": _write_excel,
-    "csv": lambda frame, stream: frame.to_csv(stream, index=False),
-    "tsv": lambda frame, stream: frame.to_csv(stream, index=False, sep="\t"),
+    "csv": lambda frame, stream: _write_separated(frame, stream, ","),
+    "tsv": lambda frame, stream: _write_separated(frame, stream, "\t"),
     "jsonl": _write_jsonl,
     "parquet": lambda frame, stream: frame.to_parquet(stream, index=False),
 }

@@ -24,9 +24,9 @@ from common import files, metrics, scoring
 from common.batching import Batch, Encoded, StepSampler, collate, token_batches
 from common.config import Dataset, Job
 from common.data import Row
-from common.errors import ConfigError, Interrupted, nearest
+from common.errors import ConfigError, Interrupted, ModelError, nearest
 from common.heads import ClassificationHead
-from common.models import PARAMETERS, load_trained_state, trained_state
+from common.models import PARAMETERS, count_parameters, load_trained_state, trained_state
 from common.progress import Progress
 from common.stats import duration
 
@@ -103,11 +103,13 @@ def check_recipe(job: Job, dataset: Dataset, rows: Sequence[Row]) -> None:
     Raises:
         ConfigError: a method that trains nothing, an optimizer, scheduler or tracker unknown to the Trainer, a class
             weight for no label.
+        ModelError: no such model, a method that does not fit it, or more tokens than it has positions.
     """
     if job.method.name == "none":
         raise ConfigError("method none trains nothing; evaluate the base with: make baseline BASELINE=untuned")
     training_arguments(job, Path("unused"), seed=0)
     class_weights(job, dataset, rows)
+    count_parameters(job, list(dataset.labels))  # locates the model and attaches the method, without weights
 
 
 def class_weights(job: Job, dataset: Dataset, rows: Sequence[Row]) -> torch.Tensor:
@@ -120,8 +122,8 @@ def class_weights(job: Job, dataset: Dataset, rows: Sequence[Row]) -> torch.Tens
                 raise ConfigError(f"training.class_weights names '{name}', which is no label.{nearest(name, names)}")
         return torch.tensor([float(chosen.get(name, 1.0)) for name in names])
     if chosen == "balanced":
-        counts = torch.bincount(torch.tensor([row.label for row in rows]), minlength=len(names)).float()
-        return len(rows) / (len(names) * counts)
+        gold = torch.tensor([row.label for row in rows], dtype=torch.int64)  # also where there are no rows
+        return len(rows) / (len(names) * torch.bincount(gold, minlength=len(names)).float())
     return torch.ones(len(names))
 
 
@@ -185,6 +187,11 @@ class StepTrainer(Trainer):
         for batch, weight in zip(inputs, weights, strict=True):
             losses = self.head.losses(batch, self.job.training.label_smoothing)  # (B,)
             piece = (losses * weight).sum() / total
+            if not torch.isfinite(piece):
+                raise ModelError(
+                    f"the loss is {piece.item()} at step {self.state.global_step + 1}: training has diverged. "
+                    "Lower training.learning_rate, or raise training.warmup_steps."
+                )
             self.accelerator.backward(piece)
             loss += piece.detach()
         return loss
@@ -352,6 +359,10 @@ def train(
             trainer.state = TrainerState.load_from_json(str(last / _STATE))
         else:
             trainer.train(resume_from_checkpoint=str(last) if last else None)
+        if stop.name:
+            raise Interrupted(
+                f"{stop.name} after the last step; the checkpoint is saved, and the same command continues."
+            )
     seconds = trainer.seconds()
     best_step = trainer.load_best()
     state = trainer.state

@@ -33,6 +33,8 @@ def parse(text: str, origin: str) -> Any:
         raise ConfigError(f"{origin}{where}: not valid YAML: {problem}.") from error
     except YAMLError as error:
         raise ConfigError(f"{origin}: not valid YAML: {str(error).splitlines()[0]}.") from error
+    except (ValueError, IndexError) as error:  # the constructors of dates and tagged numbers, as in 2026-13-45
+        raise ConfigError(f"{origin}: not valid YAML: {error}.") from error
 
 
 def read(path: Path) -> dict[str, Any]:
@@ -55,7 +57,7 @@ def dump(value: dict[str, Any]) -> str:
     """Return a mapping as block-style YAML 1.2, keys in the given order."""
     writer = YAML(typ="safe", pure=True)
     writer.default_flow_style = False
-    writer.sort_base_mapping_type_on_output = False
+    writer.sort_base_mapping_type_on_output = False  # type: ignore[assignment]
     writer.allow_unicode = True
     writer.width = 120
     stream = io.StringIO()
@@ -104,4 +106,7 @@ def _pieces(text: str) -> list[str]:
         raise ConfigError(f"SET: an unclosed quote or bracket in '{text}'.")
     pieces.append(current)
     # Inside brackets the quotes belong to YAML; elsewhere they are the shell's.
-    return [piece if set(piece) & set("[{") else " ".join(shlex.split(piece)) for piece in pieces if piece]
+    try:
+        return [piece if set(piece) & set("[{") else " ".join(shlex.split(piece)) for piece in pieces if piece]
+    except ValueError as error:  # a backslash at the end
+        raise ConfigError(f"SET: cannot read '{text}': {error}.") from error
