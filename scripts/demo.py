@@ -96,10 +96,8 @@ def main(argv: list[str] | None = None) -> int:
         scale = spent / expected if expected > 20 else 1.0  # short steps tell little about the machine
         position = f"[{planned.index(step) + 1}/{len(planned)}]"
         command = ["scripts/" + step.words[0], *step.words[1:], "--outputs", str(OUTPUTS)]
-        print(
-            f"\n{position} {step.title}. About {duration(ahead * scale)} left in all.\n    python {shlex.join(command)}",
-            flush=True,
-        )
+        print(f"\n{position} {step.title}. About {duration(ahead * scale)} left in all.")
+        print(f"    python {shlex.join(command)}", flush=True)
         start = time.monotonic()
         code = subprocess.run([sys.executable, *command], check=False).returncode
         if code:

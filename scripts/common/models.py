@@ -313,7 +313,7 @@ def load_adapter(job: Job, labels: list[Label], path: Path) -> ClassificationHea
         )
     tokenizer = load_tokenizer(locate(job.model, job.revision))
     base = load_base(job, labels, tokenizer.pad_token_id)
-    heads = [name for name, _ in base.named_children() if name != base.base_model_prefix]
+    heads = [name for name, child in base.named_children() if child in head_modules(base)]
     saved = load_file(path / "adapter_model.safetensors")
     if not any(part in heads for name in saved for part in name.split(".")):
         raise ModelError(f"ADAPTER={path}: it holds no trained head ({choices(heads)}); its scores would be random.")

@@ -9,6 +9,7 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from common.files import atomic_path
 from common.results import Result
@@ -104,7 +105,7 @@ def _accuracy_parameters(title: str, results: Sequence[Result]) -> Figure:
     tuned = [result for result in results if not result.baseline]
     for index, result in enumerate(tuned):
         values = [100 * value for value in result.values(key)]
-        deviation = np.std(values, ddof=1) if len(values) > 1 else 0.0
+        deviation = float(np.std(values, ddof=1)) if len(values) > 1 else None
         trainable = result.mean("params_trainable_count") or 1.0
         axes.errorbar(
             trainable,
@@ -118,6 +119,9 @@ def _accuracy_parameters(title: str, results: Sequence[Result]) -> Figure:
     for result, style in zip((r for r in results if r.baseline), ("--", ":", "-."), strict=False):
         axes.axhline(100 * (result.mean(key) or 0.0), color=_GREY, ls=style, lw=1, label=result.name)
     axes.set_xscale("log")
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value / 1e6:g} M"))
+    axes.xaxis.set_minor_formatter(NullFormatter())
     axes.margins(x=0.15, y=0.12)
     axes.set_xlabel("trainable parameters")
     axes.set_ylabel(f"{key.replace('_', ' ')} (%)")

@@ -27,9 +27,8 @@ def train_last_layers(model: PreTrainedModel, method: LastLayers) -> PreTrainedM
             f"method.k is {method.k}, but the model has {len(layers)} layers; allowed is 0 to {len(layers)}."
         )
     model.requires_grad_(True)
-    model.get_input_embeddings().requires_grad_(False)
-    for parent in _embedding_modules(model):
-        parent.requires_grad_(False)
+    for module in _embedding_modules(model):
+        module.requires_grad_(False)
     for layer in layers[: len(layers) - method.k]:
         layer.requires_grad_(False)
     return model
@@ -55,12 +54,19 @@ def layer_stack(model: PreTrainedModel) -> nn.ModuleList:
 
 
 def _embedding_modules(model: PreTrainedModel) -> list[nn.Module]:
-    """Return the modules that hold the token embedding beside position embeddings and norms (BERT's `embeddings`)."""
+    """Return what turns tokens into z's input: BERT's `embeddings`, and every embedding table outside the layers.
+
+    Position tables lie beside the token table in a module of their own (BERT), or loose in the trunk (GPT-2, OPT).
+    """
     token_embedding = model.get_input_embeddings()
     layers = layer_stack(model)
+    inside = set(layers.modules())
     return [
         module
         for module in model.modules()
-        if any(child is token_embedding for child in module.modules())
-        and not any(child is layers for child in module.modules())
+        if (isinstance(module, nn.Embedding) and module not in inside)
+        or (
+            any(child is token_embedding for child in module.modules())
+            and not any(child is layers for child in module.modules())
+        )
     ]

@@ -24,4 +24,7 @@ def add_lora(model: PreTrainedModel, method: Lora) -> PeftModel:
         names = sorted(
             {name.rsplit(".", 1)[-1] for name, module in model.named_modules() if hasattr(module, "in_features")}
         )
-        raise ModelError(f"method.target_modules: {error} Linear layers of this model: {', '.join(names)}.") from error
+        raise ModelError(
+            f"method.target_modules is {method.target_modules}: {error} Linear layers of this model: "
+            f"{', '.join(names)}."
+        ) from error
