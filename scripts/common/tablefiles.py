@@ -133,8 +133,8 @@ def _read_separated(content: bytes, separator: str) -> pd.DataFrame:
 
 def _read_excel(content: bytes) -> pd.DataFrame:
     with pd.ExcelFile(io.BytesIO(content), engine="openpyxl") as book:
-        _refuse_repeats(book.parse(0, header=None, nrows=1, dtype=object, keep_default_na=False, na_values=[]))
-        return _numbered(book.parse(0, dtype=object, keep_default_na=False, na_values=[]), 2)
+        _refuse_repeats(pd.read_excel(book, header=None, nrows=1, dtype=object, keep_default_na=False, na_values=[]))
+        return _numbered(pd.read_excel(book, dtype=object, keep_default_na=False, na_values=[]), 2)
 
 
 def _read_jsonl(content: bytes) -> pd.DataFrame:

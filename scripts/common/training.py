@@ -18,13 +18,14 @@ import torch
 from safetensors.torch import save_file
 from torch.utils.data import DataLoader
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments, set_seed
+from transformers.integrations import get_available_reporting_integrations
 from transformers.trainer_callback import PrinterCallback
 
 from common import files, metrics, scoring
 from common.batching import Batch, Encoded, StepSampler, collate, token_batches
 from common.config import Dataset, Job
 from common.data import Row
-from common.errors import ConfigError, Interrupted, ModelError, nearest
+from common.errors import ConfigError, Interrupted, ModelError, choices, nearest
 from common.heads import ClassificationHead
 from common.models import PARAMETERS, count_parameters, load_trained_state, trained_state
 from common.progress import Progress
@@ -108,6 +109,14 @@ def check_recipe(job: Job, dataset: Dataset, rows: Sequence[Row]) -> None:
     if job.method.name == "none":
         raise ConfigError("method none trains nothing; evaluate the base with: make baseline BASELINE=untuned")
     training_arguments(job, Path("unused"), seed=0)
+    installed = get_available_reporting_integrations()
+    for tracker in job.runtime.report_to:
+        if tracker not in installed:
+            raise ConfigError(
+                f"runtime.report_to names '{tracker}', which is not installed or not known."
+                f"{nearest(tracker, installed)} "
+                f"Installed: {choices(installed) or 'none'}."
+            )
     class_weights(job, dataset, rows)
     count_parameters(job, list(dataset.labels))  # locates the model and attaches the method, without weights
 

@@ -1,0 +1,99 @@
+"""The demo's steps are the commands they claim to be; what is finished is skipped, a failure stops and is said."""
+
+import importlib.util
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import ROOT
+
+from common import catalog, cli, data, files, runs, yamlio
+
+
+@pytest.fixture
+def demo(monkeypatch, tmp_path):
+    spec = importlib.util.spec_from_file_location("script_demo", ROOT / "scripts" / "demo.py")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["script_demo"] = module
+    spec.loader.exec_module(module)
+    monkeypatch.setattr(module, "OUTPUTS", tmp_path / "demo")
+    monkeypatch.chdir(ROOT)
+    yield module
+    del sys.modules["script_demo"]
+
+
+class Recorder:
+    """Stands for subprocess.run: remembers the commands and answers with one exit code."""
+
+    def __init__(self, code: int) -> None:
+        self.commands: list[list[str]] = []
+        self.code = code
+
+    def __call__(self, command: list[str], check: bool = False) -> subprocess.CompletedProcess:
+        self.commands.append(command[1:])
+        return subprocess.CompletedProcess(command, self.code)
+
+
+def finish(step, dataset: str) -> None:
+    """Leave behind what a finished run of the step leaves behind."""
+    job_name = step.job or catalog.names(catalog.JOBS)[0]
+    job, _ = catalog.load_job(job_name)
+    spec = catalog.load_dataset(dataset)
+    config = runs.RunConfig(job_name, dataset, "", 1, job, spec, data.fingerprint(data.load(spec)))
+    files.write_text(step.folder / runs.CONFIG, yamlio.dump(config.plain()))
+    files.write_json(step.folder / runs.METRICS, {"schema": 1})
+
+
+def test_folders_are_those_the_scripts_write_to(demo):
+    for step in demo.steps():
+        words = dict(zip(step.words[1::2], step.words[2::2], strict=True))
+        last = f"seed-{words['--seed']}" if step.words[0] == "train.py" else f"baseline-{words['--baseline']}"
+        if step.job:
+            arguments = cli.parser("", "model", "dataset", "set", "seed", "data").parse_args(
+                ["--model", words["--model"]]
+            )
+            assert cli.target(arguments).folder(demo.OUTPUTS, last) == step.folder
+        else:
+            assert step.folder == demo.OUTPUTS / demo.DATASET / "classical" / last
+
+
+def test_runs_every_step_and_then_the_report(demo, monkeypatch, capsys):
+    recorder = Recorder(0)
+    monkeypatch.setattr(demo.subprocess, "run", recorder)
+    assert demo.main([]) == 0
+    assert [Path(command[0]).name for command in recorder.commands] == ["baseline.py"] * 3 + ["train.py"] * 3 + [
+        "collect.py"
+    ]
+    printed = capsys.readouterr().out
+    assert "[1/6]" in printed and "left in all" in printed and "What next" in printed
+
+
+def test_a_second_demo_runs_no_training(demo, monkeypatch, capsys):
+    for step in demo.steps():
+        finish(step, demo.DATASET)
+    recorder = Recorder(0)
+    monkeypatch.setattr(demo.subprocess, "run", recorder)
+    assert demo.main([]) == 0
+    assert [Path(command[0]).name for command in recorder.commands] == ["collect.py"]
+    assert "6 of 6 steps are finished already" in capsys.readouterr().out
+
+
+def test_a_changed_recipe_is_not_done(demo):
+    step = demo.steps()[-1]
+    finish(step, demo.DATASET)
+    fingerprint = data.fingerprint(data.load(catalog.load_dataset(demo.DATASET)))
+    assert demo.is_done(step, fingerprint)
+    assert not demo.is_done(step, "other data")
+    document = yamlio.read(step.folder / runs.CONFIG)
+    document["job"]["training"]["learning_rate"] = 0.123
+    files.write_text(step.folder / runs.CONFIG, yamlio.dump(document))
+    assert not demo.is_done(step, fingerprint)
+
+
+def test_a_failing_step_stops_the_demo_with_its_code(demo, monkeypatch, capsys):
+    recorder = Recorder(75)
+    monkeypatch.setattr(demo.subprocess, "run", recorder)
+    assert demo.main([]) == 75
+    assert len(recorder.commands) == 1
+    assert "`make demo` continues" in capsys.readouterr().err
