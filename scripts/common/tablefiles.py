@@ -8,6 +8,7 @@ import csv
 import gzip
 import io
 import json
+import sys
 import zipfile
 import zlib
 from pathlib import Path
@@ -67,7 +68,7 @@ def read_table(path: Path) -> pd.DataFrame:
         if gzipped:
             content = gzip.decompress(content)
         frame = _READERS[name](content)
-    except (ValueError, KeyError, OSError, EOFError, zipfile.BadZipFile, zlib.error, ParseError) as error:
+    except (ValueError, KeyError, OSError, EOFError, zipfile.BadZipFile, zlib.error, ParseError, csv.Error) as error:
         raise DataError(f"{path}: cannot be read as {name}: {_reason(error)}") from error
     repeated = frame.columns[frame.columns.duplicated()]
     if len(repeated):
@@ -112,23 +113,22 @@ def _numbered(frame: pd.DataFrame, first: int) -> pd.DataFrame:
 
 
 def _read_separated(content: bytes, separator: str) -> pd.DataFrame:
+    """Read csv or tsv record by record: pandas would pad short rows and lose count at blank lines."""
+    csv.field_size_limit(sys.maxsize)  # the module's own limit, 131,072 characters, is shorter than some reviews
     # utf-8-sig: Excel writes a byte order mark, which would become part of the first column's name.
-    def read(header: int | None, rows: int | None) -> pd.DataFrame:
-        return pd.read_csv(
-            io.BytesIO(content),
-            sep=separator,
-            header=header,
-            nrows=rows,
-            dtype=str,
-            keep_default_na=False,
-            encoding="utf-8-sig",
-        )
-
-    _refuse_repeats(read(None, 1))
-    frame = read(0, None)
-    if not isinstance(frame.index, pd.RangeIndex):
-        raise ValueError("rows have more cells than the header has names")
-    return _numbered(frame.astype(object), 2)
+    records = csv.reader(io.StringIO(content.decode("utf-8-sig"), newline=""), delimiter=separator, strict=True)
+    header = next(records, None)
+    if not header:
+        raise ValueError("there is no header row")
+    rows, places = [], []
+    for place, record in enumerate(records, start=2):
+        if not record:
+            continue  # a blank line holds no row, but counts
+        if len(record) != len(header):
+            raise ValueError(f"row {place} has {len(record)} cells, the header has {len(header)} names")
+        rows.append(record)
+        places.append(place)
+    return pd.DataFrame(rows, columns=header, index=pd.Index(places, dtype=int), dtype=object)
 
 
 def _read_excel(content: bytes) -> pd.DataFrame:

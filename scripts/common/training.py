@@ -300,9 +300,10 @@ class RunCallback(TrainerCallback):
             self.progress.update(1, self.loss)
         minutes = self.job.runtime.checkpoint_minutes
         is_old = minutes is not None and time.monotonic() - self.last_save > 60 * minutes
-        # At an epoch's last step the evaluation and its own checkpoint follow; one from before the evaluation would
-        # make a resumed run skip it.
-        evaluates_next = args.eval_strategy == "epoch" and state.epoch is not None and float(state.epoch).is_integer()
+        # At the last step of an epoch or of training the evaluation and its own checkpoint follow; one from before the
+        # evaluation would make a resumed run skip it.
+        is_last = state.global_step >= state.max_steps or (state.epoch is not None and float(state.epoch).is_integer())
+        evaluates_next = args.eval_strategy == "epoch" and is_last
         if (self.stop.name or is_old) and not evaluates_next:
             control.should_save = True
 
@@ -363,8 +364,9 @@ def train(
         if last is not None:
             trainer.seconds_before = files.read_json(last / _CLOCK)["seconds"]
             print(f"continuing from {last.name} after {duration(trainer.seconds_before)} of training", flush=True)
-        if last is not None and _was_stopped_early(last, trainer):
-            # Killed between the last checkpoint and the end: another epoch would make it a different run.
+        if last is not None and _has_ended(last, trainer):
+            # Killed between the last checkpoint and the end: another epoch, or where training ends within an epoch
+            # another step, would make it a different run.
             trainer.state = TrainerState.load_from_json(str(last / _STATE))
         else:
             trainer.train(resume_from_checkpoint=str(last) if last else None)
@@ -387,11 +389,13 @@ def train(
     }
 
 
-def _was_stopped_early(checkpoint: Path, trainer: StepTrainer) -> bool:
-    history = files.read_json(checkpoint / _STATE)["log_history"]
-    args = trainer.args
+def _has_ended(checkpoint: Path, trainer: StepTrainer) -> bool:
+    """Return whether training was over at a checkpoint: by its last step or by early stopping."""
+    state, args = files.read_json(checkpoint / _STATE), trainer.args
     patience = trainer.job.training.early_stopping_patience
-    return is_exhausted(history, str(args.metric_for_best_model), bool(args.greater_is_better), patience)
+    return state["global_step"] >= state["max_steps"] or is_exhausted(
+        state["log_history"], str(args.metric_for_best_model), bool(args.greater_is_better), patience
+    )
 
 
 def _history(log: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
