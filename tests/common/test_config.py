@@ -1,0 +1,136 @@
+import copy
+
+import pytest
+from common_helpers import PLAIN, dataset
+
+from common import catalog, yamlio
+from common.config import Dataset, Job, LastLayers, Lora, validate
+from common.errors import ConfigError
+
+
+def job_with(key, value):
+    document = copy.deepcopy(catalog.with_defaults(yamlio.read(catalog.JOBS / "minilm-lora.yaml")))
+    *parents, last = key.split(".")
+    here = document
+    for parent in parents:
+        here = here[parent]
+    if value is KeyError:
+        del here[last]
+    else:
+        here[last] = value
+    return document
+
+
+@pytest.mark.parametrize("path", sorted(catalog.JOBS.glob("[!_]*.yaml")), ids=lambda path: path.stem)
+def test_shipped_jobs_are_valid(path):
+    job, variant = catalog.load_job(path.stem)
+    assert variant == ""
+    assert job.dataset in catalog.names(catalog.DATASETS)
+
+
+@pytest.mark.parametrize("path", sorted(catalog.DATASETS.glob("*.yaml")), ids=lambda path: path.stem)
+def test_shipped_datasets_are_valid(path):
+    assert len(catalog.load_dataset(path.stem).labels) >= 2
+
+
+def test_every_key_of_a_job_has_its_default_in_the_defaults_file():
+    defaults = yamlio.read(catalog.JOBS / "_defaults.yaml")
+    keys = {field.alias or name for name, field in Job.model_fields.items()}
+    assert set(defaults) == keys - {"model", "method"}  # what every job must say itself
+    for section in ("training", "runtime"):
+        assert set(defaults[section]) == set(Job.model_fields[section].annotation.model_fields)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "parts"),
+    [
+        ("training.epoch", 3, ["unknown key 'training.epoch'", "Did you mean 'epochs'?", "learning_rate"]),
+        ("modle", "x", ["unknown key 'modle'", "Did you mean 'model'?"]),
+        ("method.ranks", 8, ["unknown key 'method.ranks'", "lora_alpha"]),
+        ("training.epochs", "3", ["'training.epochs' is '3'", "a valid number"]),
+        ("training.epochs", True, ["'training.epochs' is True", "a valid number"]),
+        ("training.epochs", None, ["'training.epochs' is None", "quote it"]),
+        ("training.epochs", -1, ["'training.epochs' is -1", "greater than 0"]),
+        ("training.epochs", float("inf"), ["'training.epochs' is inf", "a finite number"]),
+        ("training.batch_size", 2.5, ["'training.batch_size' is 2.5", "a valid integer"]),
+        ("training.label_smoothing", 1.0, ["is 1.0", "less than 1"]),
+        ("training.best_metric", "validation_f1", ["'validation_f1'", "'validation_f1_macro'", "Did you mean"]),
+        ("training.eval_every", 0, ["'training.eval_every' is 0", "greater than or equal to 1"]),
+        ("precision", "float23", ["'precision' is 'float23'", "'bfloat16'", "Did you mean 'float32'?"]),
+        ("method.name", "lorra", ["'method.name' is 'lorra'", "Did you mean 'lora'?", "last-layers"]),
+        ("method.name", KeyError, ["'method.name' is None", "lora, last-layers, full, none"]),
+        ("model", KeyError, ["the key 'model' is missing"]),
+        ("training.optim", KeyError, ["the key 'training.optim' is missing"]),
+        ("schema", 2, ["'schema' is 2", "1"]),
+        ("runtime.report_to", "wandb", ["'runtime.report_to' is 'wandb'", "a valid list"]),
+        ("max_length", "256", ["'max_length' is '256'", "a valid integer"]),
+        ("model_config_overrides", {"p": [1]}, ["'model_config_overrides.p' is [1]"]),
+    ],
+)
+def test_a_wrong_job_is_named(key, value, parts):
+    with pytest.raises(ConfigError) as raised:
+        validate(Job, job_with(key, value), "jobs/x.yaml")
+    for part in ["jobs/x.yaml: ", *parts]:
+        assert part in str(raised.value)
+
+
+def test_every_fault_is_listed_once():
+    document = job_with("training.epochs", -1) | {"precision": "half"}
+    with pytest.raises(ConfigError) as raised:
+        validate(Job, document, "F")
+    lines = str(raised.value).splitlines()
+    assert len(lines) == 2
+    assert {line.strip().split("'")[1] for line in lines} == {"training.epochs", "precision"}
+
+
+def test_the_method_is_chosen_by_its_name():
+    assert isinstance(validate(Job, job_with("method", {"name": "lora", "r": 4}), "F").method, Lora)
+    chosen = validate(Job, job_with("method", {"name": "last-layers", "k": 0}), "F").method
+    assert isinstance(chosen, LastLayers)
+    assert chosen.k == 0
+
+
+@pytest.mark.parametrize("weights", ["none", "balanced", {"con": 1, "pro": 2.5}])
+def test_class_weights(weights):
+    assert validate(Job, job_with("training.class_weights", weights), "F").training.class_weights == weights
+
+
+@pytest.mark.parametrize(
+    ("changes", "parts"),
+    [
+        ({"titel": "x"}, ["unknown key 'titel'", "Did you mean 'title'?", "mean_f1_labels"]),
+        ({"labels": None}, ["the key 'labels' is missing"]),
+        ({"labels": ["con"]}, ["'labels' is ['con']", "at least 2"]),
+        ({"labels": ["con", None]}, ["'labels.1' is None", "quote it in YAML to mean the word"]),
+        ({"labels": [True, False]}, ["'labels.0' is True", "quote it in YAML to mean the word"]),
+        ({"labels": [1, "1"]}, ["two labels are the same"]),
+        ({"labels": ["a", 1.5]}, ["'labels.1' is 1.5"]),
+        ({"id": 3}, ["'id' is 3", "a valid string"]),
+        ({"text": "claim"}, ["'text' is 'claim'", "a valid list"]),
+        ({"text": ["a", "b", "c"]}, ["at most 2"]),
+        ({"source": {}}, ["source: give either `files` or `hub`"]),
+        ({"source": {"files": "a.csv", "hub": "x/y"}}, ["source: give either `files` or `hub`"]),
+        ({"source": {"files": {"dev": "a.csv"}}}, ["'source.files.dev'", "'train', 'validation' or 'test'"]),
+        (
+            {"source": {"hub": "x", "parts": [{"confg": "a"}]}},
+            ["unknown key 'source.parts.0.confg'", "Did you mean 'config'?"],
+        ),
+        ({"splits": {"fractions": {"validation": 0.5, "test": 0.5}}}, ["splits: ", "below 1"]),
+        ({"splits": {"fractions": {"validation": 1.5}}}, ["'splits.fractions.validation' is 1.5", "less than 1"]),
+        ({"splits": {"column": "c", "fractions": {"test": 0.5}}}, ["give either `column` or `fractions`"]),
+        ({"mean_f1_labels": ["neu"]}, ["'neu'", "not among labels"]),
+        ({"score": "f1_mean_labels"}, ["mean_f1_labels names no labels"]),
+        ({"score": "f1"}, ["'score' is 'f1'", "'f1_macro'"]),
+    ],
+)
+def test_a_wrong_dataset_is_named(changes, parts):
+    with pytest.raises(ConfigError) as raised:
+        dataset(**changes)
+    for part in ["data/toy.yaml: ", *parts]:
+        assert part in str(raised.value)
+
+
+def test_labels_stay_what_the_yaml_says():
+    text = 'labels: [no, on, "01", "null", "true", 3]'
+    labels = yamlio.parse(text, "F")["labels"]
+    assert validate(Dataset, PLAIN | {"labels": labels}, "F").labels == ["no", "on", "01", "null", "true", 3]

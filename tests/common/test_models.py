@@ -1,0 +1,261 @@
+"""Models found, saved and reloaded: bit-equal scores, refusals that say why."""
+
+import json
+import shutil
+
+import numpy as np
+import peft
+import pytest
+import torch
+from safetensors.torch import load_file
+from transformers import (
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+    BertConfig,
+    BertForSequenceClassification,
+    set_seed,
+)
+
+from common import models, scoring
+from common.data import Row
+from common.errors import ModelError
+
+LABELS = ["con", "neu", "pro"]
+ROWS = [Row(f"r{n}", (f"Claim {n}.", "some words " * (n % 4 + 1)), n % 3) for n in range(9)]
+METHODS = {
+    "lora": {"name": "lora", "r": 4, "target_modules": ["query", "dense"]},
+    "last-layers": {"name": "last-layers", "k": 1},
+    "full": {"name": "full"},
+}
+
+
+@pytest.fixture(autouse=True)
+def quiet():
+    models.quiet_libraries()
+
+
+def built(job, seed: int = 3):
+    """A model whose trained parameters are all away from their start, as after training."""
+    set_seed(seed)
+    head = models.build(job, LABELS)
+    with torch.no_grad():
+        for parameter in head.model.parameters():
+            if parameter.requires_grad:
+                parameter.add_(torch.randn_like(parameter) * 0.1)
+    return head
+
+
+def scores(head) -> np.ndarray:
+    return scoring.score(head, ROWS, 4096, "test")
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+@pytest.mark.parametrize("method", list(METHODS))
+def test_reloaded_scores_are_bit_equal(tiny_job, tmp_path, method, precision):
+    job = tiny_job("minilm-full", method=METHODS[method], precision=precision)
+    head = built(job)
+    before = scores(head)
+    models.save(head, job, LABELS, tmp_path / "model")
+    set_seed(99)  # nothing of the reloaded model may come from chance
+    again = models.load(job, LABELS, tmp_path / "model")
+    assert np.array_equal(before, scores(again))
+    assert not np.array_equal(before, scores(built(job, seed=4)))
+    assert again.pad_token_id == head.pad_token_id == 0
+    assert models.inner_model(again.model).config.pad_token_id == 0
+    assert not [name for name, p in again.model.named_parameters() if p.requires_grad]
+
+
+def test_what_each_method_saves(tiny_job, tmp_path):
+    files = {}
+    for method, options in METHODS.items():
+        job = tiny_job("minilm-full", method=options)
+        models.save(built(job), job, LABELS, tmp_path / method)
+        files[method] = {path.name for path in (tmp_path / method).iterdir()}
+        assert {"peftable.json", "tokenizer.json"} <= files[method]
+        assert not [name for name in files[method] if name.endswith((".bin", ".pt", ".pth", ".pkl"))]
+    assert {"adapter_config.json", "adapter_model.safetensors"} <= files["lora"]
+    assert "parameters.safetensors" in files["last-layers"]
+    assert {"config.json", "model.safetensors"} <= files["full"]
+    kept = load_file(tmp_path / "last-layers" / "parameters.safetensors")
+    assert kept and all(name.startswith(("bert.encoder.layer.1.", "bert.pooler.", "classifier.")) for name in kept)
+    adapter = load_file(tmp_path / "lora" / "adapter_model.safetensors")
+    assert all("lora_" in name or "classifier" in name for name in adapter)  # no base weights
+
+
+def test_the_description(tiny_job, tmp_path, tiny_model):
+    job = tiny_job("minilm-lora")
+    models.save(built(job), job, LABELS, tmp_path / "model")
+    found = json.loads((tmp_path / "model" / "peftable.json").read_text())
+    assert found["labels"] == LABELS
+    assert found["model"] == str(tiny_model)
+    assert found["base_sha256"] == models.sha256_file(tiny_model / "model.safetensors")
+    assert found["max_length"] == 256 and found["pad_token_id"] == 0
+    assert found["method"]["name"] == "lora" and found["method"]["r"] == 16
+
+
+@pytest.mark.parametrize("labels", [["pro", "neu", "con"], ["con", "pro"], ["a", "b", "c"]])
+def test_other_labels_are_refused(tiny_job, tmp_path, labels):
+    job = tiny_job("minilm-lora")
+    models.save(built(job), job, LABELS, tmp_path / "model")
+    with pytest.raises(ModelError, match="saved for the labels con, neu, pro"):
+        models.load(job, labels, tmp_path / "model")
+
+
+def test_no_saved_model(tiny_job, tmp_path):
+    with pytest.raises(ModelError, match=r"peftable\.json is missing"):
+        models.load(tiny_job(), LABELS, tmp_path)
+
+
+def test_parameters_of_another_method_are_refused(tiny_job, tmp_path):
+    job = tiny_job("minilm-full", method={"name": "last-layers", "k": 1})
+    models.save(built(job), job, LABELS, tmp_path / "model")
+    other = tiny_job("minilm-full", method={"name": "last-layers", "k": 2})
+    with pytest.raises(ModelError, match="holds other parameters than this model trains"):
+        models.load(other, LABELS, tmp_path / "model")
+
+
+def test_saving_again_replaces(tiny_job, tmp_path):
+    job = tiny_job("minilm-lora")
+    models.save(built(job, seed=1), job, LABELS, tmp_path / "model")
+    second = built(job, seed=2)
+    models.save(second, job, LABELS, tmp_path / "model")
+    assert np.array_equal(scores(models.load(job, LABELS, tmp_path / "model")), scores(second))
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]
+
+
+def test_build_is_decided_by_the_seed(tiny_job):
+    def state(seed: int) -> dict[str, torch.Tensor]:
+        set_seed(seed)
+        return models.build(tiny_job("minilm-lora"), LABELS).model.state_dict()
+
+    one, same, other = state(1), state(1), state(2)
+    assert all(torch.equal(one[name], same[name]) for name in one)
+    head = next(name for name in one if "modules_to_save" in name and "classifier" in name and name.endswith("weight"))
+    assert not torch.equal(one[head], other[head])
+
+
+def test_untuned_trains_nothing_and_takes_any_method(tiny_job):
+    head = models.build_untuned(tiny_job("minilm-lora"), LABELS)
+    assert models.parameter_counts(head.model)["params_trainable_count"] == 0
+    assert not isinstance(head.model, peft.PeftModel)
+
+
+# --- where models are ------------------------------------------------------------------------------------------------
+
+
+def test_a_folder_without_config(tmp_path):
+    with pytest.raises(ModelError, match=r"holds no config\.json"):
+        models.locate(str(tmp_path), "main")
+
+
+@pytest.mark.parametrize("name", ["package:no_such_package/model", "package:a-b/model", "package:json.tool/x"])
+def test_a_package_that_is_not_installed(name):
+    with pytest.raises(ModelError, match=r"is not installed.*requirements-demo\.txt"):
+        models.locate(name, "main")
+
+
+def test_a_package_is_found_and_not_imported(tmp_path, monkeypatch):
+    package = tmp_path / "somepackage"
+    (package / "model").mkdir(parents=True)
+    (package / "__init__.py").write_text("raise RuntimeError('imported')")
+    (package / "model" / "config.json").write_text("{}")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    assert models.locate("package:somepackage/model", "main").name == str(package / "model")
+    with pytest.raises(ModelError, match=r"holds no config\.json"):
+        models.locate("package:somepackage/other", "main")
+
+
+def test_a_hub_model_offline(tiny_job):
+    with pytest.raises(ModelError, match=r"nobody/nothing: cannot be loaded.*HF_HUB_OFFLINE"):
+        models.build(tiny_job("minilm-lora", model="nobody/nothing"), LABELS)
+
+
+def test_only_safetensors_are_read(tiny_job, tiny_model, tmp_path):
+    folder = tmp_path / "pickled"
+    shutil.copytree(tiny_model, folder)
+    torch.save(load_file(folder / "model.safetensors"), folder / "pytorch_model.bin")
+    (folder / "model.safetensors").unlink()
+    with pytest.raises(ModelError, match="cannot be loaded"):
+        models.build(tiny_job("minilm-lora", model=str(folder)), LABELS)
+
+
+def test_a_base_with_a_head_of_another_size(tiny_job, tiny_model, tmp_path):
+    config = BertConfig.from_pretrained(tiny_model, num_labels=2)
+    BertForSequenceClassification(config).save_pretrained(tmp_path / "two")
+    AutoTokenizer.from_pretrained(tiny_model).save_pretrained(tmp_path / "two")
+    with pytest.raises(ModelError, match=r"classifier\.bias is \(2,\), needed is \(3,\) for 3 labels"):
+        models.build(tiny_job("minilm-lora", model=str(tmp_path / "two")), LABELS)
+
+
+def test_overrides_of_the_models_config(tiny_job):
+    head = models.build(tiny_job("minilm-full", **{"model_config_overrides.hidden_dropout_prob": 0.25}), LABELS)
+    assert head.model.bert.embeddings.dropout.p == 0.25
+    with pytest.raises(ModelError, match=r"no key 'hidden_dropuot_prob'.*Did you mean 'hidden_dropout_prob'"):
+        models.build(tiny_job("minilm-full", **{"model_config_overrides.hidden_dropuot_prob": 0.2}), LABELS)
+
+
+def test_a_tokenizer_without_a_pad_token(tiny_model, tmp_path):
+    tokenizer = AutoTokenizer.from_pretrained(tiny_model, pad_token=None, eos_token="[SEP]", padding_side="left")
+    tokenizer.save_pretrained(tmp_path / "with-eos")
+    assert AutoTokenizer.from_pretrained(tmp_path / "with-eos").pad_token is None
+    loaded = models.load_tokenizer(models.Base(str(tmp_path / "with-eos"), None))
+    assert loaded.pad_token == "[SEP]" and loaded.padding_side == "right"
+    tokenizer.eos_token = None
+    tokenizer.save_pretrained(tmp_path / "without")
+    with pytest.raises(ModelError, match="neither a pad nor an end-of-text token"):
+        models.load_tokenizer(models.Base(str(tmp_path / "without"), None))
+
+
+# --- adapters made elsewhere -----------------------------------------------------------------------------------------
+
+
+def plain_adapter(tiny_model, folder, labels: int = 3, **options: object):
+    """An adapter as peft's own documentation makes it, with none of our code; returns the model."""
+    torch.manual_seed(8)
+    config = BertConfig.from_pretrained(tiny_model, num_labels=labels)
+    base = AutoModelForSequenceClassification.from_pretrained(tiny_model, config=config)
+    options = {"task_type": peft.TaskType.SEQ_CLS, "r": 2, "target_modules": ["query"], **options}
+    model = peft.get_peft_model(base, peft.LoraConfig(**options))
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if "lora_B" in name:
+                parameter.normal_()
+    model.save_pretrained(folder)
+    return model.eval()
+
+
+def test_an_adapter_of_plain_peft_scores_as_in_peft(tiny_job, tiny_model, tmp_path):
+    model = plain_adapter(tiny_model, tmp_path / "adapter")
+    head = models.load_adapter(tiny_job(), LABELS, tmp_path / "adapter")
+    tokenizer = AutoTokenizer.from_pretrained(tiny_model)
+    with torch.no_grad():
+        for row, found in zip(ROWS, scores(head), strict=True):
+            wanted = model(**tokenizer(*row.texts, return_tensors="pt")).logits.log_softmax(-1)[0]
+            np.testing.assert_allclose(found, wanted.numpy(), atol=1e-5)
+    assert models.inner_model(head.model).config.pad_token_id == 0
+    assert models.parameter_counts(head.model)["params_trainable_count"] == 0
+
+
+def test_adapters_that_do_not_fit(tiny_job, tiny_model, tmp_path):
+    def refusal(name: str) -> str:
+        with pytest.raises(ModelError) as caught:
+            models.load_adapter(tiny_job(), LABELS, tmp_path / name)
+        return str(caught.value)
+
+    (tmp_path / "empty").mkdir()
+    assert "adapter_config.json is missing" in refusal("empty")
+
+    plain_adapter(tiny_model, tmp_path / "headless")
+    file = tmp_path / "headless" / "adapter_model.safetensors"
+    models.save_file({name: value for name, value in load_file(file).items() if "classifier" not in name}, file)
+    assert "it holds no trained head (classifier); its scores would be random" in refusal("headless")
+
+    plain_adapter(tiny_model, tmp_path / "task", task_type=peft.TaskType.FEATURE_EXTRACTION)
+    assert "task_type is FEATURE_EXTRACTION; needed is SEQ_CLS" in refusal("task")
+
+    plain_adapter(tiny_model, tmp_path / "two", labels=2)
+    assert "with 3 labels" in refusal("two")
+
+    plain_adapter(tiny_model, tmp_path / "pickled")
+    (tmp_path / "pickled" / "adapter_model.safetensors").rename(tmp_path / "pickled" / "adapter_model.bin")
+    assert "adapter_model.safetensors is missing" in refusal("pickled")

@@ -1,0 +1,43 @@
+import re
+
+import pytest
+
+from common import progress
+from common.progress import Progress
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """A clock that a test sets."""
+    now = [100.0]
+    monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
+    return now
+
+
+def test_a_line_every_ten_seconds(clock, capsys):
+    bar = Progress("train", 100, "step")
+    bar.update(5)
+    assert capsys.readouterr().out == ""
+    clock[0] += 10
+    bar.update(15, "loss 0.5")
+    assert capsys.readouterr().out == "train: 20/100 steps, 2.0 steps/s, 40 s left, loss 0.5\n"
+    clock[0] += 9
+    bar.update(1)
+    bar.close()
+    assert capsys.readouterr().out == ""
+
+
+def test_steps_before_a_resume_do_not_count_for_the_rate(clock, capsys):
+    bar = Progress("train", 100, "step", done=50)
+    clock[0] += 10
+    bar.update(10)
+    assert bar.rate == 1.0
+    assert re.match(r"train: 60/100 steps, 1\.0 steps/s, 40 s left", capsys.readouterr().out)
+
+
+def test_no_rate_before_the_first_unit(clock, capsys):
+    bar = Progress("score", 10, "row")
+    clock[0] += 11
+    bar.update(0)
+    assert bar.rate == 0
+    assert "unknown left" in capsys.readouterr().out

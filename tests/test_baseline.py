@@ -1,0 +1,91 @@
+"""scripts/baseline.py: majority, TF-IDF and the untuned model leave the same kind of files as a fine-tuned run."""
+
+import json
+import math
+from collections import Counter
+
+import pytest
+
+from common import files, metrics
+
+
+def words(tiny_arguments, rows_dir, tmp_path, baseline: str) -> list[str]:
+    if baseline == "untuned":
+        return [*tiny_arguments(), "--baseline", "untuned"]
+    common = ["--data-dir", str(rows_dir), "--outputs", str(tmp_path / "outputs")]
+    return ["--dataset", "stance-sample", "--baseline", baseline, *common]
+
+
+@pytest.mark.parametrize("baseline", ["majority", "tfidf", "untuned"])
+def test_files_and_metrics(run_script, tiny_arguments, rows_dir, tmp_path, baseline):
+    arguments = words(tiny_arguments, rows_dir, tmp_path, baseline)
+    code, out, err = run_script("baseline", *arguments)
+    assert (code, err) == (0, "")
+    assert "test (n=12): accuracy" in out
+    [config] = (tmp_path / "outputs").rglob("config.yaml")
+    folder = config.parent
+    assert folder.name == f"baseline-{baseline}"
+    job = "minilm-lora" if baseline == "untuned" else "classical"
+    assert folder.relative_to(tmp_path / "outputs").parts[:2] == ("stance-sample", job)
+    for split, name in (("validation", "metrics-validation.json"), ("test", "metrics.json")):
+        document, records = files.read_json(folder / name), files.read_jsonl(folder / f"predictions-{split}.jsonl")
+        again = json.loads(json.dumps(metrics.prefixed(split, metrics.compute(records, ["con", "neu", "pro"]))))
+        assert {key: document[key] for key in again} == again
+        assert document["baseline"] == baseline and document["job"] == job
+        assert document["params_total_count"] > 0
+        assert [record["id"] for record in records] == [f"{split}{number}" for number in range(12)]
+        for record in records:
+            assert math.fsum(map(math.exp, record["scores"].values())) == pytest.approx(1, abs=1e-5)
+    before = {path: path.read_bytes() for path in folder.rglob("predictions-*")}
+    stamp = (folder / "metrics.json").stat().st_mtime_ns
+    assert run_script("baseline", *arguments)[0] == 0
+    assert (folder / "metrics.json").stat().st_mtime_ns == stamp  # finished: left alone
+    assert run_script("baseline", *arguments, "--force")[0] == 0
+    assert {path: path.read_bytes() for path in folder.rglob("predictions-*")} == before  # and reproducible
+    assert len([path for path in folder.parent.iterdir() if ".replaced-" in path.name]) == 1
+
+
+def test_majority_scores_are_the_labels_shares(run_script, tiny_arguments, rows_dir, tmp_path):
+    records = files.read_jsonl(rows_dir / "train.jsonl")
+    files.write_jsonl(rows_dir / "train.jsonl", [r for r in records if r["stance"] != "con"] + records[:3])
+    assert run_script("baseline", *words(tiny_arguments, rows_dir, tmp_path, "majority"))[0] == 0
+    counts = Counter(r["stance"] for r in files.read_jsonl(rows_dir / "train.jsonl"))
+    [path] = (tmp_path / "outputs").rglob("predictions-test.jsonl")
+    for record in files.read_jsonl(path):
+        assert record["predicted"] == max(counts, key=counts.get)
+        for label, score in record["scores"].items():
+            assert math.exp(score) == pytest.approx(counts[label] / counts.total(), abs=1e-5)
+
+
+def test_tfidf_learns_words(run_script, tiny_arguments, rows_dir, tmp_path):
+    assert run_script("baseline", *words(tiny_arguments, rows_dir, tmp_path, "tfidf"))[0] == 0
+    [path] = (tmp_path / "outputs").rglob("metrics.json")
+    document = files.read_json(path)
+    assert document["test_accuracy"] > 0.9
+    assert document["regularisation_c"] in (0.3, 1.0, 3.0, 10.0, 30.0) and document["train_s"] > 0
+
+
+def test_untuned_has_a_seed_and_trains_nothing(run_script, tiny_arguments, tmp_path):
+    assert run_script("baseline", *tiny_arguments(seed=3))[0] == 0
+    [path] = (tmp_path / "outputs").rglob("metrics.json")
+    document = files.read_json(path)
+    assert document["seed"] == 3 and document["params_trainable_count"] == 0
+    code, _, err = run_script("baseline", *tiny_arguments(seed=4))
+    assert code == 5 and "seed: 3 → 4" in err
+
+
+def test_untuned_takes_a_method_that_would_not_fit(run_script, tiny_arguments):
+    assert run_script("baseline", *tiny_arguments("method={name: last-layers, k: 99}"))[0] == 0
+
+
+def test_classical_baselines_do_not_load_a_model(run_script, tiny_arguments, rows_dir, tmp_path, monkeypatch):
+    from common import models
+
+    monkeypatch.setattr(models, "build", None)
+    monkeypatch.setattr(models, "load_base", None)
+    assert run_script("baseline", *words(tiny_arguments, rows_dir, tmp_path, "majority"))[0] == 0
+
+
+def test_an_unknown_baseline(run_script, tiny_arguments):
+    code, _, err = run_script("baseline", *tiny_arguments(), "--baseline", "svm")
+    assert code == 2 and "tfidf" in err and err.startswith("error: ")

@@ -1,0 +1,176 @@
+"""The Makefile: names and wiring only, and every value arrives as it was given."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+TEXT = (ROOT / "Makefile").read_text(encoding="utf-8")
+PUBLIC = re.search(r"^\.PHONY: (.*)$", TEXT, re.MULTILINE)[1].split()
+VARIABLES = re.search(r"^VARIABLES := (.*)$", TEXT, re.MULTILINE)[1].split()
+
+pytestmark = pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")
+
+
+def rules():
+    """Return {target: recipe lines} as they stand in the file."""
+    found, target = {}, None
+    for line in TEXT.splitlines():
+        if head := re.match(r"([\w./-]+):(?!=)", line):
+            target = head[1]
+            found[target] = []
+        elif line.startswith("\t"):
+            found[target].append(line)
+    return found
+
+
+def environment():
+    """The environment without what a `make test` around us has set."""
+    hidden = {*VARIABLES, "MAKEFLAGS", "MAKELEVEL", "MFLAGS", "PYTHON", "PY"}
+    return {name: value for name, value in os.environ.items() if name not in hidden}
+
+
+def make(folder, *arguments):
+    return subprocess.run(
+        ["make", "--no-print-directory", *arguments],
+        cwd=folder,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=30,
+    )
+
+
+@pytest.fixture
+def project(tmp_path):
+    """A copy of the Makefile with an environment that is up to date and a python that prints its arguments."""
+    folder = tmp_path / "project"
+    (folder / ".venv" / "bin").mkdir(parents=True)
+    shutil.copy(ROOT / "Makefile", folder)
+    for name in ("requirements.txt", "requirements-demo.txt", "requirements-dev.txt"):
+        (folder / name).write_text("")
+    python = folder / ".venv" / "bin" / "python"
+    python.write_text(f"#!{sys.executable}\nimport sys\nprint(repr(sys.argv[1:]))\n")
+    python.chmod(0o755)
+    for stamp in ("requirements", "demo", "dev"):
+        (folder / ".venv" / stamp).write_text("")
+    return folder
+
+
+def arguments_of(project, *words):
+    done = make(project, *words)
+    assert done.returncode == 0, done.stderr
+    return eval(done.stdout)
+
+
+def test_recipes_are_at_most_two_lines_without_shell_logic():
+    for target, recipe in rules().items():
+        assert len(recipe) <= 2, target
+        assert not re.search(r"\b(if|for|while|case)\b.*;", " ".join(recipe)), target
+
+
+def test_every_public_target_exists():
+    assert set(PUBLIC) <= set(rules())
+
+
+def test_every_script_of_a_recipe_exists():
+    named = re.findall(r"scripts/\w+\.py", TEXT)
+    assert named
+    assert [name for name in named if not (ROOT / name).is_file()] == []
+
+
+def test_make_alone_prints_help_with_every_public_target():
+    done = make(ROOT, f"PYTHON={sys.executable}")
+    assert done.returncode == 0, done.stderr
+    listed = re.findall(r"^  ([a-z-]+) ", done.stdout, re.MULTILINE)
+    assert sorted(listed) == sorted(PUBLIC)
+    assert done.stdout == make(ROOT, "help", f"PYTHON={sys.executable}").stdout
+
+
+def test_train_passes_what_is_given_and_nothing_else(project):
+    assert arguments_of(project, "train", "MODEL=minilm-lora") == ["scripts/train.py", "--model", "minilm-lora"]
+    assert arguments_of(project, "train") == ["scripts/train.py"]
+    assert arguments_of(project, "train", "MODEL=m", "SEED=0", "FORCE=1", "DATASET=d", "OUTPUTS=o", "DATA_DIR=x") == [
+        *("scripts/train.py", "--model", "m", "--dataset", "d", "--outputs", "o"),
+        *("--seed", "0", "--data-dir", "x", "--force"),
+    ]
+
+
+@pytest.mark.parametrize(("value", "options"), [("1", ["--force"]), ("yes", ["--force"]), ("0", []), ("", [])])
+def test_a_flag_is_off_with_0(project, value, options):
+    assert arguments_of(project, "train", f"FORCE={value}") == ["scripts/train.py", *options]
+
+
+def test_a_dry_run_shows_the_command(project):
+    done = make(project, "-n", "train", "MODEL=minilm-lora", "SEED=2")
+    assert " ".join(done.stdout.split()) == '.venv/bin/python scripts/train.py --model "$MODEL" --seed "$SEED"'
+
+
+VALUES = [
+    "two words",
+    "it's",
+    'say "no"',
+    "$HOME $(HOME) ${HOME} $$",
+    "`id`; id | id > id & id",
+    "#hash",
+    "back\\slash\\",
+    "a,b) $(call x",
+    "stars * ?",
+    "naïve – 😀",
+    "%",
+    "method.target_modules=[query, key] training.epochs=1",
+]
+
+
+@pytest.mark.parametrize("value", VALUES)
+def test_any_value_arrives_as_given(project, value):
+    assert arguments_of(project, "check", f"MODEL={value}") == ["scripts/check.py", "--model", value]
+
+
+def test_values_of_the_environment_arrive_too(project):
+    done = subprocess.run(
+        ["make", "predict"], cwd=project, env=environment() | {"TEXT": "$x 'y'"}, capture_output=True, text=True
+    )
+    assert eval(done.stdout) == ["scripts/predict.py", "--text", "$x 'y'"]
+
+
+@pytest.mark.parametrize("variable", VARIABLES)
+def test_every_variable_is_used_by_a_recipe(variable):
+    assert re.search(rf"\$\(call (given|flag),{variable},", TEXT)
+
+
+def test_every_option_exists_in_its_script():
+    """The options that a recipe may pass stand in the script itself or among the shared ones."""
+    shared = (ROOT / "scripts" / "common" / "cli.py").read_text(encoding="utf-8")
+    for recipe in rules().values():
+        line = " ".join(recipe)
+        if script := re.search(r"scripts/\w+\.py", line):
+            text = (ROOT / script[0]).read_text(encoding="utf-8") + shared
+            for option in re.findall(r"call (?:given|flag),\w+,(--[a-z-]+)", line):
+                assert f'"{option}"' in text, (script[0], option)
+
+
+def test_a_failure_fails_the_target(project):
+    (project / ".venv" / "bin" / "python").write_text("#!/bin/sh\nexit 5\n")
+    done = make(project, "train", "MODEL=x")
+    assert done.returncode != 0
+    assert "Error 5" in done.stderr
+
+
+def test_clean_keeps_results(project):
+    (project / "outputs").mkdir()
+    assert make(project, "clean").returncode == 0
+    assert not (project / ".venv").exists()
+    assert (project / "outputs").is_dir()
+
+
+def test_spaces_in_the_projects_own_path(tmp_path, project):
+    moved = Path(shutil.move(project, tmp_path / "my project"))
+    for stamp in ("requirements", "demo", "dev"):
+        (moved / ".venv" / stamp).touch()
+    assert arguments_of(moved, "report", "CHECK=1") == ["scripts/collect.py", "--check"]

@@ -1,0 +1,238 @@
+"""scripts/train.py: what a run leaves, determinism, one finished run, changed configs, no secrets."""
+
+import json
+import math
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from common import files, metrics
+
+ROOT = Path(__file__).resolve().parents[1]
+PREDICTIONS = "predictions-test.jsonl"
+
+
+def only_run(outputs: Path) -> Path:
+    [config] = outputs.rglob("config.yaml")
+    return config.parent
+
+
+def test_a_finished_run(trained):
+    _, folder = trained
+    names = {path.name for path in folder.iterdir() if not path.name.startswith(".")}
+    assert names == {
+        "config.yaml",
+        "train_log.jsonl",
+        "model",
+        "predictions-validation.jsonl",
+        "predictions-test.jsonl",
+        "metrics.json",
+        "metrics-validation.json",
+        "training.json",
+        "owner.json",
+    }
+    document = files.read_json(folder / "metrics.json")
+    assert document["job"] == "minilm-lora" and document["seed"] == 1 and document["steps"] == 6
+    assert document["params_trainable_count"] < document["params_total_count"]
+    assert document["hardware"]["threads"] >= 1 and document["gpu_memory_peak_bytes"] is None
+    assert document["cpu_memory_peak_bytes"] > 1e6 and document["train_s"] > 0
+    records = files.read_jsonl(folder / PREDICTIONS)
+    assert [record["id"] for record in records] == [f"test{number}" for number in range(12)]
+    for record in records:
+        assert math.fsum(map(math.exp, record["scores"].values())) == pytest.approx(1, abs=1e-5)
+    again = json.loads(json.dumps(metrics.prefixed("test", metrics.compute(records, ["con", "neu", "pro"]))))
+    assert {key: document[key] for key in again} == again
+    validation = files.read_json(folder / "metrics-validation.json")
+    best = [entry for entry in validation["history"] if entry["step"] == validation["best_step"]][-1]
+    assert best["validation_loss"] == pytest.approx(validation["validation_loss"], abs=1e-9)
+
+
+def test_what_is_printed(run_script, tiny_arguments):
+    code, out, err = run_script("train", *tiny_arguments("training.epochs=1"))
+    assert (code, err) == (0, "")
+    assert "of 1," in out and "parameters train (" in out and "48 rows" in out
+    assert "epoch 1.00/1: validation_f1_macro" in out and "validation (n=12)" in out and "test (n=12)" in out
+
+
+def test_the_same_seed_gives_the_same_bytes_and_another_other_ones(run_script, tiny_arguments, tmp_path):
+    found = {}
+    for name, seed in (("one", 3), ("same", 3), ("other", 4)):
+        arguments = tiny_arguments("training.epochs=1", "model_config_overrides.hidden_dropout_prob=0.1", seed=seed)
+        arguments[arguments.index("--outputs") + 1] = str(tmp_path / name)
+        assert run_script("train", *arguments)[0] == 0
+        folder = only_run(tmp_path / name)
+        assert folder.name == f"seed-{seed}"
+        found[name] = (folder / PREDICTIONS).read_bytes(), (folder / "predictions-validation.jsonl").read_bytes()
+    assert found["one"] == found["same"]
+    assert found["one"][0] != found["other"][0] and found["one"][1] != found["other"][1]
+
+
+@pytest.mark.parametrize(
+    ("job", "overrides"),
+    [
+        ("minilm-full", ("precision=bfloat16", "training.class_weights=balanced", "training.label_smoothing=0.1")),
+        ("minilm-last-layers", ("method.k=1", "training.token_budget=32", "attention=eager")),
+        ("minilm-lora", ("method.use_dora=true", "method.lora_dropout=0.1", "runtime.activation_checkpointing=true")),
+    ],
+)
+def test_every_method_trains_and_its_reloaded_model_is_proved(run_script, tiny_arguments, tmp_path, job, overrides):
+    code, _, err = run_script("train", *tiny_arguments("training.epochs=1", *overrides, job=job))
+    assert (code, err) == (0, "")
+    assert files.read_json(only_run(tmp_path / "outputs") / "metrics.json")["test_n"] == 12
+
+
+def test_training_learns(run_script, tiny_arguments, tmp_path):
+    """48 rows whose first word gives the label away: after some epochs the model has it."""
+    words = ("training.epochs=15", "training.learning_rate=0.005", "training.best_metric=validation_loss")
+    assert run_script("train", *tiny_arguments(*words, job="minilm-full"))[0] == 0
+    document = files.read_json(only_run(tmp_path / "outputs") / "metrics.json")
+    assert document["test_accuracy"] > 0.9
+    assert document["test_loss"] < 0.5
+
+
+def test_a_saved_model_that_scores_differently_is_refused(run_script, tiny_arguments, tmp_path, monkeypatch):
+    from common import models
+
+    load = models.load
+
+    def altered(*arguments):
+        head = load(*arguments)
+        next(head.model.get_base_model().bert.embeddings.parameters()).data.mul_(1.5)
+        return head
+
+    monkeypatch.setattr(models, "load", altered)
+    code, _, err = run_script("train", *tiny_arguments("training.epochs=1"))
+    assert code == 4 and "scores differently from the trained one" in err
+    folder = only_run(tmp_path / "outputs")
+    assert not (folder / "metrics.json").exists() and not (folder / "training.json").exists()
+    assert files.read_json(folder / "failure.json")["expected"] is True
+    monkeypatch.undo()
+
+
+def test_a_finished_run_is_left_alone(run_script, trained):
+    arguments, folder = trained
+    rows = _rows_of(folder)
+    before = {path: (path.stat().st_mtime_ns, path.read_bytes()) for path in folder.rglob("*") if path.is_file()}
+    code, out, _ = run_script("train", *arguments, "--data-dir", rows)
+    assert code == 0 and "is finished: test (n=12)" in out
+    after = {path: (path.stat().st_mtime_ns, path.read_bytes()) for path in folder.rglob("*") if path.is_file()}
+    assert after == before
+
+
+def test_a_finished_run_is_skipped_without_torch(trained):
+    arguments, folder = trained
+    words = [*arguments, "--data-dir", _rows_of(folder)]
+    code = (
+        "import runpy, sys; sys.path.insert(0, 'scripts'); sys.argv = ['train.py', *sys.argv[1:]]\n"
+        "try:\n    runpy.run_path('scripts/train.py', run_name='__main__')\n"
+        "except SystemExit as stop:\n    print('code', stop.code)\n"
+        "print('loaded', [name for name in ('torch', 'transformers', 'peft') if name in sys.modules])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, *words], cwd=ROOT, capture_output=True, text=True, check=True, timeout=60
+    )
+    assert "is finished" in done.stdout and "code 0" in done.stdout
+    assert done.stdout.splitlines()[-1] == "loaded []"
+
+
+def _rows_of(folder: Path) -> str:
+    from common import runs
+
+    return str(runs.thaw(folder).data_dir)
+
+
+# --- changed configurations ------------------------------------------------------------------------------------------
+
+
+def test_changed_rows_are_refused_and_force_keeps_the_old_run(run_script, tiny_arguments, rows_dir, tmp_path):
+    arguments = tiny_arguments("training.epochs=1")
+    assert run_script("train", *arguments)[0] == 0
+    folder = only_run(tmp_path / "outputs")
+    old = {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    text = (rows_dir / "train.jsonl").read_text()
+    (rows_dir / "train.jsonl").write_text(text.replace("idea number 7", "notion number 7"))
+    code, _, err = run_script("train", *arguments)
+    assert code == 5
+    assert err.startswith("error: ") and "created with another configuration" in err
+    assert "data.sha256: " in err and " → " in err and "FORCE=1" in err
+    assert {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()} == old
+
+    code, out, err = run_script("train", *arguments, "--force")
+    assert code == 0, err
+    [aside] = [path for path in folder.parent.iterdir() if ".replaced-" in path.name]
+    assert aside.name in out
+    assert {path.relative_to(aside): path.read_bytes() for path in aside.rglob("*") if path.is_file()} == old
+    assert (folder / "metrics.json").exists()
+    assert (
+        files.read_json(folder / "metrics.json")["data_sha256"] != json.loads(old[Path("metrics.json")])["data_sha256"]
+    )
+    assert run_script("train", *arguments)[0] == 0  # the new one is the run now
+
+
+def test_a_changed_job_is_refused_with_the_difference(run_script, trained):
+    """As when the job's YAML is edited after the run was made."""
+    arguments, folder = trained
+    rows = _rows_of(folder)
+    config = folder / "config.yaml"
+    config.write_text(config.read_text().replace("learning_rate: 0.0005", "learning_rate: 0.5"))
+    code, _, err = run_script("train", *arguments, "--data-dir", rows)
+    assert code == 5 and "training.learning_rate: 0.5 → 0.0005" in err
+    assert err.count("→") == 1
+
+
+def test_runtime_may_change_on_a_finished_run(run_script, trained):
+    arguments, folder = trained
+    words = [*arguments, "--data-dir", _rows_of(folder)]
+    words[words.index("training.epochs=2") + 1 : words.index("training.epochs=2") + 1] = ["runtime.log_every=3"]
+    code, out, _ = run_script("train", *words)
+    assert code == 0 and "is finished" in out
+
+
+def test_a_failed_force_leaves_the_old_run_where_it_is(run_script, trained):
+    arguments, folder = trained
+    words = [*arguments, "--data-dir", _rows_of(folder), "--force"]
+    position = words.index("training.epochs=2")
+    # The variant is another one with another value, so break what is no part of its name: the dataset's rows.
+    words[words.index("--data-dir") + 1] = str(folder / "nothing")
+    code, _, _ = run_script("train", *words)
+    assert code == 3 and position and (folder / "metrics.json").exists()
+    assert not [path for path in folder.parent.iterdir() if ".replaced-" in path.name]
+
+
+def test_checkpoints_are_kept_when_asked(run_script, tiny_arguments, tmp_path):
+    assert run_script("train", *tiny_arguments("training.epochs=1", "runtime.keep_checkpoints=true"))[0] == 0
+    folder = only_run(tmp_path / "outputs")
+    [checkpoint] = (folder / "checkpoints").iterdir()
+    assert checkpoint.name == "checkpoint-3" and (checkpoint / "parameters.safetensors").exists()
+
+
+def test_no_secret_reaches_a_file(run_script, tiny_arguments, tmp_path, monkeypatch):
+    monkeypatch.setenv("HF_TOKEN", "hf_secretvalue")
+    monkeypatch.setenv("WANDB_API_KEY", "hf_secretvalue")
+    arguments = tiny_arguments("training.epochs=1")
+    shown = []
+    for script, words in (
+        ("check", arguments),
+        ("train", arguments),
+        ("evaluate", arguments),
+        ("train", [*arguments, "--data-dir", str(tmp_path / "nowhere")]),
+    ):
+        shown += run_script(script, *words)[1:]
+    assert "test (n=12)" in "".join(shown)
+    assert "hf_secretvalue" not in "".join(shown)
+    folder = only_run(tmp_path / "outputs")
+    read = [path for path in (tmp_path / "outputs").rglob("*") if path.is_file()]
+    assert folder / "metrics.json" in read
+    assert not [path for path in read if b"hf_secretvalue" in path.read_bytes()]
+
+
+def test_the_environment_is_left_as_it_was(run_script, trained):
+    arguments, folder = trained
+    before, directory, start = dict(os.environ), os.getcwd(), time.monotonic()
+    run_script("train", *arguments, "--data-dir", _rows_of(folder))
+    assert (dict(os.environ), os.getcwd()) == (before, directory)
+    assert time.monotonic() - start < 20
