@@ -11,6 +11,7 @@ folder of its own, outputs/<dataset>/<job>/adapter-<name>-<hash>/.
 import argparse
 import sys
 from pathlib import Path
+from typing import Any
 
 from common import cli, data, errors, files, runs
 from common.config import SPLITS
@@ -23,32 +24,46 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--adapter", metavar="DIR", type=Path, help="a folder that peft's save_pretrained wrote")
     arguments = parser.parse_args(argv)
     target = cli.target(arguments)
-    folder = cli.adapter_folder(target, arguments) if arguments.adapter else cli.trained_folder(target, arguments)
-    frozen = None if arguments.adapter else runs.thaw(folder)
-    data_dir = target.data_dir or (Path(frozen.data_dir) if frozen and frozen.data_dir else None)
-    rows = data.load(target.dataset, data_dir)
-    members = data.need_split(rows, arguments.split, "to evaluate on")
-    current = target.config(None if arguments.adapter else arguments.seed, data.fingerprint(rows))
-    runs.freeze(folder, current, cli.run_command("train", arguments))
-    with runs.ownership(folder), runs.recorded_failure(folder, runs.this_command()):
-        document = _score(folder, runs.thaw(folder), members, arguments)
+    evaluate = _adapter if arguments.adapter else _trained
+    folder, document = evaluate(target, arguments)
     print(runs.headline(document, arguments.split))
     print(f"{cli.shown(folder)}: predictions-{arguments.split}.jsonl and its metrics are written")
 
 
-def _score(folder: Path, config: runs.RunConfig, rows: list[data.Row], arguments: argparse.Namespace) -> dict:
+def _trained(target: cli.Target, arguments: argparse.Namespace) -> tuple[Path, dict[str, Any]]:
+    """Score the run that `make train` made."""
+    folder = cli.trained_folder(target, arguments)
+    frozen = runs.thaw(folder)
+    data_dir = target.data_dir or (Path(frozen.data_dir) if frozen.data_dir else None)
+    rows = data.load(target.dataset, data_dir)
+    members = data.need_split(rows, arguments.split, "to evaluate on")
+    runs.freeze(folder, target.config(arguments.seed, data.fingerprint(rows)), cli.run_command("train", arguments))
+
+    from common import evaluation, models
+
+    models.quiet_libraries()
+    with runs.ownership(folder), runs.recorded_failure(folder, runs.this_command()):
+        head = models.load(frozen.job, list(frozen.dataset.labels), folder / runs.MODEL)
+        facts = files.read_json(folder / runs.TRAINING)
+        return folder, evaluation.score_split(folder, frozen, arguments.split, members, head, facts)
+
+
+def _adapter(target: cli.Target, arguments: argparse.Namespace) -> tuple[Path, dict[str, Any]]:
+    """Score the job's base with an adapter from elsewhere; one that does not fit leaves no folder behind."""
+    folder = cli.adapter_folder(target, arguments)
+    rows = data.load(target.dataset, target.data_dir)
+    members = data.need_split(rows, arguments.split, "to evaluate on")
+
     from common import evaluation, models, provenance
 
     models.quiet_libraries()
-    labels = list(config.dataset.labels)
-    if arguments.adapter:
-        head = models.load_adapter(config.job, labels, arguments.adapter)
-        facts = models.parameter_counts(head.model) | {"adapter_sha256": cli.adapter_hash(arguments.adapter)}
+    head = models.load_adapter(target.job, list(target.dataset.labels), arguments.adapter)
+    config = target.config(None, data.fingerprint(rows))
+    runs.freeze(folder, config, cli.run_command("evaluate", arguments))
+    facts = models.parameter_counts(head.model) | {"adapter_sha256": cli.adapter_hash(arguments.adapter)}
+    with runs.ownership(folder), runs.recorded_failure(folder, runs.this_command()):
         facts |= {"hardware": provenance.hardware()}
-    else:
-        head = models.load(config.job, labels, folder / runs.MODEL)
-        facts = files.read_json(folder / runs.TRAINING)
-    return evaluation.score_split(folder, config, arguments.split, rows, head, facts)
+        return folder, evaluation.score_split(folder, config, arguments.split, members, head, facts)
 
 
 if __name__ == "__main__":

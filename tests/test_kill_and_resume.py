@@ -279,10 +279,6 @@ VARIANTS = {
     "plateau": PLATEAU,
     "by-steps": ("training.eval_every=7", "training.epochs=2"),
     "half-an-epoch": ("training.epochs=1.5",),
-    "warm-restarts": (
-        "training.lr_scheduler_type=cosine_with_restarts",
-        "training.lr_scheduler_kwargs={num_cycles: 2}",
-    ),
 }
 
 
@@ -344,20 +340,6 @@ def test_evaluation_by_steps(place, references, run_main, monkeypatch, save):
         place, run_main, monkeypatch, outputs, VARIANTS["by-steps"], target, "_save_checkpoint", save
     )
     same(folder, reference)
-
-
-def test_scheduler_with_restarts(place, references, run_main, monkeypatch):
-    folder = crash_and_resume(
-        place,
-        run_main,
-        monkeypatch,
-        "restarts",
-        VARIANTS["warm-restarts"],
-        training.StepTrainer,
-        "_save_checkpoint",
-        3,
-    )
-    same(folder, references("warm-restarts"))
 
 
 @pytest.mark.parametrize("step", [16, 24])

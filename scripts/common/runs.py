@@ -153,7 +153,7 @@ def need_model(path: Path, command: str) -> None:
         path: the run folder.
         command: what trains it.
     """
-    if not (path / MODEL).is_dir():
+    if not ((path / MODEL).is_dir() and (path / TRAINING).is_file()):
         found = "the run is not finished" if (path / CONFIG).exists() else "there is no such run"
         raise RunError(f"{path}: {found}, so it has no model yet. Train it first: {command}")
 

@@ -93,7 +93,8 @@ def training_arguments(job: Job, folder: Path, seed: int) -> TrainingArguments:
         wrong = re.match(r"'?([\w.-]+)'? is not a valid (\w+)", message)
         if wrong:
             allowed = re.findall(r"'([\w.-]+)'", message.partition("select one of")[2])
-            message = f"{wrong[2]} '{wrong[1]}' is not known to the Trainer.{nearest(wrong[1], allowed)} "
+            key = {"OptimizerNames": "optim", "SchedulerType": "lr_scheduler_type"}.get(wrong[2], wrong[2])
+            message = f"{key} '{wrong[1]}' is not known to the Trainer.{nearest(wrong[1], allowed)} "
             message += f"Allowed: {', '.join(allowed)}"
         raise ConfigError(f"training: {message}") from error
 

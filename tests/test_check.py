@@ -1,0 +1,158 @@
+"""scripts/check.py: what it counts is what training finds; it writes nothing and needs no more than asked."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from common import files
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def checked(run_script, arguments: list[str]) -> dict:
+    code, out, err = run_script("check", *arguments, "--json")
+    assert code == 0, err
+    return json.loads(out)
+
+
+@pytest.mark.parametrize(
+    ("job", "overrides"),
+    [
+        ("minilm-lora", ("method={name: lora, r: 3, target_modules: [query, dense]}",)),
+        ("minilm-lora", ()),
+        ("minilm-last-layers", ("method.k=1",)),
+        ("minilm-full", ("training.class_weights=balanced",)),
+    ],
+)
+def test_counts_equal_those_of_training(run_script, tiny_arguments, tmp_path, job, overrides):
+    arguments = tiny_arguments("training.epochs=1", "max_length=12", *overrides, job=job)
+    found = checked(run_script, arguments)
+    assert not (tmp_path / "outputs").exists()
+    assert run_script("train", *arguments)[0] == 0
+    [folder] = [path.parent for path in (tmp_path / "outputs").rglob("metrics.json")]
+    trained = files.read_json(folder / "training.json")
+    for key in ("params_total_count", "params_trainable_count"):
+        assert found[key] == trained[key] > 0
+    assert found["splits"]["train"]["n"] == trained["train_count"] == 48
+    assert found["tokens"]["train"]["truncated_count"] == trained["train_truncated_count"] > 0
+    assert found["job"] == job and found["dataset"] == "stance-sample" and found["variant"] == folder.parent.name
+
+
+def test_made_up_rows(run_script, tiny_arguments, rows_dir):
+    """Duplicates within and between splits, a contradiction, truncation: each planted, each counted."""
+
+    def row(number: int, sentence: str, label: str, claim: str = "Claim 0.") -> dict:
+        return {"id": f"x{number}", "claim": claim, "sentence": sentence, "stance": label}
+
+    train = files.read_jsonl(rows_dir / "train.jsonl")
+    planted = [
+        row(1, "the same words", "pro"),
+        row(2, "The  same WORDS ", "pro"),  # up to case and spaces
+        row(3, "the same words", "pro", claim="Claim 1."),  # another claim: another row
+        row(4, "torn between", "con"),
+        row(5, "long " * 300, "con"),
+    ]
+    files.write_jsonl(rows_dir / "train.jsonl", train + planted)
+    test = files.read_jsonl(rows_dir / "test.jsonl")
+    leak = [row(6, "the same words", "pro"), row(7, "torn between", "neu")]
+    files.write_jsonl(rows_dir / "test.jsonl", test + leak)
+    before = {path: path.read_bytes() for path in rows_dir.iterdir()}
+    plain = {path.stem: files.read_jsonl(path) for path in before}
+
+    found = checked(run_script, tiny_arguments())
+    splits = found["splits"]
+    assert {split: part["n"] for split, part in splits.items()} == {"train": 53, "validation": 12, "test": 14}
+    for split, records in plain.items():
+        for label in ("con", "neu", "pro"):
+            assert splits[split]["labels"][label] == sum(record["stance"] == label for record in records)
+        for claim in ("Claim 0.", "Claim 1."):
+            assert splits[split]["groups"][claim] == sum(record["claim"] == claim for record in records)
+
+    def key(record: dict) -> tuple[str, str]:
+        return tuple(" ".join(record[name].lower().split()) for name in ("claim", "sentence"))
+
+    within = {split: len(records) - len({key(r) for r in records}) for split, records in plain.items()}
+    assert found["duplicates"]["within"] == within and within["train"] == 1
+    shared = sum(key(record) in {key(r) for r in plain["train"]} for record in plain["test"])
+    assert found["duplicates"]["between"]["test in train"] == shared >= 2
+    assert found["contradictions"]["count"] == 1
+    assert found["contradictions"]["examples"] == [[["train", "x4", "con"], ["test", "x7", "neu"]]]
+    assert found["tokens"]["train"]["truncated_count"] == 1
+    assert found["tokens"]["train"]["truncated_share"] == pytest.approx(1 / 53)
+    assert found["tokens"]["train"]["max"] > 300
+    assert {path: path.read_bytes() for path in rows_dir.iterdir()} == before
+
+    code, out, err = run_script("check", *tiny_arguments())
+    assert (code, err) == (0, "")
+    assert "1 in train" in out and f"{shared} of test in train" in out
+    assert "Identical texts with different labels: 1" in out and "train x4 = con; test x7 = neu" in out
+    assert "1 (1.9%)" in out and out.rstrip().endswith("The job is sound.")
+
+
+def test_clean_rows_are_called_clean(run_script, tiny_arguments):
+    _, out, _ = run_script("check", *tiny_arguments())
+    assert "Identical texts with different labels: none" in out and "0 (0.0%)" in out
+
+
+def test_token_lengths_are_the_tokenizers(run_script, tiny_arguments, rows_dir, tiny_model):
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(tiny_model)
+    rows = files.read_jsonl(rows_dir / "validation.jsonl")
+    lengths = sorted(len(tokenizer(row["claim"], row["sentence"])["input_ids"]) for row in rows)
+    found = checked(run_script, tiny_arguments())["tokens"]["validation"]
+    assert (found["min"], found["max"]) == (lengths[0], lengths[-1])
+    assert found["median"] == (lengths[5] + lengths[6]) / 2
+
+
+def test_without_rows(run_script, tiny_arguments, rows_dir):
+    for path in rows_dir.iterdir():
+        path.unlink()
+    found = checked(run_script, [*tiny_arguments("training.class_weights=balanced"), "--no-data"])
+    assert "splits" not in found and "tokens" not in found
+    assert found["params_total_count"] > found["params_trainable_count"] > 0
+
+
+def test_config_only_needs_no_torch_and_no_model(tmp_path):
+    """As on a login node: neither the model nor the rows are looked for."""
+    words = ["--model", "minilm-lora", "--set", "model=nobody/nothing", "--config-only", "--json"]
+    code = (
+        "import runpy, sys; sys.path.insert(0, 'scripts'); sys.argv = ['check.py', *sys.argv[1:]]\n"
+        "try:\n    runpy.run_path('scripts/check.py', run_name='__main__')\n"
+        "except SystemExit as stop:\n    print('code', stop.code)\n"
+        "print([name for name in ('torch', 'transformers', 'peft', 'datasets') if name in sys.modules])"
+    )
+    arguments = [*words, "--dataset", "cmv-stance", "--outputs", str(tmp_path)]
+    done = subprocess.run(
+        [sys.executable, "-c", code, *arguments], cwd=ROOT, capture_output=True, text=True, check=True, timeout=60
+    )
+    *document, status, loaded = done.stdout.splitlines()
+    assert (status, loaded) == ("code 0", "[]")
+    found = json.loads("\n".join(document))
+    assert found == {
+        "schema": 1,
+        "job": "minilm-lora",
+        "variant": found["variant"],
+        "dataset": "cmv-stance",
+    }
+    assert found["variant"].startswith("model=")
+
+
+def test_config_only_still_reads_the_yaml(run_script, tiny_arguments):
+    code, _, err = run_script("check", *tiny_arguments("training.epochs=-1"), "--config-only")
+    assert code == 2 and "training.epochs" in err
+
+
+def test_no_weights_are_read(run_script, tiny_arguments, tiny_model, tmp_path):
+    """The check works on a folder that has config and tokenizer alone."""
+    import shutil
+
+    folder = tmp_path / "without weights"
+    shutil.copytree(tiny_model, folder, ignore=shutil.ignore_patterns("*.safetensors"))
+    arguments = tiny_arguments()
+    whole = checked(run_script, arguments)
+    arguments[arguments.index("--set") + 1] = f'model="{folder}"'
+    assert checked(run_script, arguments)["params_total_count"] == whole["params_total_count"]

@@ -1,0 +1,179 @@
+"""scripts/collect.py: published runs become the README's tables, and the tables can be checked."""
+
+import re
+import shutil
+
+import pytest
+
+from common import files, runs, yamlio
+
+README = """# Title
+
+before
+
+<!-- results:begin -->
+<!-- results:end -->
+
+between
+
+<!-- cost:begin -->
+old
+<!-- cost:end -->
+
+after
+"""
+
+
+@pytest.fixture
+def collect(run_script, trained, tmp_path):
+    """A README, an outputs folder with a run of two seeds and a baseline, and `collect(*options)`."""
+    arguments, folder = trained
+    rows = runs.thaw(folder).data_dir
+    assert run_script("baseline", *arguments, "--data-dir", rows, "--baseline", "majority")[0] == 0
+    second = folder.with_name("seed-2")
+    shutil.copytree(folder, second)
+    config = yamlio.read(second / "config.yaml")
+    config["run"]["seed"] = 2
+    files.write_text(second / "config.yaml", yamlio.dump(config))
+    document = files.read_json(second / "metrics.json")
+    files.write_json(second / "metrics.json", document | {"seed": 2, "test_accuracy": 0.5})
+    first = files.read_json(folder / "metrics.json")
+    files.write_json(folder / "metrics.json", first | {"test_accuracy": 0.6})
+    readme = tmp_path / "README.md"
+    readme.write_text(README, encoding="utf-8")
+
+    def run(*options: str):
+        places = ["--outputs", str(tmp_path / "outputs"), "--published", str(tmp_path / "published")]
+        return run_script("collect", *places, "--readme", str(readme), *options)
+
+    return run, readme, folder
+
+
+def cells(text: str, first: str) -> list[str]:
+    [line] = [line for line in text.splitlines() if line.startswith(f"| {first}")]
+    return [cell.strip() for cell in line.strip("|").split("|")]
+
+
+def test_the_whole_way(collect, tmp_path):
+    run, readme, folder = collect
+    code, out, err = run()
+    assert (code, err) == (0, "")
+    assert out.count("published ") == 3
+    text = readme.read_text(encoding="utf-8")
+    for kept in ("# Title\n\nbefore\n", "\nbetween\n", "\nafter\n"):
+        assert kept in text
+    assert "old" not in text
+    results, cost = (
+        re.search(f"<!-- {name}:begin -->(.*)<!-- {name}:end -->", text, re.S)[1] for name in ("results", "cost")
+    )
+    assert "**Stance sample** (`stance-sample`, 12 test rows)" in results
+    row = cells(results, "minilm-lora")
+    assert row[1:3] == ["2", "55.0 ± 7.1"]  # mean and n-1 deviation of 0.6 and 0.5
+    assert cells(results, "majority class")[1:3] == ["1", "33.3"]
+    assert "majority" not in cost
+    trainable = files.read_json(folder / "metrics.json")["params_trainable_count"]
+    assert f"{trainable:,}" in cells(cost, "minilm-lora")
+    pictures = re.findall(r'<img src="([^"]+)"', results)
+    assert pictures and all((readme.parent / path).read_bytes()[:4] == b"\x89PNG" for path in pictures)
+
+    # A second time: nothing new, not a byte changed.
+    stamp = readme.stat().st_mtime_ns
+    code, out, _ = run()
+    assert code == 0 and "unchanged" in out and "published " not in out.replace("published/", "")
+    assert readme.stat().st_mtime_ns == stamp
+
+    # The check is green without the runs themselves.
+    shutil.rmtree(tmp_path / "outputs")
+    code, out, err = run("--check")
+    assert (code, err) == (0, "") and "every cell agrees" in out
+
+    # An edited cell is named.
+    readme.write_text(text.replace("55.0 ± 7.1", "65.0 ± 7.1"), encoding="utf-8")
+    code, _, err = run("--check")
+    assert code == 6 and err.startswith("error: ")
+    for part in (
+        "table 'results'",
+        "row 'minilm-lora",
+        "column 'accuracy'",
+        "'65.0 ± 7.1'",
+        "'55.0 ± 7.1'",
+        "make report",
+    ):
+        assert part in err
+    assert "65.0 ± 7.1" in readme.read_text(encoding="utf-8")  # a check writes nothing
+    assert run()[0] == 0 and readme.read_text(encoding="utf-8") == text
+
+
+def test_nothing_of_this_machine_is_published(collect, tmp_path):
+    run, _, folder = collect
+    assert run()[0] == 0
+    published = [path for path in (tmp_path / "published").rglob("*") if path.suffix in (".json", ".yaml")]
+    assert {path.name for path in published} == {"metrics.json", "config.yaml"} and len(published) == 6
+    model = str(runs.thaw(folder).job.model)
+    for path in published:
+        text = path.read_text(encoding="utf-8")
+        assert str(tmp_path) not in text and model not in text
+        assert f"local:{model.rsplit('/', 1)[1]}" in text or "classical" in text
+
+
+def test_a_removed_row_is_seen(collect):
+    run, readme, _ = collect
+    assert run()[0] == 0
+    lines = readme.read_text(encoding="utf-8").splitlines(keepends=True)
+    readme.write_text("".join(line for line in lines if not line.startswith("| majority")), encoding="utf-8")
+    code, _, err = run("--check")
+    assert code == 6 and "results" in err
+
+
+@pytest.mark.parametrize("marker", ["<!-- results:begin -->", "<!-- cost:end -->"])
+def test_a_missing_or_repeated_marker(collect, marker):
+    run, readme, _ = collect
+    assert run()[0] == 0
+    filled = readme.read_text(encoding="utf-8")
+    for text, count in ((filled.replace(marker, ""), 0), (filled + marker, 2)):
+        readme.write_text(text, encoding="utf-8")
+        for options in ((), ("--check",)):
+            code, _, err = run(*options)
+            assert code == 6 and f"the marker {marker} stands there {count} times" in err
+        assert readme.read_text(encoding="utf-8") == text
+
+
+def test_no_readme(collect):
+    run, readme, _ = collect
+    readme.unlink()
+    code, _, err = run()
+    assert code == 6 and "there is no such file" in err
+
+
+def test_here_prints_and_publishes_nothing(collect, tmp_path):
+    run, readme, _ = collect
+    code, out, err = run("--here")
+    assert (code, err) == (0, "")
+    assert "Results on stance-sample (test, %)" in out and "55.0 ± 7.1" in out and "Cost" in out
+    assert list((tmp_path / "outputs" / "plots").glob("*.png"))
+    assert not (tmp_path / "published").exists() and readme.read_text(encoding="utf-8") == README
+
+
+def test_here_without_runs(run_script, tmp_path):
+    code, _, err = run_script("collect", "--here", "--outputs", str(tmp_path))
+    assert code == 6 and "no finished run is here" in err
+
+
+def test_unfinished_set_aside_and_demo_runs_are_no_results(collect, tmp_path):
+    run, _, folder = collect
+    shutil.copytree(folder, folder.with_name("seed-1.replaced-20261121T000000Z"))
+    shutil.copytree(folder, tmp_path / "outputs" / "demo" / "stance-sample" / "x" / "seed-1")
+    unfinished = folder.with_name("seed-3")
+    shutil.copytree(folder, unfinished)
+    (unfinished / "metrics.json").unlink()
+    code, out, _ = run()
+    assert code == 0 and out.count("published ") == 3
+    assert not (tmp_path / "published" / "demo").exists()
+
+
+def test_seeds_of_different_recipes_are_not_averaged(collect):
+    run, _, folder = collect
+    config = folder.with_name("seed-2") / "config.yaml"
+    config.write_text(config.read_text().replace("weight_decay: 0.01", "weight_decay: 0.5"))
+    code, _, err = run("--here")
+    assert code == 6 and "cannot be averaged" in err and "training.weight_decay: 0.01 → 0.5" in err
