@@ -38,7 +38,7 @@ report: .venv/requirements ## collect finished runs; regenerate the README's tab
 ## Development
 setup: .venv/requirements .venv/demo .venv/dev ## create .venv with everything
 test: setup ## run the tests
-	@$(PY) -m pytest --cov --cov-report=term
+	@$(PY) -m pytest --numprocesses=auto --cov --cov-report=term
 lint: setup ## ruff and mypy
 	@.venv/bin/ruff check . && .venv/bin/ruff format --check . && .venv/bin/mypy
 format: setup ## format the code

@@ -142,3 +142,26 @@ def run_script(capsys, monkeypatch):
         return code, captured.out, captured.err
 
     return run
+
+
+@pytest.fixture
+def make_adapter(tiny_model, tmp_path):
+    """`make_adapter(name)` → (folder, model): an adapter as peft's documentation makes it, with none of our code."""
+    import peft
+    import torch
+    from transformers import AutoModelForSequenceClassification, BertConfig
+
+    def make(name: str, labels: int = 3, **options: object) -> tuple[Path, torch.nn.Module]:
+        torch.manual_seed(8)
+        config = BertConfig.from_pretrained(tiny_model, num_labels=labels)
+        base = AutoModelForSequenceClassification.from_pretrained(tiny_model, config=config)
+        options = {"task_type": peft.TaskType.SEQ_CLS, "r": 2, "target_modules": ["query"], **options}
+        model = peft.get_peft_model(base, peft.LoraConfig(**options))
+        with torch.no_grad():
+            for parameter in model.parameters():
+                if parameter.requires_grad:
+                    parameter.add_(torch.randn_like(parameter) * 0.3)  # as if trained
+        model.save_pretrained(tmp_path / name)
+        return tmp_path / name, model.eval()
+
+    return make

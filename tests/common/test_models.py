@@ -9,7 +9,6 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from transformers import (
-    AutoModelForSequenceClassification,
     AutoTokenizer,
     BertConfig,
     BertForSequenceClassification,
@@ -209,23 +208,8 @@ def test_a_tokenizer_without_a_pad_token(tiny_model, tmp_path):
 # --- adapters made elsewhere -----------------------------------------------------------------------------------------
 
 
-def plain_adapter(tiny_model, folder, labels: int = 3, **options: object):
-    """An adapter as peft's own documentation makes it, with none of our code; returns the model."""
-    torch.manual_seed(8)
-    config = BertConfig.from_pretrained(tiny_model, num_labels=labels)
-    base = AutoModelForSequenceClassification.from_pretrained(tiny_model, config=config)
-    options = {"task_type": peft.TaskType.SEQ_CLS, "r": 2, "target_modules": ["query"], **options}
-    model = peft.get_peft_model(base, peft.LoraConfig(**options))
-    with torch.no_grad():
-        for name, parameter in model.named_parameters():
-            if "lora_B" in name:
-                parameter.normal_()
-    model.save_pretrained(folder)
-    return model.eval()
-
-
-def test_an_adapter_of_plain_peft_scores_as_in_peft(tiny_job, tiny_model, tmp_path):
-    model = plain_adapter(tiny_model, tmp_path / "adapter")
+def test_an_adapter_of_plain_peft_scores_as_in_peft(tiny_job, tiny_model, tmp_path, make_adapter):
+    _, model = make_adapter("adapter")
     head = models.load_adapter(tiny_job(), LABELS, tmp_path / "adapter")
     tokenizer = AutoTokenizer.from_pretrained(tiny_model)
     with torch.no_grad():
@@ -236,7 +220,7 @@ def test_an_adapter_of_plain_peft_scores_as_in_peft(tiny_job, tiny_model, tmp_pa
     assert models.parameter_counts(head.model)["params_trainable_count"] == 0
 
 
-def test_adapters_that_do_not_fit(tiny_job, tiny_model, tmp_path):
+def test_adapters_that_do_not_fit(tiny_job, tiny_model, tmp_path, make_adapter):
     def refusal(name: str) -> str:
         with pytest.raises(ModelError) as caught:
             models.load_adapter(tiny_job(), LABELS, tmp_path / name)
@@ -245,17 +229,17 @@ def test_adapters_that_do_not_fit(tiny_job, tiny_model, tmp_path):
     (tmp_path / "empty").mkdir()
     assert "adapter_config.json is missing" in refusal("empty")
 
-    plain_adapter(tiny_model, tmp_path / "headless")
+    make_adapter("headless")
     file = tmp_path / "headless" / "adapter_model.safetensors"
     models.save_file({name: value for name, value in load_file(file).items() if "classifier" not in name}, file)
     assert "it holds no trained head (classifier); its scores would be random" in refusal("headless")
 
-    plain_adapter(tiny_model, tmp_path / "task", task_type=peft.TaskType.FEATURE_EXTRACTION)
+    make_adapter("task", task_type=peft.TaskType.FEATURE_EXTRACTION)
     assert "task_type is FEATURE_EXTRACTION; needed is SEQ_CLS" in refusal("task")
 
-    plain_adapter(tiny_model, tmp_path / "two", labels=2)
+    make_adapter("two", labels=2)
     assert "with 3 labels" in refusal("two")
 
-    plain_adapter(tiny_model, tmp_path / "pickled")
+    make_adapter("pickled")
     (tmp_path / "pickled" / "adapter_model.safetensors").rename(tmp_path / "pickled" / "adapter_model.bin")
     assert "adapter_model.safetensors is missing" in refusal("pickled")
