@@ -6,7 +6,7 @@ VARIABLES := MODEL DATASET SEED SET DATA_DIR SPLIT BASELINE ADAPTER RUN INPUT OU
 $(foreach name,$(VARIABLES),$(eval override $(name) := $$(value $(name))))
 export $(VARIABLES) PIP_DISABLE_PIP_VERSION_CHECK=1
 # $(call given,NAME,--option): the option with the value where NAME is given; $(call flag,…): the option alone (0: off).
-given = $(if $($(1)),$(2) "$$$(1)")
+given = $(if $($(1)),$(2)="$$$(1)")
 flag = $(if $(filter-out 0,$($(1))),$(2))
 RUN_OPTIONS = $(call given,MODEL,--model) $(call given,DATASET,--dataset) $(call given,SET,--set) $(call given,OUTPUTS,--outputs)
 JOB_OPTIONS = $(RUN_OPTIONS) $(call given,SEED,--seed) $(call given,DATA_DIR,--data-dir)

@@ -27,9 +27,9 @@ def main(argv: list[str] | None = None) -> None:
         "--here", action="store_true", help="print the tables of --outputs; plots go to <outputs>/plots"
     )
     parser.add_argument(
-        "--published", metavar="DIR", type=Path, default=results.PUBLISHED, help="default outputs/published"
+        "--published", metavar="DIR", type=cli.path, default=results.PUBLISHED, help="default outputs/published"
     )
-    parser.add_argument("--readme", metavar="FILE", type=Path, default=ROOT / "README.md", help="default README.md")
+    parser.add_argument("--readme", metavar="FILE", type=cli.path, default=ROOT / "README.md", help="default README.md")
     arguments = parser.parse_args(argv)
     if arguments.here:
         show(arguments.outputs)

@@ -69,13 +69,29 @@ def steps() -> list[Step]:
     return found
 
 
-def is_done(step: Step, data_sha256: str) -> bool:
-    """Return whether a step's run is finished with today's recipe and data."""
-    if not runs.is_finished(step.folder):
+def is_stale(step: Step, data_sha256: str) -> bool:
+    """Return whether a step's run was made with another recipe or other data than today's."""
+    if not (step.folder / runs.CONFIG).exists():
         return False
     frozen = runs.thaw(step.folder)
-    job = catalog.load_job(step.job)[0] if step.job else frozen.job
-    return not runs.differences(frozen, dataclasses.replace(frozen, job=job, data_sha256=data_sha256))
+    job = catalog.load_job(step.job)[0] if step.job else None
+    current = dataclasses.replace(frozen, job=job, dataset=catalog.load_dataset(DATASET), data_sha256=data_sha256)
+    return bool(runs.differences(frozen, current))
+
+
+def is_done(step: Step, data_sha256: str) -> bool:
+    """Return whether a step's run is finished with today's recipe and data."""
+    return runs.is_finished(step.folder) and not is_stale(step, data_sha256)
+
+
+def run(command: list[str]) -> int:
+    """Run a command and return its exit code; a signal to us is passed on, and the command is waited for."""
+    process = subprocess.Popen([sys.executable, *command])
+    try:
+        return process.wait()
+    except KeyboardInterrupt:
+        process.terminate()  # training saves a checkpoint first
+        return process.wait()
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -96,17 +112,19 @@ def main(argv: list[str] | None = None) -> int:
         scale = spent / expected if expected > 20 else 1.0  # short steps tell little about the machine
         position = f"[{planned.index(step) + 1}/{len(planned)}]"
         command = ["scripts/" + step.words[0], *step.words[1:], "--outputs", str(OUTPUTS)]
+        if is_stale(step, fingerprint):
+            command.append("--force")  # the recipe has changed since: the old run is kept beside the new one
         print(f"\n{position} {step.title}. About {duration(ahead * scale)} left in all.")
         print(f"    python {shlex.join(command)}", flush=True)
         start = time.monotonic()
-        code = subprocess.run([sys.executable, *command], check=False).returncode
+        code = run(command)
         if code:
             print(f"The demo stopped at step {position}; `make demo` continues.", file=sys.stderr)
             return code
         spent, expected = spent + time.monotonic() - start, expected + step.seconds
-    subprocess.run([sys.executable, "scripts/collect.py", "--here", "--outputs", str(OUTPUTS)], check=True)
+    code = run(["scripts/collect.py", "--here", "--outputs", str(OUTPUTS)])
     print(_next_steps())
-    return 0
+    return code
 
 
 def _next_steps() -> str:

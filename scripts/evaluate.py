@@ -21,7 +21,7 @@ def main(argv: list[str] | None = None) -> None:
     """Evaluate one run; see the module."""
     parser = cli.parser(__doc__, "model", "dataset", "set", "seed", "data")
     parser.add_argument("--split", choices=SPLITS, default="test", help="which rows to score (default test)")
-    parser.add_argument("--adapter", metavar="DIR", type=Path, help="a folder that peft's save_pretrained wrote")
+    parser.add_argument("--adapter", metavar="DIR", type=cli.path, help="a folder that peft's save_pretrained wrote")
     arguments = parser.parse_args(argv)
     target = cli.target(arguments)
     evaluate = _adapter if arguments.adapter else _trained
@@ -31,8 +31,10 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def _trained(target: cli.Target, arguments: argparse.Namespace) -> tuple[Path, dict[str, Any]]:
-    """Score the run that `make train` made."""
+    """Score the run that `make train` made and finished."""
     folder = cli.trained_folder(target, arguments)
+    if not runs.is_finished(folder):
+        raise errors.RunError(f"{folder}: the run is not finished. Finish it: {cli.run_command('train', arguments)}")
     frozen = runs.thaw(folder)
     data_dir = target.data_dir or (Path(frozen.data_dir) if frozen.data_dir else None)
     rows = data.load(target.dataset, data_dir)
@@ -43,23 +45,23 @@ def _trained(target: cli.Target, arguments: argparse.Namespace) -> tuple[Path, d
 
     models.quiet_libraries()
     with runs.ownership(folder), runs.recorded_failure(folder, runs.this_command()):
-        head = models.load(frozen.job, list(frozen.dataset.labels), folder / runs.MODEL)
+        head = models.load(runs.need_job(frozen), list(frozen.dataset.labels), folder / runs.MODEL)
         facts = files.read_json(folder / runs.TRAINING)
         return folder, evaluation.score_split(folder, frozen, arguments.split, members, head, facts)
 
 
 def _adapter(target: cli.Target, arguments: argparse.Namespace) -> tuple[Path, dict[str, Any]]:
     """Score the job's base with an adapter from elsewhere; one that does not fit leaves no folder behind."""
-    folder = cli.adapter_folder(target, arguments)
     rows = data.load(target.dataset, target.data_dir)
     members = data.need_split(rows, arguments.split, "to evaluate on")
+    config = target.config(None, data.fingerprint(rows), "adapter")
+    folder = cli.adapter_folder(target, arguments, config)
 
     from common import evaluation, models, provenance
 
     models.quiet_libraries()
     head = models.load_adapter(target.job, list(target.dataset.labels), arguments.adapter)
-    config = target.config(None, data.fingerprint(rows))
-    runs.freeze(folder, config, cli.run_command("evaluate", arguments))
+    runs.freeze(folder, config, runs.this_command())
     facts = models.parameter_counts(head.model) | {"adapter_sha256": cli.adapter_hash(arguments.adapter)}
     with runs.ownership(folder), runs.recorded_failure(folder, runs.this_command()):
         facts |= {"hardware": provenance.hardware()}

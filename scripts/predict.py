@@ -26,10 +26,10 @@ def main(argv: list[str] | None = None) -> None:
     """Predict for one file or one text; see the module."""
     parser = cli.parser(__doc__, "model", "dataset", "set", "seed", "force")
     parser.set_defaults(data_dir=None)
-    parser.add_argument("--run", metavar="DIR", type=Path, help="a run folder, wherever it lies, instead of --model")
-    parser.add_argument("--adapter", metavar="DIR", type=Path, help="with --model: an adapter that peft saved")
-    parser.add_argument("--input", metavar="FILE", type=Path, help="a table with the dataset's text columns")
-    parser.add_argument("--output", metavar="FILE", type=Path, help="default: <input>.predicted.<format>")
+    parser.add_argument("--run", metavar="DIR", type=cli.path, help="a run folder, wherever it lies, not --model")
+    parser.add_argument("--adapter", metavar="DIR", type=cli.path, help="with --model: an adapter that peft saved")
+    parser.add_argument("--input", metavar="FILE", type=cli.path, help="a table with the dataset's text columns")
+    parser.add_argument("--output", metavar="FILE", type=cli.path, help="default: <input>.predicted.<format>")
     parser.add_argument("--text", help=f"one text instead of a file; a pair is written 'first {SEPARATOR} second'")
     arguments = parser.parse_args(argv)
     if (arguments.input is None) == (arguments.text is None):
@@ -76,12 +76,12 @@ def _score(folder: Path, config: runs.RunConfig, rows: list[data.Row], arguments
     from common import models, scoring
 
     models.quiet_libraries()
-    labels = list(config.dataset.labels)
+    job, labels = runs.need_job(config), list(config.dataset.labels)
     if arguments.adapter:
-        head = models.load_adapter(config.job, labels, folder)
+        head = models.load_adapter(job, labels, folder)
     else:
-        head = models.load(config.job, labels, folder / runs.MODEL)
-    return scoring.score(head, rows, config.job.runtime.score_token_budget, "predict")
+        head = models.load(job, labels, folder / runs.MODEL)
+    return scoring.score(head, rows, job.runtime.score_token_budget, "predict")
 
 
 def _one_row(text: str, config: runs.RunConfig) -> data.Row:

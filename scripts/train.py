@@ -8,6 +8,7 @@ The run's folder is outputs/<dataset>/<job>[/<variant>]/seed-<n>/. A finished ru
 from its last checkpoint with the same command. SIGTERM and SIGINT save a checkpoint and exit with code 75.
 """
 
+import dataclasses
 import shutil
 import sys
 from pathlib import Path
@@ -38,63 +39,61 @@ def main(argv: list[str] | None = None) -> None:
 
     models.quiet_libraries()
     if is_new:
-        training.check_recipe(config.job, config.dataset, rows["train"])
-        if aside := runs.set_aside(folder):
+        training.check_recipe(target.job, config.dataset, rows["train"])
+        if arguments.force and (aside := runs.set_aside(folder)):
             print(f"the old run is kept in {cli.shown(aside)}")
         runs.freeze(folder, config, command)
     with runs.ownership(folder), runs.recorded_failure(folder, command):
         if runs.is_finished(folder):
             return
-        run(folder, runs.thaw(folder), rows)
+        # What decides the results is frozen; how the run is carried out is today's.
+        frozen = runs.thaw(folder)
+        job = runs.need_job(frozen).model_copy(update={"runtime": target.job.runtime})
+        run(folder, dataclasses.replace(frozen, job=job), rows)
     print(f"{cli.shown(folder)}: {_headline(folder)}")
 
 
 def run(folder: Path, config: runs.RunConfig, rows: data.Rows) -> None:
     """Carry a run from wherever it stands to its metrics."""
-    from transformers import set_seed
-
     from common import models
 
-    assert config.seed is not None
-    labels = list(config.dataset.labels)
+    job, labels = runs.need_job(config), list(config.dataset.labels)
     if not (folder / runs.TRAINING).exists():
-        set_seed(config.seed)  # before the model is built: head and method start at random
-        head = models.build(config.job, labels)
-        facts = _train(folder, config, rows, head)
-        files.write_json(folder / runs.TRAINING, facts)
-    else:
-        head = models.load(config.job, labels, folder / runs.MODEL)
-        facts = files.read_json(folder / runs.TRAINING)
-    _evaluate(folder, config, rows, head, facts)
-    if not config.job.runtime.keep_checkpoints:
+        files.write_json(folder / runs.TRAINING, _train(folder, config, rows))
+    # From here on the saved model alone counts; the one in memory is gone, and its memory free.
+    head = models.load(job, labels, folder / runs.MODEL)
+    _evaluate(folder, config, rows, head, files.read_json(folder / runs.TRAINING))
+    if not job.runtime.keep_checkpoints:
         shutil.rmtree(folder / "checkpoints", ignore_errors=True)
 
 
-def _train(folder: Path, config: runs.RunConfig, rows: data.Rows, head: Any) -> dict[str, Any]:
+def _train(folder: Path, config: runs.RunConfig, rows: data.Rows) -> dict[str, Any]:
     """Train, save, and prove that the saved model scores as the trained one does."""
     import numpy as np
+    from transformers import set_seed
 
     from common import models, provenance, scoring
     from common.training import train
 
-    assert config.seed is not None
+    job, labels, seed = runs.need_job(config), list(config.dataset.labels), config.seed
+    assert seed is not None
+    set_seed(seed)  # before the model is built: head and method start at random
+    head = models.build(job, labels)
     counts = models.parameter_counts(head.model)
     share = counts["params_trainable_count"] / counts["params_total_count"]
     print(
-        f"{config.job_name} on {config.dataset_name}, seed {config.seed}: {counts['params_trainable_count']:,} of "
+        f"{config.job_name} on {config.dataset_name}, seed {seed}: {counts['params_trainable_count']:,} of "
         f"{counts['params_total_count']:,} parameters train ({share:.2%}); {len(rows['train'])} rows",
         flush=True,
     )
-    facts = train(
-        head, config.job, config.dataset, rows["train"], rows["validation"], folder, config.seed, folder / runs.LOG
-    )
+    facts = train(head, job, config.dataset, rows["train"], rows["validation"], folder, seed, folder / runs.LOG)
     facts |= counts | provenance.memory_peaks() | {"hardware": provenance.hardware()}
-    labels = list(config.dataset.labels)
-    models.save(head, config.job, labels, folder / runs.MODEL)
-    reloaded = models.load(config.job, labels, folder / runs.MODEL)
-    probe = rows["validation"][:64]
-    budget = config.job.runtime.score_token_budget
-    trained, again = (scoring.score(one, probe, budget, "verify the saved model") for one in (head, reloaded))
+    facts |= {"train_provenance": provenance.collect()}
+    models.save(head, job, labels, folder / runs.MODEL)
+    probe, budget = rows["validation"][:64], job.runtime.score_token_budget
+    trained = scoring.score(head, probe, budget, "score with the trained model")
+    del head  # two large models do not fit one card
+    again = scoring.score(models.load(job, labels, folder / runs.MODEL), probe, budget, "score with the saved model")
     if not np.array_equal(trained, again):
         raise errors.ModelError(
             f"{folder / runs.MODEL}: the saved model scores differently from the trained one, by up to "

@@ -7,7 +7,7 @@ import shutil
 import sys
 from pathlib import Path
 
-# Before any Hugging Face import: tests never reach for the hub, and 2 threads give the same bytes everywhere.
+# Before any Hugging Face import: tests never reach for the hub, and one thread each leaves room for parallel tests.
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 

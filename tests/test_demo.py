@@ -1,6 +1,7 @@
 """The demo's steps are the commands they claim to be; what is finished is skipped, a failure stops and is said."""
 
 import importlib.util
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -24,23 +25,24 @@ def demo(monkeypatch, tmp_path):
 
 
 class Recorder:
-    """Stands for subprocess.run: remembers the commands and answers with one exit code."""
+    """Stands for the demo's `run`: remembers the commands and answers with one exit code."""
 
     def __init__(self, code: int) -> None:
         self.commands: list[list[str]] = []
         self.code = code
 
-    def __call__(self, command: list[str], check: bool = False) -> subprocess.CompletedProcess:
-        self.commands.append(command[1:])
-        return subprocess.CompletedProcess(command, self.code)
+    def __call__(self, command: list[str]) -> int:
+        self.commands.append(command)
+        return self.code
 
 
 def finish(step, dataset: str) -> None:
     """Leave behind what a finished run of the step leaves behind."""
-    job_name = step.job or catalog.names(catalog.JOBS)[0]
-    job, _ = catalog.load_job(job_name)
+    job = catalog.load_job(step.job)[0] if step.job else None
     spec = catalog.load_dataset(dataset)
-    config = runs.RunConfig(job_name, dataset, "", 1, job, spec, data.fingerprint(data.load(spec)))
+    baseline = step.folder.name.removeprefix("baseline-") if "baseline-" in step.folder.name else ""
+    sha256 = data.fingerprint(data.load(spec))
+    config = runs.RunConfig(step.job or "classical", dataset, "", 1, job, spec, sha256, baseline=baseline)
     files.write_text(step.folder / runs.CONFIG, yamlio.dump(config.plain()))
     files.write_json(step.folder / runs.METRICS, {"schema": 1})
 
@@ -60,7 +62,7 @@ def test_folders_are_those_the_scripts_write_to(demo):
 
 def test_runs_every_step_and_then_the_report(demo, monkeypatch, capsys):
     recorder = Recorder(0)
-    monkeypatch.setattr(demo.subprocess, "run", recorder)
+    monkeypatch.setattr(demo, "run", recorder)
     assert demo.main([]) == 0
     assert [Path(command[0]).name for command in recorder.commands] == ["baseline.py"] * 3 + ["train.py"] * 3 + [
         "collect.py"
@@ -73,13 +75,13 @@ def test_a_second_demo_runs_no_training(demo, monkeypatch, capsys):
     for step in demo.steps():
         finish(step, demo.DATASET)
     recorder = Recorder(0)
-    monkeypatch.setattr(demo.subprocess, "run", recorder)
+    monkeypatch.setattr(demo, "run", recorder)
     assert demo.main([]) == 0
     assert [Path(command[0]).name for command in recorder.commands] == ["collect.py"]
     assert "6 of 6 steps are finished already" in capsys.readouterr().out
 
 
-def test_a_changed_recipe_is_not_done(demo):
+def test_a_changed_recipe_is_run_again(demo, monkeypatch):
     step = demo.steps()[-1]
     finish(step, demo.DATASET)
     fingerprint = data.fingerprint(data.load(catalog.load_dataset(demo.DATASET)))
@@ -89,11 +91,32 @@ def test_a_changed_recipe_is_not_done(demo):
     document["job"]["training"]["learning_rate"] = 0.123
     files.write_text(step.folder / runs.CONFIG, yamlio.dump(document))
     assert not demo.is_done(step, fingerprint)
+    recorder = Recorder(0)
+    monkeypatch.setattr(demo, "run", recorder)
+    assert demo.main([]) == 0
+    [forced] = [command for command in recorder.commands if "--force" in command]
+    assert step.job in forced
+
+
+def test_a_signal_reaches_the_running_step_and_is_waited_for(demo, tmp_path):
+    """Ctrl-C or SIGTERM while a step runs: the step ends by itself, with its own exit code."""
+    step = tmp_path / "step.py"
+    step.write_text(
+        "import signal, sys, time\n"
+        "signal.signal(signal.SIGTERM, lambda *_: (time.sleep(0.5), print('saved', flush=True), sys.exit(75)))\n"
+        "print('ready', flush=True)\ntime.sleep(60)\n"
+    )
+    code = f"import sys; sys.path[:0] = {[str(ROOT / 'scripts')]!r}; import demo; sys.exit(demo.run([{str(step)!r}]))"
+    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    assert process.stdout.readline() == "ready\n"
+    process.send_signal(signal.SIGINT)
+    assert process.communicate(timeout=30)[0] == "saved\n"
+    assert process.returncode == 75
 
 
 def test_a_failing_step_stops_the_demo_with_its_code(demo, monkeypatch, capsys):
     recorder = Recorder(75)
-    monkeypatch.setattr(demo.subprocess, "run", recorder)
+    monkeypatch.setattr(demo, "run", recorder)
     assert demo.main([]) == 75
     assert len(recorder.commands) == 1
     assert "`make demo` continues" in capsys.readouterr().err

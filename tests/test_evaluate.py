@@ -1,5 +1,6 @@
 """scripts/evaluate.py: the same files again, other splits, and adapters that peft made elsewhere."""
 
+import shutil
 from pathlib import Path
 
 import peft
@@ -21,14 +22,36 @@ def test_the_files_of_training_come_again(run_script, trained, split):
     predictions = folder / f"predictions-{split}.jsonl"
     document = folder / ("metrics.json" if split == "test" else f"metrics-{split}.json")
     before, figures = predictions.read_bytes(), files.read_json(document)
-    for path in (predictions, document):
-        path.unlink()
+    predictions.unlink()
+    files.write_json(document, {"spoilt": True})
     code, out, err = run_script("evaluate", *arguments, "--split", split)
     assert (code, err) == (0, "")
     assert f"{split} (n=12): accuracy" in out
     assert predictions.read_bytes() == before
     assert timeless(files.read_json(document)) == timeless(figures)
     assert files.read_json(document)["train_s"] == figures["train_s"]
+
+
+def test_an_unfinished_run_is_not_finished_by_evaluating_it(run_script, trained):
+    arguments, folder = trained
+    (folder / "metrics.json").unlink()
+    code, _, err = run_script("evaluate", *arguments)
+    assert code == 5 and "the run is not finished. Finish it: make train" in err
+    assert not (folder / "metrics.json").exists()
+
+
+def test_a_base_that_has_changed_is_refused(run_script, tiny_arguments, tiny_model, tmp_path):
+    """Scores of an adapter on another base are nobody's scores: neither evaluated, nor predicted with, nor resumed."""
+    base = tmp_path / "base"
+    shutil.copytree(tiny_model, base)
+    arguments = [*tiny_arguments(), "--set", f'model="{base}"', "training.epochs=1"]
+    assert run_script("train", *arguments)[0] == 0
+    weights = load_file(base / "model.safetensors")
+    save_file({name: value * 3 for name, value in weights.items()}, base / "model.safetensors")
+    predict = [word for word in arguments if word != "--data-dir" and "rows" not in word]
+    for script, words in (("evaluate", arguments), ("predict", [*predict, "--text=a || b"])):
+        code, _, err = run_script(script, *words)
+        assert code == 4 and "was trained on a base whose weights had SHA-256" in err
 
 
 def test_the_train_split_can_be_scored(run_script, trained):

@@ -93,11 +93,11 @@ def test_make_alone_prints_help_with_every_public_target():
 
 
 def test_train_passes_what_is_given_and_nothing_else(project):
-    assert arguments_of(project, "train", "MODEL=minilm-lora") == ["scripts/train.py", "--model", "minilm-lora"]
+    assert arguments_of(project, "train", "MODEL=minilm-lora") == ["scripts/train.py", "--model=minilm-lora"]
     assert arguments_of(project, "train") == ["scripts/train.py"]
     assert arguments_of(project, "train", "MODEL=m", "SEED=0", "FORCE=1", "DATASET=d", "OUTPUTS=o", "DATA_DIR=x") == [
-        *("scripts/train.py", "--model", "m", "--dataset", "d", "--outputs", "o"),
-        *("--seed", "0", "--data-dir", "x", "--force"),
+        *("scripts/train.py", "--model=m", "--dataset=d", "--outputs=o"),
+        *("--seed=0", "--data-dir=x", "--force"),
     ]
 
 
@@ -108,7 +108,7 @@ def test_a_flag_is_off_with_0(project, value, options):
 
 def test_a_dry_run_shows_the_command(project):
     done = make(project, "-n", "train", "MODEL=minilm-lora", "SEED=2")
-    assert " ".join(done.stdout.split()) == '.venv/bin/python scripts/train.py --model "$MODEL" --seed "$SEED"'
+    assert " ".join(done.stdout.split()) == '.venv/bin/python scripts/train.py --model="$MODEL" --seed="$SEED"'
 
 
 VALUES = [
@@ -129,14 +129,14 @@ VALUES = [
 
 @pytest.mark.parametrize("value", VALUES)
 def test_any_value_arrives_as_given(project, value):
-    assert arguments_of(project, "check", f"MODEL={value}") == ["scripts/check.py", "--model", value]
+    assert arguments_of(project, "check", f"MODEL={value}") == ["scripts/check.py", f"--model={value}"]
 
 
 def test_values_of_the_environment_arrive_too(project):
     done = subprocess.run(
         ["make", "predict"], cwd=project, env=environment() | {"TEXT": "$x 'y'"}, capture_output=True, text=True
     )
-    assert eval(done.stdout) == ["scripts/predict.py", "--text", "$x 'y'"]
+    assert eval(done.stdout) == ["scripts/predict.py", "--text=$x 'y'"]
 
 
 @pytest.mark.parametrize("variable", VARIABLES)

@@ -40,12 +40,12 @@ def load_job(name: str | None, overrides: dict[str, Any] | None = None) -> tuple
     """
     path = _named(name, JOBS, "MODEL", "job")
     plain = with_defaults(yamlio.read(path))
+    base = validate(Job, plain, _short(path))
     changed = copy.deepcopy(plain)
-    if overrides and overrides.get("method.name", plain.get("method", {}).get("name")) != plain["method"]["name"]:
+    if overrides and overrides.get("method.name", base.method.name) != base.method.name:
         changed["method"] = {}  # another method: the keys of the job's own would be unknown to it
     for key, value in (overrides or {}).items():
         _assign(changed, key, value)
-    base = validate(Job, plain, _short(path))
     job = validate(Job, changed, "SET" if overrides else _short(path))
     return job, variant_name(base, job)
 
@@ -93,7 +93,9 @@ def variant_name(base: Job, job: Job) -> str:
     if not changed:
         return ""
     exact = ",".join(changed[key] for key in sorted(changed))
-    name = re.sub(r"[^A-Za-z0-9._=+,-]", "_", exact)
+    if "model" in changed and str(after["model"]).startswith(("/", "~", ".")):
+        changed["model"] = f"model={Path(str(after['model'])).name}"  # no path of this machine in names; the hash tells
+    name = re.sub(r"[^A-Za-z0-9._=+,-]", "_", ",".join(changed[key] for key in sorted(changed)))
     if name != exact or len(name) > _VARIANT_LENGTH:
         name = f"{name[:_VARIANT_LENGTH]}-{sha256(exact.encode())[:8]}"
     return name

@@ -2,6 +2,7 @@
 
 import argparse
 import dataclasses
+import json
 import os
 import re
 import shlex
@@ -11,7 +12,7 @@ from typing import Any
 from common import catalog, runs, yamlio
 from common.config import Dataset, Job
 from common.errors import ConfigError, ModelError
-from common.files import sha256_file
+from common.files import sha256, sha256_file
 
 OUTPUTS = catalog.ROOT / "outputs"
 
@@ -43,11 +44,16 @@ def parser(docstring: str, *groups: str) -> argparse.ArgumentParser:
     if "seed" in groups:
         add("--seed", metavar="N", type=_seed, default=1, help="of initialisation and order (default 1)")
     if "data" in groups:
-        add("--data-dir", metavar="DIR", type=Path, help="read {train,validation,test}.<format> of this folder instead")
+        add("--data-dir", metavar="DIR", type=path, help="read {train,validation,test}.<format> of this folder instead")
     if "force" in groups:
         add("--force", action="store_true", help="start over; what is there is kept beside it or, for files, replaced")
-    add("--outputs", metavar="DIR", type=Path, default=OUTPUTS, help="where run folders lie (default outputs/)")
+    add("--outputs", metavar="DIR", type=path, default=OUTPUTS, help="where run folders lie (default outputs/)")
     return result
+
+
+def path(text: str) -> Path:
+    """Read a path argument; a shell leaves `~` alone inside NAME=~/folder."""
+    return Path(text).expanduser()
 
 
 def _refuse(message: str) -> Any:
@@ -71,11 +77,19 @@ class Target:
     dataset: Dataset
     data_dir: Path | None
 
-    def config(self, seed: int | None, data_sha256: str) -> runs.RunConfig:
+    def config(self, seed: int | None, data_sha256: str, baseline: str = "") -> runs.RunConfig:
         """Return the configuration to freeze."""
         data_dir = str(self.data_dir.resolve()) if self.data_dir else None
         return runs.RunConfig(
-            self.job_name, self.dataset_name, self.variant, seed, self.job, self.dataset, data_sha256, data_dir
+            self.job_name,
+            self.dataset_name,
+            self.variant,
+            seed,
+            self.job,
+            self.dataset,
+            data_sha256,
+            data_dir,
+            baseline,
         )
 
     def folder(self, outputs: Path, last: str) -> Path:
@@ -135,13 +149,13 @@ def adapter_hash(path: Path) -> str:
     return sha256_file(file) if file.is_file() else ""
 
 
-def adapter_folder(target: Target, arguments: argparse.Namespace) -> Path:
-    """Return the run folder of an external adapter, named after its folder and its content."""
-    path = arguments.adapter.expanduser().resolve()
-    if not path.is_dir():
+def adapter_folder(target: Target, arguments: argparse.Namespace, config: runs.RunConfig) -> Path:
+    """Return the run folder of an external adapter, named after its folder, its weights and what it is scored with."""
+    if not arguments.adapter.is_dir():
         raise ModelError(f"ADAPTER={arguments.adapter}: there is no such folder.")
-    name = re.sub(r"[^A-Za-z0-9._-]", "_", path.name)
-    return target.folder(arguments.outputs, f"adapter-{name}-{adapter_hash(path)[:8]}")
+    name = re.sub(r"[^A-Za-z0-9._-]", "_", arguments.adapter.resolve().name)
+    content = adapter_hash(arguments.adapter) + json.dumps(config.identity(), sort_keys=True)
+    return target.folder(arguments.outputs, f"adapter-{name}-{sha256(content.encode())[:8]}")
 
 
 def shown(path: Path) -> str:

@@ -146,6 +146,8 @@ class Source(Strict):
     def _one_source(self) -> "Source":
         if (self.files is None) == (self.hub is None):
             raise ValueError("give either `files` or `hub`")
+        if self.files == {}:
+            raise ValueError("`files` names no file")
         return self
 
 
@@ -183,6 +185,10 @@ class Dataset(Strict):
 
     @model_validator(mode="after")
     def _labels_agree(self) -> "Dataset":
+        if len(set(self.text)) < len(self.text):
+            raise ValueError("`text` names a column twice")
+        if self.label in self.text:
+            raise ValueError(f"`label` is '{self.label}', which is a text column: the model would read the answer")
         names = [str(label) for label in self.labels]
         if len(set(names)) < len(names):
             raise ValueError("two labels are the same")

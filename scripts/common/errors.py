@@ -96,7 +96,7 @@ def guard(main: Callable[[list[str] | None], int | None], argv: list[str] | None
     except BrokenPipeError:
         # `make status | head` closes our stdout; that is no failure of ours.
         sys.stderr.close()
-        return 0
+        return 128 + signal.SIGPIPE  # what a shell reports of a process that SIGPIPE ended
     finally:
         signal.signal(signal.SIGTERM, before)
 

@@ -35,7 +35,7 @@ def score_split(
 ) -> dict[str, Any]:
     """Score a split with a model, and write its predictions and metrics (`write_split`)."""
     start = time.perf_counter()
-    scores = scoring.score(head, rows, config.job.runtime.score_token_budget, f"score {split}")
+    scores = scoring.score(head, rows, runs.need_job(config).runtime.score_token_budget, f"score {split}")
     seconds = time.perf_counter() - start
     timing = {f"{split}_s": round(seconds, 3), f"{split}_examples_per_s": round(len(rows) / seconds, 2)}
     return write_split(folder, config, split, rows, scores, facts | timing)
@@ -70,8 +70,8 @@ def write_split(
         **config.plain()["run"],
         "dataset_title": config.dataset.title,
         "score": f"{split}_{config.dataset.score}",
-        "head": config.job.head,
-        "model": config.job.model,
+        "head": config.job.head if config.job else None,
+        "model": config.job.model if config.job else None,
         "data_sha256": config.data_sha256,
         **facts,
         **metrics.prefixed(split, result),

@@ -1,5 +1,7 @@
 """Datasets of the Hugging Face Hub as tables: parts joined, constants added, class numbers turned into names."""
 
+import sys
+
 import pandas as pd
 
 from common.config import SPLITS, Source
@@ -9,6 +11,7 @@ _SPLIT_NAMES = {
     "train": "train",
     "validation": "validation",
     "valid": "validation",
+    "val": "validation",
     "dev": "validation",
     "test": "test",
 }
@@ -45,7 +48,9 @@ def read_hub(source: Source) -> dict[str, tuple[pd.DataFrame, str]]:
         for hub_split, rows in loaded.items():
             split = _SPLIT_NAMES.get(str(hub_split))
             if split is None:
-                continue  # "unsupervised" and the like: not one of ours
+                # "unsupervised" and the like
+                print(f"note: the split '{hub_split}' of {name} is not used", file=sys.stderr)
+                continue
             frame = rows.to_pandas().astype(object)
             for column, feature in rows.features.items():
                 if isinstance(feature, ClassLabel):

@@ -27,7 +27,7 @@ from transformers.utils import logging as transformers_logging
 from common.catalog import ROOT
 from common.config import Job, Label, Untrained
 from common.errors import ModelError, choices, nearest
-from common.files import atomic_folder, read_json, sha256_file, write_json
+from common.files import atomic_folder, read_json, sha256, sha256_file, write_json
 from common.heads import ClassificationHead, Encoder, keep_float32
 from common.peft import attach
 
@@ -218,7 +218,13 @@ def count_parameters(job: Job, labels: list[Label]) -> dict[str, int]:
     config = load_config(job, base, labels)
     _check_length(job, config)
     with torch.device("meta"):
-        model = AutoModelForSequenceClassification.from_config(config, attn_implementation=job.attention)
+        try:
+            model = AutoModelForSequenceClassification.from_config(config, attn_implementation=job.attention)
+        except (ValueError, ImportError) as error:  # no such class, or an attention that it does not have
+            reason = " ".join(str(error).split())[:300]
+            raise ModelError(
+                f"model {job.model}: cannot be a classifier with attention {job.attention}: {reason}"
+            ) from error
         return parameter_counts(attach(model, job.method))
 
 
@@ -251,7 +257,6 @@ def load_trained_state(model: nn.Module, file: Path) -> None:
 
 def save(head: ClassificationHead, job: Job, labels: list[Label], path: Path) -> None:
     """Save a trained model as a folder that is enough to score with."""
-    base = locate(job.model, job.revision)
     inner = inner_model(head.model)
     with atomic_folder(path) as partial:
         head.encoder.tokenizer.save_pretrained(partial)
@@ -266,8 +271,7 @@ def save(head: ClassificationHead, job: Job, labels: list[Label], path: Path) ->
             "schema": SCHEMA,
             "model": job.model,
             "revision": job.revision,
-            "commit": getattr(inner.config, "_commit_hash", None),
-            "base_sha256": _weights_hash(base),
+            **base_identity(job, head.model),
             "head": job.head,
             "labels": list(labels),
             "max_length": job.max_length,
@@ -281,7 +285,7 @@ def load(job: Job, labels: list[Label], path: Path) -> ClassificationHead:
     """Reload a saved model; its scores equal those of the model that was saved.
 
     Raises:
-        ModelError: the folder is incomplete, or made for other labels.
+        ModelError: the folder is incomplete, made for other labels, or its base has changed since.
     """
     if not (path / DESCRIPTION).is_file():
         raise ModelError(f"{path}: no saved model here ({DESCRIPTION} is missing).")
@@ -291,7 +295,11 @@ def load(job: Job, labels: list[Label], path: Path) -> ClassificationHead:
     tokenizer = load_tokenizer(Base(str(path), None))
     if job.method.name == "full":
         model: nn.Module = load_base(job, labels, tokenizer.pad_token_id, weights=path)
-    elif (path / ADAPTER).is_file():
+        return _with_head(job, model.requires_grad_(False), tokenizer)
+    # A branch of the Hub moves on; the commit that the model was trained on does not.
+    job = job.model_copy(update={"revision": description["model_commit"] or job.revision})
+    need_same_base(job, description["model_sha256"], str(path))
+    if (path / ADAPTER).is_file():
         model = PeftModel.from_pretrained(load_base(job, labels, tokenizer.pad_token_id), str(path))
     else:
         model = attach(load_base(job, labels, tokenizer.pad_token_id), job.method)
@@ -309,10 +317,12 @@ def load_adapter(job: Job, labels: list[Label], path: Path) -> ClassificationHea
         raise ModelError(f"ADAPTER={path}: no adapter here ({ADAPTER} is missing).")
     if not (path / "adapter_model.safetensors").is_file():
         raise ModelError(f"ADAPTER={path}: adapter_model.safetensors is missing; other weight formats are not read.")
-    if read_json(path / ADAPTER).get("task_type") != "SEQ_CLS":
-        raise ModelError(
-            f"ADAPTER={path}: its task_type is {read_json(path / ADAPTER).get('task_type')}; needed is SEQ_CLS."
-        )
+    try:
+        task = read_json(path / ADAPTER).get("task_type")
+    except (ValueError, AttributeError) as error:
+        raise ModelError(f"ADAPTER={path}: {ADAPTER} cannot be read: {error}") from error
+    if task != "SEQ_CLS":
+        raise ModelError(f"ADAPTER={path}: its task_type is {task}; needed is SEQ_CLS.")
     tokenizer = load_tokenizer(locate(job.model, job.revision))
     base = load_base(job, labels, tokenizer.pad_token_id)
     heads = [name for name, child in base.named_children() if child in head_modules(base)]
@@ -341,7 +351,23 @@ def _untuned(job: Job) -> Job:
     return job.model_copy(update={"method": Untrained(name="none")})
 
 
+def base_identity(job: Job, model: nn.Module) -> dict[str, str | None]:
+    """Return model_commit (of a Hub base) and model_sha256 (of a local base's weights), which `load` holds fast to."""
+    commit = getattr(inner_model(model).config, "_commit_hash", None)
+    return {"model_commit": commit, "model_sha256": _weights_hash(locate(job.model, job.revision))}
+
+
+def need_same_base(job: Job, sha256: str | None, where: str) -> None:
+    """Raise a `ModelError` when a local base's weights are not those that `where` was trained on."""
+    found = _weights_hash(locate(job.model, job.revision))
+    if found != sha256:
+        raise ModelError(
+            f"{where}: was trained on a base whose weights had SHA-256 {sha256}; those of {job.model} have {found}. "
+            "Put the old base back, or train again with FORCE=1."
+        )
+
+
 def _weights_hash(base: Base) -> str | None:
-    """Return the SHA-256 of a local base's weights; a Hub model is known by its commit."""
-    file = Path(base.name) / "model.safetensors"
-    return sha256_file(file) if file.is_file() else None
+    """Return the SHA-256 over a local base's weight files; a Hub model is known by its commit."""
+    hashes = [sha256_file(file) for file in sorted(Path(base.name).glob("*.safetensors"))]
+    return sha256("".join(hashes).encode()) if hashes else None

@@ -16,9 +16,10 @@ _PACKAGES = ("torch", "transformers", "peft", "accelerate", "tokenizers", "datas
 
 def collect() -> dict[str, Any]:
     """Return git commit and dirty flag, package versions, Python, platform, Slurm job id and the UTC time."""
+    changes = _git("status", "--porcelain", "--untracked-files=no")
     return {
         "git_commit": _git("rev-parse", "HEAD"),
-        "git_dirty": bool(_git("status", "--porcelain", "--untracked-files=no")),
+        "git_dirty": None if changes is None else bool(changes),
         "python": platform.python_version(),
         "packages": {name: _version(name) for name in _PACKAGES},
         "platform": f"{platform.system()} {platform.machine()}",

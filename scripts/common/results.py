@@ -1,7 +1,6 @@
 """Finished runs as results: found, published, grouped over seeds. Nothing here needs a model or a GPU."""
 
 import dataclasses
-import re
 from pathlib import Path
 from typing import Any
 
@@ -80,7 +79,7 @@ def publish(outputs: Path, published: Path) -> list[Path]:
         target = published / folder.relative_to(outputs)
         document, config = _read(folder), _anonymous(yamlio.read(folder / runs.CONFIG))
         before = _read(target) if (target / runs.METRICS).exists() else None
-        document["model"] = config["job"]["model"]
+        document["model"] = config["job"]["model"] if config["job"] else None
         if before != document or not (target / runs.CONFIG).exists():
             write_text(target / runs.CONFIG, yamlio.dump(config))
             write_json(target / runs.METRICS, document)
@@ -107,9 +106,10 @@ def _anonymous(config: dict[str, Any]) -> dict[str, Any]:
             source = source | {key: {split: _local(file) for split, file in source[key].items()}}
         elif key in source:
             source = source | {key: _local(source[key])}
+    job = config["job"]
     return config | {
         "data": config["data"] | {"dir": None},
-        "job": config["job"] | {"model": _local(config["job"]["model"])},
+        "job": job | {"model": _local(job["model"])} if job else None,
         "dataset": config["dataset"] | {"source": source},
     }
 
@@ -129,14 +129,16 @@ def load(folder: Path) -> list[Result]:
     for run in find(folder):
         document = _read(run)
         baseline = str(document.get("baseline") or "")
-        if not re.match(r"seed-|baseline-", run.name):
-            baseline = run.name  # an external adapter
+        if baseline == "adapter":
+            baseline = run.name
         key = (str(document["dataset"]), str(document["job"]), str(document["variant"]), baseline)
         groups.setdefault(key, []).append((document["seed"] or 0, document, runs.thaw(run)))
     results = []
     for key, members in groups.items():
         members.sort(key=lambda member: member[0])
         _check_alike(key, [config for _, _, config in members])
+        if len({document["score"] for _, document, _ in members}) > 1:
+            raise ReportError(f"{'/'.join(part for part in key if part)}: its seeds lead with different scores.")
         results.append(Result(*key, documents=tuple(document for _, document, _ in members)))
     order = {"majority": 0, "tfidf": 1, "untuned": 2}
     return sorted(results, key=lambda r: (r.dataset, order.get(r.baseline, 3), r.job, r.variant, r.baseline))

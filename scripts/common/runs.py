@@ -39,36 +39,51 @@ class RunConfig:
 
     Attributes:
         job_name, dataset_name, variant, seed: which run it is.
-        job, dataset: the resolved YAML.
+        job, dataset: the resolved YAML; a classical baseline has no job.
         data_sha256: of all rows (`data.fingerprint`), "" for a run that reads none.
         data_dir: the folder given as DATA_DIR, None for the dataset's own source.
+        baseline: "majority", "tfidf", "untuned", "adapter" (made elsewhere), or "" for a run of ours.
     """
 
     job_name: str
     dataset_name: str
     variant: str
     seed: int | None
-    job: Job
+    job: Job | None
     dataset: Dataset
     data_sha256: str
     data_dir: str | None = None
+    baseline: str = ""
 
     def plain(self) -> dict[str, Any]:
         """Return the content of `config.yaml`."""
         return {
             "schema": SCHEMA,
-            "run": {"job": self.job_name, "dataset": self.dataset_name, "variant": self.variant, "seed": self.seed},
+            "run": {
+                "job": self.job_name,
+                "dataset": self.dataset_name,
+                "variant": self.variant,
+                "seed": self.seed,
+                "baseline": self.baseline,
+            },
             "data": {"sha256": self.data_sha256, "dir": self.data_dir},
-            "job": self.job.model_dump(mode="json", by_alias=True),
+            "job": self.job.model_dump(mode="json", by_alias=True) if self.job else None,
             "dataset": self.dataset.model_dump(mode="json", by_alias=True, exclude_defaults=True) | {"schema": SCHEMA},
         }
 
     def identity(self) -> dict[str, Any]:
-        """Return what decides the results, as dotted leaves; two runs that agree in it may continue each other."""
+        """Return what decides the results, as dotted leaves; two runs that agree in it may continue each other.
+
+        Where nothing is trained by us, method and recipe decide nothing.
+        """
+        recipe = results_part(self.job) if self.job else {}
+        if self.baseline:
+            recipe = {key: value for key, value in recipe.items() if key not in ("method", "training")}
         return leaves(
             {
-                **results_part(self.job),
+                **recipe,
                 "labels": list(self.dataset.labels),
+                "mean_f1_labels": self.dataset.mean_f1_labels,
                 "text": list(self.dataset.text),
                 "data": {"sha256": self.data_sha256},
                 "seed": self.seed,
@@ -137,10 +152,11 @@ def thaw(path: Path) -> RunConfig:
             dataset_name=run["dataset"],
             variant=run["variant"],
             seed=run["seed"],
-            job=validate(Job, with_defaults(job), str(file)),
+            job=validate(Job, with_defaults(job), str(file)) if job else None,
             dataset=validate(Dataset, dataset, str(file)),
             data_sha256=data["sha256"],
             data_dir=data.get("dir"),
+            baseline=run.get("baseline", ""),
         )
     except (KeyError, TypeError) as error:
         raise RunError(f"{file}: not the config of a run: {error} is missing.") from error
@@ -181,6 +197,13 @@ def differences(frozen: RunConfig, current: RunConfig) -> list[str]:
         for key in sorted(old.keys() | new.keys())
         if old.get(key) != new.get(key)
     ]
+
+
+def need_job(config: RunConfig) -> Job:
+    """Return the run's job; only classical baselines have none, and nothing of theirs needs one."""
+    if config.job is None:
+        raise RunError(f"{config.job_name}: a classical baseline has no model.")
+    return config.job
 
 
 def is_finished(path: Path) -> bool:

@@ -8,12 +8,15 @@ import csv
 import gzip
 import io
 import json
+import math
 import sys
 import zipfile
 import zlib
 from pathlib import Path
+from typing import Any
 from xml.etree.ElementTree import ParseError
 
+import numpy as np
 import pandas as pd
 
 from common.config import SPLITS
@@ -128,7 +131,9 @@ def _read_separated(content: bytes, separator: str) -> pd.DataFrame:
             raise ValueError(f"row {place} has {len(record)} cells, the header has {len(header)} names")
         rows.append(record)
         places.append(place)
-    return pd.DataFrame(rows, columns=header, index=pd.Index(places, dtype=int), dtype=object)
+    # As in a spreadsheet's index column, a name may be missing; two missing ones are still two columns.
+    names = [name or f"Unnamed: {number}" for number, name in enumerate(header)]
+    return pd.DataFrame(rows, columns=names, index=pd.Index(places, dtype=int), dtype=object)
 
 
 def _read_excel(content: bytes) -> pd.DataFrame:
@@ -173,7 +178,16 @@ def _write_excel(frame: pd.DataFrame, stream: io.BytesIO) -> None:
 
 
 def _write_jsonl(frame: pd.DataFrame, stream: io.BytesIO) -> None:
-    frame.to_json(stream, orient="records", lines=True, force_ascii=False, double_precision=15)
+    for values in frame.itertuples(index=False, name=None):
+        cells = [None if isinstance(value, float) and math.isnan(value) else value for value in values]
+        record = dict(zip(frame.columns, cells, strict=True))
+        # Dates come from spreadsheets and parquet, numpy's numbers from parquet; both as their own text.
+        line = json.dumps(record, ensure_ascii=False, allow_nan=False, default=_as_json)
+        stream.write(line.encode() + b"\n")
+
+
+def _as_json(value: Any) -> Any:
+    return value.item() if isinstance(value, np.generic) else str(value)
 
 
 def _write_separated(frame: pd.DataFrame, stream: io.BytesIO, separator: str) -> None:

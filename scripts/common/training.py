@@ -17,7 +17,15 @@ from typing import Any
 import torch
 from safetensors.torch import save_file
 from torch.utils.data import DataLoader
-from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments, set_seed
+from transformers import (
+    Trainer,
+    TrainerCallback,
+    TrainerControl,
+    TrainerState,
+    TrainingArguments,
+    get_scheduler,
+    set_seed,
+)
 from transformers.integrations import get_available_reporting_integrations
 from transformers.trainer_callback import PrinterCallback
 
@@ -27,7 +35,14 @@ from common.config import Dataset, Job
 from common.data import Row
 from common.errors import ConfigError, Interrupted, ModelError, choices, nearest
 from common.heads import ClassificationHead
-from common.models import PARAMETERS, count_parameters, load_trained_state, trained_state
+from common.models import (
+    PARAMETERS,
+    base_identity,
+    count_parameters,
+    load_trained_state,
+    need_same_base,
+    trained_state,
+)
 from common.progress import Progress
 from common.stats import duration
 
@@ -109,7 +124,13 @@ def check_recipe(job: Job, dataset: Dataset, rows: Sequence[Row]) -> None:
     """
     if job.method.name == "none":
         raise ConfigError("method none trains nothing; evaluate the base with: make baseline BASELINE=untuned")
-    training_arguments(job, Path("unused"), seed=0)
+    arguments = training_arguments(job, Path("unused"), seed=0)
+    try:
+        _optimizer_and_schedule(arguments)
+    except (TypeError, ValueError, ImportError, RuntimeError) as error:
+        reason = " ".join(str(error).split())[:300]
+        recipe = f"optim {job.training.optim}, lr_scheduler_type {job.training.lr_scheduler_type}"
+        raise ConfigError(f"training: {recipe} with lr_scheduler_kwargs cannot be used: {reason}") from error
     installed = get_available_reporting_integrations()
     for tracker in job.runtime.report_to:
         if tracker not in installed:
@@ -120,6 +141,19 @@ def check_recipe(job: Job, dataset: Dataset, rows: Sequence[Row]) -> None:
             )
     class_weights(job, dataset, rows)
     count_parameters(job, list(dataset.labels))  # locates the model and attaches the method, without weights
+
+
+def _optimizer_and_schedule(arguments: TrainingArguments) -> None:
+    """Make the optimizer and the scheduler for a parameter of no importance, as the Trainer will for the model's."""
+    kind, options = Trainer.get_optimizer_cls_and_kwargs(arguments)
+    optimizer = kind([torch.nn.Parameter(torch.zeros(1))], **options)
+    get_scheduler(
+        arguments.lr_scheduler_type,
+        optimizer,
+        num_warmup_steps=arguments.get_warmup_steps(100),
+        num_training_steps=100,
+        scheduler_specific_kwargs=arguments.lr_scheduler_kwargs,  # type: ignore[arg-type]  # parsed by then
+    )
 
 
 def class_weights(job: Job, dataset: Dataset, rows: Sequence[Row]) -> torch.Tensor:
@@ -158,13 +192,14 @@ class StepTrainer(Trainer):
     ) -> None:
         self.head, self.job, self.dataset, self.validation = head, job, dataset, validation
         self.folder = folder
+        self.base = base_identity(job, head.model)
         self.encoded = head.encoder.encode(train)
         self.class_weights = class_weights(job, dataset, train)
         self.seconds_before = 0.0
         self._started = time.monotonic()
         super().__init__(
             model=head.model,
-            args=training_arguments(job, folder, seed),
+            args=training_arguments(job, folder.parent, seed),  # trackers write below the run folder
             train_dataset=self.encoded,
             eval_dataset=self.encoded[:1],  # only its presence counts: `evaluate` scores `validation`
             callbacks=callbacks,
@@ -233,7 +268,7 @@ class StepTrainer(Trainer):
             self._save_optimizer_and_scheduler(str(partial))
             self._save_scaler(str(partial))
             self._save_rng_state(str(partial))
-            files.write_json(partial / _CLOCK, {"seconds": self.seconds()})
+            files.write_json(partial / _CLOCK, {"seconds": self.seconds(), **self.base})
             self.state.save_to_json(str(partial / _STATE))
         keep = {self.state.global_step, self.state.best_global_step}
         for step, old in checkpoints(self.folder):
@@ -363,7 +398,9 @@ def train(
         )
         last = checkpoints(folder)[-1][1] if checkpoints(folder) else None
         if last is not None:
-            trainer.seconds_before = files.read_json(last / _CLOCK)["seconds"]
+            clock = files.read_json(last / _CLOCK)
+            need_same_base(job, clock["model_sha256"], str(last))
+            trainer.seconds_before = clock["seconds"]
             print(f"continuing from {last.name} after {duration(trainer.seconds_before)} of training", flush=True)
         if last is not None and _has_ended(last, trainer):
             # Killed between the last checkpoint and the end: another epoch, or where training ends within an epoch
@@ -384,6 +421,7 @@ def train(
         "train_examples_per_s": round(examples / seconds, 2),
         "steps": state.global_step,
         "best_step": best_step,
+        **trainer.base,
         "train_truncated_count": sum(row.truncated for row in trainer.encoded),
         "train_count": len(train_rows),
         "history": _history(state.log_history),

@@ -92,8 +92,10 @@ def test_an_adapter_is_known_by_name_and_content(tmp_path):
     found = []
     for path, weights in (("a/my run", b"1"), ("b/my run", b"1"), ("c/my run", b"2")):
         arguments.adapter = adapter(tmp_path / path, weights)
-        found.append(cli.adapter_folder(cli.target(arguments), arguments))
+        target = cli.target(arguments)
+        found.append(cli.adapter_folder(target, arguments, target.config(None, "d", "adapter")))
     assert found[0] == found[1] != found[2]
+    assert cli.adapter_folder(target, arguments, target.config(None, "other data", "adapter")) not in found
     assert found[0].parent == tmp_path / "stance-sample" / "minilm-lora"
     assert found[0].name.startswith("adapter-my_run-")
 
@@ -102,7 +104,7 @@ def test_a_missing_adapter(tmp_path):
     arguments = parse("--model", "minilm-lora")
     arguments.adapter = tmp_path / "absent"
     with pytest.raises(ModelError, match=r"ADAPTER=.*there is no such folder"):
-        cli.adapter_folder(cli.target(arguments), arguments)
+        cli.adapter_folder(cli.target(arguments), arguments, cli.target(arguments).config(None, "d", "adapter"))
 
 
 def test_shown(tmp_path, monkeypatch):

@@ -87,7 +87,7 @@ def test_the_description(tiny_job, tmp_path, tiny_model):
     found = json.loads((tmp_path / "model" / "peftable.json").read_text())
     assert found["labels"] == LABELS
     assert found["model"] == str(tiny_model)
-    assert found["base_sha256"] == models.sha256_file(tiny_model / "model.safetensors")
+    assert found["model_sha256"] == models.sha256(models.sha256_file(tiny_model / "model.safetensors").encode())
     assert found["max_length"] == 256 and found["pad_token_id"] == 0
     assert found["method"]["name"] == "lora" and found["method"]["r"] == 16
 

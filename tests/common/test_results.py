@@ -1,3 +1,5 @@
+import dataclasses
+
 import pytest
 from common_helpers import finished_run, run_config
 
@@ -108,7 +110,7 @@ def test_variants_and_baselines_are_results_of_their_own(folders):
 
 def test_an_external_adapter_is_named_after_its_folder(folders):
     outputs, _ = folders
-    run = finished_run(outputs, run_config(seed=None))
+    run = finished_run(outputs, dataclasses.replace(run_config(seed=None), baseline="adapter"))
     run.rename(run.with_name("adapter-mine-0a1b2c3d"))
     assert [result.name for result in results.load(outputs)] == ["minilm-lora, adapter-mine-0a1b2c3d"]
 

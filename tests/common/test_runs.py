@@ -119,6 +119,9 @@ def test_need_model(tmp_path):
     with pytest.raises(RunError, match="the run is not finished"):
         runs.need_model(tmp_path, "make train MODEL=x")
     (tmp_path / runs.MODEL).mkdir()
+    with pytest.raises(RunError, match="the run is not finished"):
+        runs.need_model(tmp_path, "make train MODEL=x")
+    (tmp_path / runs.TRAINING).write_text("{}")
     runs.need_model(tmp_path, "make train MODEL=x")
 
 
