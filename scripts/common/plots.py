@@ -129,5 +129,5 @@ def _accuracy_parameters(title: str, results: Sequence[Result]) -> Figure:
     axes.margins(x=0.15, y=0.12)
     axes.set_xlabel("trainable parameters")
     axes.set_ylabel(f"{key.replace('_', ' ')} (%)")
-    axes.legend(fontsize=8, frameon=False, loc="center left", bbox_to_anchor=(0.0, 0.5))
+    figure.legend(fontsize=8, frameon=False, loc="outside lower center", ncols=2)  # inside it would hide a line
     return figure
