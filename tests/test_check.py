@@ -23,6 +23,7 @@ def checked(run_script, arguments: list[str]) -> dict:
     [
         ("minilm-lora", ("method={name: lora, r: 3, target_modules: [query, dense]}",)),
         ("minilm-lora", ()),
+        ("minilm-full", ("method={name: adapters, placement: pfeiffer}",)),
         ("minilm-last-layers", ("method.k=1",)),
         ("minilm-full", ("training.class_weights=balanced",)),
     ],

@@ -76,6 +76,8 @@ def test_the_same_seed_gives_the_same_bytes_and_another_other_ones(run_script, t
     [
         ("minilm-full", ("precision=bfloat16", "training.class_weights=balanced", "training.label_smoothing=0.1")),
         ("minilm-last-layers", ("method.k=1", "training.token_budget=32", "attention=eager")),
+        ("minilm-full", ("method={name: adapters, size: 4}", "runtime.activation_checkpointing=true")),
+        ("minilm-full", ("method={name: lora-from-scratch, dropout: 0.1}", "precision=bfloat16")),
         ("minilm-lora", ("method.use_dora=true", "method.lora_dropout=0.1", "runtime.activation_checkpointing=true")),
     ],
 )

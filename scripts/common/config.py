@@ -53,6 +53,24 @@ class Lora(Strict):
     use_dora: bool = False
 
 
+class LoraFromScratch(Strict):
+    """Low-rank adaptation as written in `common/peft/lora.py`."""
+
+    name: Literal["lora-from-scratch"]
+    r: int = Field(16, ge=1)
+    alpha: float = Field(32, gt=0)  # the update is scaled by alpha / r
+    dropout: float = Field(0.0, ge=0, lt=1)
+    target_modules: list[str] | Literal["all-linear"] = "all-linear"
+
+
+class Adapters(Strict):
+    """Bottleneck adapters as written in `common/peft/adapters.py`."""
+
+    name: Literal["adapters"]
+    size: int = Field(16, ge=1)  # width of the bottleneck
+    placement: Literal["houlsby", "pfeiffer"] = "houlsby"
+
+
 class LastLayers(Strict):
     """The last `k` layers of the encoder or decoder train, with everything above them; k = 0 is the head alone."""
 
@@ -72,7 +90,7 @@ class Untrained(Strict):
     name: Literal["none"]
 
 
-Method = Annotated[Lora | LastLayers | Full | Untrained, Field(discriminator="name")]
+Method = Annotated[Lora | LoraFromScratch | Adapters | LastLayers | Full | Untrained, Field(discriminator="name")]
 
 
 class Training(Strict):
@@ -240,10 +258,7 @@ def _describe(schema: type[Strict], document: dict[str, Any], fault: dict[str, A
     if fault["type"] == "missing":
         return f"the key '{path}' is missing."
     if fault["type"] in ("union_tag_invalid", "union_tag_not_found"):
-        tags = [
-            name.strip(" '")
-            for name in fault["ctx"].get("expected_tags", "'lora', 'last-layers', 'full', 'none'").split(",")
-        ]
+        tags = [get_args(branch.model_fields["name"].annotation)[0] for branch in get_args(get_args(Method)[0])]
         found = here.get("name") if isinstance(here, dict) else here
         return f"'{path}.name' is {found!r}.{nearest(found, tags)} Allowed: {choices(tags)}."
     if fault["type"] == "value_error":

@@ -58,7 +58,7 @@ def test_every_key_of_a_job_has_its_default_in_the_defaults_file():
         ("training.eval_every", 0, ["'training.eval_every' is 0", "greater than or equal to 1"]),
         ("precision", "float23", ["'precision' is 'float23'", "'bfloat16'", "Did you mean 'float32'?"]),
         ("method.name", "lorra", ["'method.name' is 'lorra'", "Did you mean 'lora'?", "last-layers"]),
-        ("method.name", KeyError, ["'method.name' is None", "lora, last-layers, full, none"]),
+        ("method.name", KeyError, ["'method.name' is None", "lora-from-scratch, adapters, last-layers, full, none"]),
         ("model", KeyError, ["the key 'model' is missing"]),
         ("training.optim", KeyError, ["the key 'training.optim' is missing"]),
         ("schema", 2, ["'schema' is 2", "1"]),

@@ -23,6 +23,8 @@ LABELS = ["con", "neu", "pro"]
 ROWS = [Row(f"r{n}", (f"Claim {n}.", "some words " * (n % 4 + 1)), n % 3) for n in range(9)]
 METHODS = {
     "lora": {"name": "lora", "r": 4, "target_modules": ["query", "dense"]},
+    "lora-from-scratch": {"name": "lora-from-scratch", "r": 4, "target_modules": ["query", "output.dense"]},
+    "adapters": {"name": "adapters", "size": 8},
     "last-layers": {"name": "last-layers", "k": 1},
     "full": {"name": "full"},
 }

@@ -10,9 +10,11 @@ from typing import Any
 from torch import nn
 from transformers import PreTrainedModel
 
-from common.config import Full, LastLayers, Lora, Untrained
+from common.config import Adapters, Full, LastLayers, Lora, LoraFromScratch, Method, Untrained
+from common.peft.adapters import add_adapters
 from common.peft.last_layers import train_last_layers
 from common.peft.library import add_lora
+from common.peft.lora import add_lora_from_scratch
 
 
 def _train_all(model: PreTrainedModel, method: Full) -> nn.Module:
@@ -25,13 +27,15 @@ def _train_nothing(model: PreTrainedModel, method: Untrained) -> nn.Module:
 
 _METHODS: dict[type, Callable[[PreTrainedModel, Any], nn.Module]] = {
     Lora: add_lora,
+    LoraFromScratch: add_lora_from_scratch,
+    Adapters: add_adapters,
     LastLayers: train_last_layers,
     Full: _train_all,
     Untrained: _train_nothing,
 }
 
 
-def attach(model: PreTrainedModel, method: Lora | LastLayers | Full | Untrained) -> nn.Module:
+def attach(model: PreTrainedModel, method: Method) -> nn.Module:
     """Make `model` train by `method`.
 
     Args:

@@ -1,0 +1,69 @@
+"""Bottleneck adapters from scratch: a small network with a skip connection behind a frozen sublayer.
+
+    h ← h + W_up relu(W_down h + b_down) + b_up        W_down (m, d), W_up (d, m)
+
+W_up and b_up start at zero, so training starts at the base model. Placement "houlsby" puts one behind the attention and
+one behind the feed-forward sublayer of every layer, before the residual is added; "pfeiffer" behind the feed-forward
+sublayer alone. An adapter adds 2 m d + m + d parameters.
+
+Sources: Houlsby et al. (2019), "Parameter-Efficient Transfer Learning for NLP", section 2.1,
+https://arxiv.org/abs/1902.00751; Pfeiffer et al. (2021), "AdapterFusion", https://arxiv.org/abs/2005.00247.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+from transformers import PreTrainedModel
+
+from common.config import Adapters
+from common.errors import ModelError
+from common.peft.wrapping import freeze_backbone, wrap_linears
+
+# The last linear layer of each sublayer, by how families of models name it: (attention, feed-forward).
+_SUBLAYERS = (
+    ("attention.output.dense", "output.dense"),  # BERT, RoBERTa, ELECTRA, DeBERTa
+    ("attention.out_lin", "ffn.lin2"),  # DistilBERT
+    ("attn.Wo", "mlp.Wo"),  # ModernBERT
+    ("self_attn.o_proj", "mlp.down_proj"),  # Llama, Mistral, Qwen, Gemma
+)
+
+
+class Adapter(nn.Module):
+    """A frozen linear layer with a bottleneck behind it; x (…, in) → y (…, d), in the dtype of the frozen layer.
+
+    Args:
+        base: the last linear layer of a sublayer, with d outputs; it is kept and frozen.
+        size: width m of the bottleneck.
+    """
+
+    def __init__(self, base: nn.Linear, size: int) -> None:
+        super().__init__()
+        self.base = base.requires_grad_(False)
+        device, width = base.weight.device, base.out_features
+        self.down = nn.Linear(width, size, device=device, dtype=torch.float32)
+        self.up = nn.Linear(size, width, device=device, dtype=torch.float32)
+        nn.init.zeros_(self.up.weight)
+        nn.init.zeros_(self.up.bias)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Return the sublayer's output, adapted."""
+        h = self.base(x)  # (…, d)
+        return h + self.up(F.relu(self.down(h.to(self.down.weight.dtype)))).to(h.dtype)
+
+
+def add_adapters(model: PreTrainedModel, method: Adapters) -> PreTrainedModel:
+    """Put adapters into every layer of the backbone in place; the head trains, too.
+
+    Raises:
+        ModelError: the model's sublayers go by none of the known names.
+    """
+    names = {name for name, module in model.base_model.named_modules() if isinstance(module, nn.Linear)}
+    for attention, feed_forward in _SUBLAYERS:
+        in_attention = {name for name in names if name.endswith(f".{attention}")}
+        in_feed_forward = {name for name in names if name.endswith(f".{feed_forward}")} - in_attention
+        if in_attention and in_feed_forward:
+            freeze_backbone(model)
+            chosen = in_feed_forward | (in_attention if method.placement == "houlsby" else set())
+            wrap_linears(model, sorted(chosen), lambda linear: Adapter(linear, method.size))
+            return model
+    raise ModelError(f"method adapters: the sublayers of {type(model).__name__} go by none of the known names.")
