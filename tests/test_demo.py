@@ -38,24 +38,23 @@ class Recorder:
 
 def finish(step, dataset: str) -> None:
     """Leave behind what a finished run of the step leaves behind."""
-    job = catalog.load_job(step.job)[0] if step.job else None
     spec = catalog.load_dataset(dataset)
     baseline = step.folder.name.removeprefix("baseline-") if "baseline-" in step.folder.name else ""
     sha256 = data.fingerprint(data.load(spec))
-    config = runs.RunConfig(step.job or "classical", dataset, "", 1, job, spec, sha256, baseline=baseline)
+    config = runs.RunConfig("any", dataset, "", 1, step.job, spec, sha256, baseline=baseline)
     files.write_text(step.folder / runs.CONFIG, yamlio.dump(config.plain()))
     files.write_json(step.folder / runs.METRICS, {"schema": 1})
 
 
-def test_folders_are_those_the_scripts_write_to(demo):
+def test_folders_and_recipes_are_those_the_scripts_use(demo):
     for step in demo.steps():
         words = dict(zip(step.words[1::2], step.words[2::2], strict=True))
         last = f"seed-{words['--seed']}" if step.words[0] == "train.py" else f"baseline-{words['--baseline']}"
         if step.job:
-            arguments = cli.parser("", "model", "dataset", "set", "seed", "data").parse_args(
-                ["--model", words["--model"]]
-            )
-            assert cli.target(arguments).folder(demo.OUTPUTS, last) == step.folder
+            options = [*("--model", words["--model"]), *(["--set", words["--set"]] if "--set" in words else [])]
+            target = cli.target(cli.parser("", "model", "dataset", "set", "seed", "data").parse_args(options))
+            assert target.folder(demo.OUTPUTS, last) == step.folder
+            assert target.job == step.job
         else:
             assert step.folder == demo.OUTPUTS / demo.DATASET / "classical" / last
 
@@ -95,7 +94,7 @@ def test_a_changed_recipe_is_run_again(demo, monkeypatch):
     monkeypatch.setattr(demo, "run", recorder)
     assert demo.main([]) == 0
     [forced] = [command for command in recorder.commands if "--force" in command]
-    assert step.job in forced
+    assert forced[1:] == [*step.words[1:], "--outputs", str(demo.OUTPUTS), "--force"]
 
 
 def test_a_signal_reaches_the_running_step_and_is_waited_for(demo, tmp_path):
