@@ -238,3 +238,10 @@ def test_the_environment_is_left_as_it_was(run_script, trained):
     run_script("train", *arguments, "--data-dir", _rows_of(folder))
     assert (dict(os.environ), os.getcwd()) == (before, directory)
     assert time.monotonic() - start < 20
+
+
+def test_a_tracker_s_files_stay(run_script, tiny_arguments, tmp_path):
+    code, _, err = run_script("train", *tiny_arguments("training.epochs=1", "runtime.report_to=[tensorboard]"))
+    assert (code, err) == (0, "")
+    [events] = only_run(tmp_path / "outputs").rglob("events.out.tfevents.*")
+    assert events.stat().st_size > 1000
