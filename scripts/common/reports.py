@@ -74,7 +74,8 @@ def cost_table(results: Sequence[Result]) -> Table:
 
 def _cpu(hardware: dict[str, Any]) -> str:
     name = re.sub(r"\((R|TM)\)", "", str(hardware.get("cpu") or "CPU"))
-    return f"{name}, {hardware.get('threads', '?')} threads"
+    threads = hardware.get("threads", "?")
+    return f"{name}, {threads} thread{'' if threads == 1 else 's'}"
 
 
 def blocks(results: Sequence[Result], plots: dict[str, list[str]]) -> dict[str, str]:
