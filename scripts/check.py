@@ -52,11 +52,11 @@ def _with_libraries(target: cli.Target, read_rows: bool) -> dict[str, Any]:
         found["splits"] = datachecks.counts(rows, target.dataset)
         found["duplicates"] = datachecks.duplicates(rows)
         found["contradictions"] = datachecks.contradictions(rows, target.dataset)
-    from common import models, training
+    from common import models, recipes
     from common.heads import Encoder
 
     models.quiet_libraries()
-    training.check_recipe(target.job, target.dataset, rows["train"] if read_rows else [])
+    recipes.check_recipe(target.job, target.dataset, rows["train"] if read_rows else [])
     if read_rows:
         encoder = Encoder(
             models.load_tokenizer(models.locate(target.job.model, target.job.revision)), target.job.max_length

@@ -35,11 +35,11 @@ def main(argv: list[str] | None = None) -> None:
         if runs.is_finished(folder):
             print(f"{cli.shown(folder)} is finished: {_headline(folder)}")
             return
-    from common import models, training  # seconds to import: not before it is clear that there is work
+    from common import models, recipes  # seconds to import: not before it is clear that there is work
 
     models.quiet_libraries()
     if is_new:
-        training.check_recipe(target.job, config.dataset, rows["train"])
+        recipes.check_recipe(target.job, config.dataset, rows["train"])
         if arguments.force and (aside := runs.set_aside(folder)):
             print(f"the old run is kept in {cli.shown(aside)}")
         runs.freeze(folder, config, command)

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from common import files, scoring, training
+from common import callbacks, files, scoring, training
 
 ROOT = Path(__file__).resolve().parents[1]
 LOSES_NOTHING = ("predictions-test.jsonl", "predictions-validation.jsonl", "train_log.jsonl")
@@ -352,7 +352,7 @@ def test_killed_at_a_step_with_checkpoints_at_every_step(place, references, run_
         monkeypatch,
         f"half-{step}",
         (*VARIANTS["half-an-epoch"], ALWAYS),
-        training.RunCallback,
+        callbacks.RunCallback,
         "on_save",
         step,
     )

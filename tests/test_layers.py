@@ -19,7 +19,8 @@ LAYERS = [
     {"batching", "datachecks", "classical", "cli", "peft.last_layers", "peft.library", "peft.lora", "peft.adapters"},
     {"peft", "heads"},
     {"models", "scoring"},
-    {"training", "evaluation"},
+    {"recipes", "callbacks", "evaluation"},
+    {"training"},
     {"results"},
     {"reports", "plots"},
 ]

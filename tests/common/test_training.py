@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from transformers import set_seed
 
-from common import batching, catalog, files, models, training
+from common import batching, callbacks, catalog, files, models, recipes, training
 from common.config import Dataset
 from common.data import Row
 from common.errors import ConfigError, ModelError
@@ -188,8 +188,8 @@ def test_every_epoch_visits_every_row_once(make_trainer):
 def test_check_recipe_takes_a_sound_job(tiny_job):
     dataset = catalog.load_dataset("stance-sample")
     for chosen in ("balanced", "none", {"con": 2.0}):
-        training.check_recipe(tiny_job("minilm-lora", **{"training.class_weights": chosen}), dataset, make_rows(6))
-        training.check_recipe(tiny_job("minilm-lora", **{"training.class_weights": chosen}), dataset, [])
+        recipes.check_recipe(tiny_job("minilm-lora", **{"training.class_weights": chosen}), dataset, make_rows(6))
+        recipes.check_recipe(tiny_job("minilm-lora", **{"training.class_weights": chosen}), dataset, [])
 
 
 @pytest.mark.parametrize(
@@ -205,7 +205,7 @@ def test_check_recipe_takes_a_sound_job(tiny_job):
 )
 def test_check_recipe_refuses(tiny_job, overrides, error, parts):
     with pytest.raises(error) as caught:
-        training.check_recipe(tiny_job("minilm-lora", **overrides), catalog.load_dataset("stance-sample"), make_rows(6))
+        recipes.check_recipe(tiny_job("minilm-lora", **overrides), catalog.load_dataset("stance-sample"), make_rows(6))
     for part in parts:
         assert part in str(caught.value)
 
@@ -226,7 +226,7 @@ def test_check_recipe_refuses(tiny_job, overrides, error, parts):
 )
 def test_patience(values, greater, patience, expected):
     history = [{"loss": 1.0}, *({"eval_x": value} for value in values), {"loss": 0.9}]
-    assert training.is_exhausted(history, "eval_x", greater, patience) is expected
+    assert callbacks.is_exhausted(history, "eval_x", greater, patience) is expected
 
 
 def test_checkpoints_leave_out_partial_ones(tmp_path):

@@ -1,0 +1,117 @@
+"""What happens around the steps of a training run: log, progress, early stopping, signals, extra checkpoints."""
+
+import signal
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+from common import files
+from common.config import Job
+from common.errors import Interrupted
+from common.progress import Progress
+from common.stats import duration
+
+
+class StopSignal:
+    """Remembers SIGTERM and SIGINT, so that training stops at the next step boundary, after a checkpoint."""
+
+    def __init__(self) -> None:
+        self.name: str | None = None
+        self._old: dict[int, Any] = {}
+
+    def __enter__(self) -> "StopSignal":
+        for number in (signal.SIGTERM, signal.SIGINT):
+            self._old[number] = signal.signal(number, self._remember)
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        for number, handler in self._old.items():
+            signal.signal(number, handler)
+
+    def _remember(self, number: int, frame: FrameType | None) -> None:
+        self.name = signal.Signals(number).name
+
+
+def is_exhausted(history: Sequence[dict[str, Any]], metric: str, greater_is_better: bool, patience: int | None) -> bool:
+    """Return whether `patience` evaluations have passed since the best one.
+
+    It reads the Trainer's log alone, so that a resumed run decides as the undisturbed one.
+    """
+    values = [entry[metric] for entry in history if metric in entry]
+    if patience is None or not values:
+        return False
+    best = max(values) if greater_is_better else min(values)
+    return len(values) - 1 - values.index(best) >= patience
+
+
+class RunCallback(TrainerCallback):
+    """Logs every step's figures, shows progress, stops early, and turns a signal into a checkpoint and an exit."""
+
+    def __init__(self, log: Path, stop: StopSignal, job: Job, folder: Path) -> None:
+        self.log, self.stop, self.job, self.folder = log, stop, job, folder
+        self.progress: Progress | None = None
+        self.last_save = time.monotonic()
+        self.loss = ""
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Cut the log back to the step training resumes from, and start the progress display."""
+        if self.log.exists():
+            files.write_jsonl(self.log, [r for r in files.read_jsonl(self.log) if r["step"] <= state.global_step])
+        self.progress = Progress("train", state.max_steps, "step", done=state.global_step)
+
+    def on_log(
+        self, args: Any, state: TrainerState, control: Any, logs: dict[str, float] | None = None, **kwargs: Any
+    ) -> None:
+        """Append to `train_log.jsonl`."""
+        entry = {key.replace("eval_", "validation_"): value for key, value in (logs or {}).items()}
+        if "train_runtime" in entry:
+            return  # the Trainer's closing summary covers this start alone
+        self.loss = f"loss {entry['loss']:.3f}" if "loss" in entry else self.loss
+        files.append_jsonl(self.log, {"step": state.global_step, **entry})
+
+    def on_step_end(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        """Ask for a checkpoint when a signal came or the last one is old."""
+        if self.progress is not None:
+            self.progress.update(1, self.loss)
+        minutes = self.job.runtime.checkpoint_minutes
+        is_old = minutes is not None and time.monotonic() - self.last_save > 60 * minutes
+        # At the last step of an epoch or of training the evaluation and its own checkpoint follow; one from before the
+        # evaluation would make a resumed run skip it.
+        is_last = state.global_step >= state.max_steps or (state.epoch is not None and float(state.epoch).is_integer())
+        evaluates_next = args.eval_strategy == "epoch" and is_last
+        if (self.stop.name or is_old) and not evaluates_next:
+            control.should_save = True
+
+    def on_evaluate(
+        self, args: Any, state: TrainerState, control: TrainerControl, metrics: Any = None, **kwargs: Any
+    ) -> None:
+        """Say how the evaluation went, and stop when patience is exhausted."""
+        metric = args.metric_for_best_model
+        name, value = self.job.training.best_metric, metrics[metric]
+        epoch = f"epoch {state.epoch:.2f}/{args.num_train_epochs:g}" if state.epoch else "start"
+        left = ""
+        if self.progress is not None and self.progress.rate:
+            left = f", {duration((state.max_steps - state.global_step) / self.progress.rate)} of training left"
+        print(f"  {epoch}: {name} {value:.4f}, accuracy {metrics['eval_accuracy']:.4f}{left}", flush=True)
+        if is_exhausted(state.log_history, metric, args.greater_is_better, self.job.training.early_stopping_patience):
+            control.should_training_stop = True
+
+    def on_save(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        """Leave training after the checkpoint when a signal came."""
+        self.last_save = time.monotonic()
+        if self.stop.name:
+            raise Interrupted(
+                f"{self.stop.name} at step {state.global_step} of {state.max_steps}; the checkpoint is saved, "
+                "and the same command continues."
+            )
+
+    def on_train_end(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        """Close the progress display."""
+        if self.progress is not None:
+            self.progress.close()
