@@ -81,13 +81,13 @@ def _classical(folder: Path, config: runs.RunConfig, rows: data.Rows, splits: li
 def _untuned(folder: Path, config: runs.RunConfig, rows: data.Rows, splits: list[str]) -> None:
     from transformers import set_seed
 
-    from common import evaluation, models, provenance
+    from common import evaluation, models, provenance, saved
 
     models.quiet_libraries()
     job = runs.need_job(config)
     set_seed(config.seed or 0)
     head = models.build_untuned(job, list(config.dataset.labels))
-    facts = models.parameter_counts(head.model) | models.base_identity(job, head.model)
+    facts = models.parameter_counts(head.model) | saved.base_identity(job, head.model)
     facts |= {"hardware": provenance.hardware()}
     for split in splits:
         evaluation.score_split(folder, config, split, rows[split], head, facts | provenance.memory_peaks())

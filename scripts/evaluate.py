@@ -41,11 +41,11 @@ def _trained(target: cli.Target, arguments: argparse.Namespace) -> tuple[Path, d
     members = data.need_split(rows, arguments.split, "to evaluate on")
     runs.freeze(folder, target.config(arguments.seed, data.fingerprint(rows)), cli.run_command("train", arguments))
 
-    from common import evaluation, models
+    from common import evaluation, models, saved
 
     models.quiet_libraries()
     with runs.ownership(folder), runs.recorded_failure(folder, runs.this_command()):
-        head = models.load(runs.need_job(frozen), list(frozen.dataset.labels), folder / runs.MODEL)
+        head = saved.load(runs.need_job(frozen), list(frozen.dataset.labels), folder / runs.MODEL)
         facts = files.read_json(folder / runs.TRAINING)
         return folder, evaluation.score_split(folder, frozen, arguments.split, members, head, facts)
 
@@ -57,10 +57,10 @@ def _adapter(target: cli.Target, arguments: argparse.Namespace) -> tuple[Path, d
     config = target.config(None, data.fingerprint(rows), "adapter")
     folder = cli.adapter_folder(target, arguments, config)
 
-    from common import evaluation, models, provenance
+    from common import evaluation, models, provenance, saved
 
     models.quiet_libraries()
-    head = models.load_adapter(target.job, list(target.dataset.labels), arguments.adapter)
+    head = saved.load_adapter(target.job, list(target.dataset.labels), arguments.adapter)
     runs.freeze(folder, config, runs.this_command())
     facts = models.parameter_counts(head.model) | {"adapter_sha256": cli.adapter_hash(arguments.adapter)}
     with runs.ownership(folder), runs.recorded_failure(folder, runs.this_command()):

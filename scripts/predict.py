@@ -73,14 +73,14 @@ def _find(arguments: argparse.Namespace) -> tuple[Path, runs.RunConfig]:
 
 
 def _score(folder: Path, config: runs.RunConfig, rows: list[data.Row], arguments: argparse.Namespace) -> np.ndarray:
-    from common import models, scoring
+    from common import models, saved, scoring
 
     models.quiet_libraries()
     job, labels = runs.need_job(config), list(config.dataset.labels)
     if arguments.adapter:
-        head = models.load_adapter(job, labels, folder)
+        head = saved.load_adapter(job, labels, folder)
     else:
-        head = models.load(job, labels, folder / runs.MODEL)
+        head = saved.load(job, labels, folder / runs.MODEL)
     return scoring.score(head, rows, job.runtime.score_token_budget, "predict")
 
 

@@ -55,13 +55,13 @@ def main(argv: list[str] | None = None) -> None:
 
 def run(folder: Path, config: runs.RunConfig, rows: data.Rows) -> None:
     """Carry a run from wherever it stands to its metrics."""
-    from common import models
+    from common import saved
 
     job, labels = runs.need_job(config), list(config.dataset.labels)
     if not (folder / runs.TRAINING).exists():
         files.write_json(folder / runs.TRAINING, _train(folder, config, rows))
     # From here on the saved model alone counts; the one in memory is gone, and its memory free.
-    head = models.load(job, labels, folder / runs.MODEL)
+    head = saved.load(job, labels, folder / runs.MODEL)
     _evaluate(folder, config, rows, head, files.read_json(folder / runs.TRAINING))
     if not job.runtime.keep_checkpoints:
         shutil.rmtree(folder / "checkpoints", ignore_errors=True)
@@ -72,7 +72,7 @@ def _train(folder: Path, config: runs.RunConfig, rows: data.Rows) -> dict[str, A
     import numpy as np
     from transformers import set_seed
 
-    from common import models, provenance, scoring
+    from common import models, provenance, saved, scoring
     from common.training import train
 
     job, labels, seed = runs.need_job(config), list(config.dataset.labels), config.seed
@@ -89,11 +89,11 @@ def _train(folder: Path, config: runs.RunConfig, rows: data.Rows) -> dict[str, A
     facts = train(head, job, config.dataset, rows["train"], rows["validation"], folder, seed, folder / runs.LOG)
     facts |= counts | provenance.memory_peaks() | {"hardware": provenance.hardware()}
     facts |= {"train_provenance": provenance.collect()}
-    models.save(head, job, labels, folder / runs.MODEL)
+    saved.save(head, job, labels, folder / runs.MODEL)
     probe, budget = rows["validation"][:64], job.runtime.score_token_budget
     trained = scoring.score(head, probe, budget, "score with the trained model")
     del head  # two large models do not fit one card
-    again = scoring.score(models.load(job, labels, folder / runs.MODEL), probe, budget, "score with the saved model")
+    again = scoring.score(saved.load(job, labels, folder / runs.MODEL), probe, budget, "score with the saved model")
     if not np.array_equal(trained, again):
         raise errors.ModelError(
             f"{folder / runs.MODEL}: the saved model scores differently from the trained one, by up to "

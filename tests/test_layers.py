@@ -19,7 +19,7 @@ LAYERS = [
     {"batching", "datachecks", "classical", "cli", "peft.last_layers", "peft.library", "peft.lora", "peft.adapters"},
     {"peft", "heads"},
     {"models", "scoring"},
-    {"recipes", "callbacks", "evaluation"},
+    {"saved", "recipes", "callbacks", "evaluation"},
     {"training"},
     {"results"},
     {"reports", "plots"},

@@ -97,16 +97,16 @@ def test_training_learns(run_script, tiny_arguments, tmp_path):
 
 
 def test_a_saved_model_that_scores_differently_is_refused(run_script, tiny_arguments, tmp_path, monkeypatch):
-    from common import models
+    from common import saved
 
-    load = models.load
+    load = saved.load
 
     def altered(*arguments):
         head = load(*arguments)
         next(head.model.get_base_model().bert.embeddings.parameters()).data.mul_(1.5)
         return head
 
-    monkeypatch.setattr(models, "load", altered)
+    monkeypatch.setattr(saved, "load", altered)
     code, _, err = run_script("train", *tiny_arguments("training.epochs=1"))
     assert code == 4 and "scores differently from the trained one" in err
     folder = only_run(tmp_path / "outputs")

@@ -25,8 +25,8 @@ from common.config import Dataset, Job
 from common.data import Row
 from common.errors import Interrupted, ModelError
 from common.heads import ClassificationHead
-from common.models import PARAMETERS, base_identity, load_trained_state, need_same_base, trained_state
 from common.recipes import class_weights, training_arguments
+from common.saved import PARAMETERS, base_identity, load_trained_state, need_same_base, trained_state
 from common.stats import duration
 
 _STATE, _CLOCK = "trainer_state.json", "clock.json"

@@ -15,7 +15,7 @@ from transformers import (
     set_seed,
 )
 
-from common import models, scoring
+from common import models, saved, scoring
 from common.data import Row
 from common.errors import ModelError
 
@@ -56,9 +56,9 @@ def test_reloaded_scores_are_bit_equal(tiny_job, tmp_path, method, precision):
     job = tiny_job("minilm-full", method=METHODS[method], precision=precision)
     head = built(job)
     before = scores(head)
-    models.save(head, job, LABELS, tmp_path / "model")
+    saved.save(head, job, LABELS, tmp_path / "model")
     set_seed(99)  # nothing of the reloaded model may come from chance
-    again = models.load(job, LABELS, tmp_path / "model")
+    again = saved.load(job, LABELS, tmp_path / "model")
     assert np.array_equal(before, scores(again))
     assert not np.array_equal(before, scores(built(job, seed=4)))
     assert again.pad_token_id == head.pad_token_id == 0
@@ -70,7 +70,7 @@ def test_what_each_method_saves(tiny_job, tmp_path):
     files = {}
     for method, options in METHODS.items():
         job = tiny_job("minilm-full", method=options)
-        models.save(built(job), job, LABELS, tmp_path / method)
+        saved.save(built(job), job, LABELS, tmp_path / method)
         files[method] = {path.name for path in (tmp_path / method).iterdir()}
         assert {"peftable.json", "tokenizer.json"} <= files[method]
         assert not [name for name in files[method] if name.endswith((".bin", ".pt", ".pth", ".pkl"))]
@@ -85,11 +85,11 @@ def test_what_each_method_saves(tiny_job, tmp_path):
 
 def test_the_description(tiny_job, tmp_path, tiny_model):
     job = tiny_job("minilm-lora")
-    models.save(built(job), job, LABELS, tmp_path / "model")
+    saved.save(built(job), job, LABELS, tmp_path / "model")
     found = json.loads((tmp_path / "model" / "peftable.json").read_text())
     assert found["labels"] == LABELS
     assert found["model"] == str(tiny_model)
-    assert found["model_sha256"] == models.sha256(models.sha256_file(tiny_model / "model.safetensors").encode())
+    assert found["model_sha256"] == saved.sha256(saved.sha256_file(tiny_model / "model.safetensors").encode())
     assert found["max_length"] == 256 and found["pad_token_id"] == 0
     assert found["method"]["name"] == "lora" and found["method"]["r"] == 16
 
@@ -97,30 +97,30 @@ def test_the_description(tiny_job, tmp_path, tiny_model):
 @pytest.mark.parametrize("labels", [["pro", "neu", "con"], ["con", "pro"], ["a", "b", "c"]])
 def test_other_labels_are_refused(tiny_job, tmp_path, labels):
     job = tiny_job("minilm-lora")
-    models.save(built(job), job, LABELS, tmp_path / "model")
+    saved.save(built(job), job, LABELS, tmp_path / "model")
     with pytest.raises(ModelError, match="saved for the labels con, neu, pro"):
-        models.load(job, labels, tmp_path / "model")
+        saved.load(job, labels, tmp_path / "model")
 
 
 def test_no_saved_model(tiny_job, tmp_path):
     with pytest.raises(ModelError, match=r"peftable\.json is missing"):
-        models.load(tiny_job(), LABELS, tmp_path)
+        saved.load(tiny_job(), LABELS, tmp_path)
 
 
 def test_parameters_of_another_method_are_refused(tiny_job, tmp_path):
     job = tiny_job("minilm-full", method={"name": "last-layers", "k": 1})
-    models.save(built(job), job, LABELS, tmp_path / "model")
+    saved.save(built(job), job, LABELS, tmp_path / "model")
     other = tiny_job("minilm-full", method={"name": "last-layers", "k": 2})
     with pytest.raises(ModelError, match="holds other parameters than this model trains"):
-        models.load(other, LABELS, tmp_path / "model")
+        saved.load(other, LABELS, tmp_path / "model")
 
 
 def test_saving_again_replaces(tiny_job, tmp_path):
     job = tiny_job("minilm-lora")
-    models.save(built(job, seed=1), job, LABELS, tmp_path / "model")
+    saved.save(built(job, seed=1), job, LABELS, tmp_path / "model")
     second = built(job, seed=2)
-    models.save(second, job, LABELS, tmp_path / "model")
-    assert np.array_equal(scores(models.load(job, LABELS, tmp_path / "model")), scores(second))
+    saved.save(second, job, LABELS, tmp_path / "model")
+    assert np.array_equal(scores(saved.load(job, LABELS, tmp_path / "model")), scores(second))
     assert [path.name for path in tmp_path.iterdir()] == ["model"]
 
 
@@ -212,7 +212,7 @@ def test_a_tokenizer_without_a_pad_token(tiny_model, tmp_path):
 
 def test_an_adapter_of_plain_peft_scores_as_in_peft(tiny_job, tiny_model, tmp_path, make_adapter):
     _, model = make_adapter("adapter")
-    head = models.load_adapter(tiny_job(), LABELS, tmp_path / "adapter")
+    head = saved.load_adapter(tiny_job(), LABELS, tmp_path / "adapter")
     tokenizer = AutoTokenizer.from_pretrained(tiny_model)
     with torch.no_grad():
         for row, found in zip(ROWS, scores(head), strict=True):
@@ -225,7 +225,7 @@ def test_an_adapter_of_plain_peft_scores_as_in_peft(tiny_job, tiny_model, tmp_pa
 def test_adapters_that_do_not_fit(tiny_job, tiny_model, tmp_path, make_adapter):
     def refusal(name: str) -> str:
         with pytest.raises(ModelError) as caught:
-            models.load_adapter(tiny_job(), LABELS, tmp_path / name)
+            saved.load_adapter(tiny_job(), LABELS, tmp_path / name)
         return str(caught.value)
 
     (tmp_path / "empty").mkdir()
@@ -233,7 +233,7 @@ def test_adapters_that_do_not_fit(tiny_job, tiny_model, tmp_path, make_adapter):
 
     make_adapter("headless")
     file = tmp_path / "headless" / "adapter_model.safetensors"
-    models.save_file({name: value for name, value in load_file(file).items() if "classifier" not in name}, file)
+    saved.save_file({name: value for name, value in load_file(file).items() if "classifier" not in name}, file)
     assert "it holds no trained head (classifier); its scores would be random" in refusal("headless")
 
     make_adapter("task", task_type=peft.TaskType.FEATURE_EXTRACTION)

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from transformers import set_seed
 
-from common import batching, callbacks, catalog, files, models, recipes, training
+from common import batching, callbacks, catalog, files, models, recipes, saved, training
 from common.config import Dataset
 from common.data import Row
 from common.errors import ConfigError, ModelError
@@ -257,9 +257,9 @@ def test_the_best_checkpoint_is_loaded(tiny_job, tmp_path):
     assert facts["best_step"] == min(losses, key=lambda step: losses[step])
     kept = {step for step, _ in training.checkpoints(tmp_path / "checkpoints")}
     assert kept == {facts["best_step"], facts["steps"]}
-    saved = models.load_file(tmp_path / "checkpoints" / f"checkpoint-{facts['best_step']}" / models.PARAMETERS)
+    best = saved.load_file(tmp_path / "checkpoints" / f"checkpoint-{facts['best_step']}" / saved.PARAMETERS)
     for name, parameter in head.model.named_parameters():
-        assert torch.equal(parameter, saved[name]), name
+        assert torch.equal(parameter, best[name]), name
 
 
 def test_the_log_holds_what_training_did(tiny_job, tmp_path):

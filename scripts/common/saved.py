@@ -1,0 +1,150 @@
+"""Saved models: what training changed, and enough beside it to reload with identical scores.
+
+A saved model is a folder `model/` with `peftable.json` (base, head, labels, limits), the tokenizer, and the weights
+that training changed: a peft adapter, the trained parameters, or the whole model. Weights are safetensors only.
+"""
+
+from pathlib import Path
+
+import torch
+from peft import PeftModel
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from common.config import Job, Label
+from common.errors import ModelError, choices
+from common.files import atomic_folder, read_json, sha256, sha256_file, write_json
+from common.heads import ClassificationHead
+from common.models import Base, head_modules, inner_model, load_base, load_tokenizer, locate, with_head
+from common.peft import attach
+
+SCHEMA = 1
+DESCRIPTION, PARAMETERS, ADAPTER = "peftable.json", "parameters.safetensors", "adapter_config.json"
+
+
+def trained_state(model: nn.Module) -> dict[str, torch.Tensor]:
+    """Return the parameters that train, by name, contiguous and on the CPU."""
+    return {
+        name: parameter.detach().cpu().contiguous()
+        for name, parameter in model.named_parameters()
+        if parameter.requires_grad
+    }
+
+
+def load_trained_state(model: nn.Module, file: Path) -> None:
+    """Load what `trained_state` gave; both must name the same parameters.
+
+    Raises:
+        ModelError: the file is of another model or method.
+    """
+    state = load_file(file)
+    names = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
+    if names != set(state):
+        raise ModelError(
+            f"{file}: holds other parameters than this model trains: {choices(sorted(names ^ set(state)), 4)}."
+        )
+    model.load_state_dict(state, strict=False)
+
+
+def save(head: ClassificationHead, job: Job, labels: list[Label], path: Path) -> None:
+    """Save a trained model as a folder that is enough to score with."""
+    inner = inner_model(head.model)
+    with atomic_folder(path) as partial:
+        head.encoder.tokenizer.save_pretrained(partial)
+        if isinstance(head.model, PeftModel):
+            # "auto" would look the base's vocabulary up on the Hub.
+            head.model.save_pretrained(str(partial), save_embedding_layers=False)
+        elif job.method.name == "full":
+            inner.save_pretrained(partial)
+        else:
+            save_file(trained_state(head.model), partial / PARAMETERS)
+        description = {
+            "schema": SCHEMA,
+            "model": job.model,
+            "revision": job.revision,
+            **base_identity(job, head.model),
+            "head": job.head,
+            "labels": list(labels),
+            "max_length": job.max_length,
+            "pad_token_id": head.pad_token_id,
+            "method": job.method.model_dump(mode="json"),
+        }
+        write_json(partial / DESCRIPTION, description)
+
+
+def load(job: Job, labels: list[Label], path: Path) -> ClassificationHead:
+    """Reload a saved model; its scores equal those of the model that was saved.
+
+    Raises:
+        ModelError: the folder is incomplete, made for other labels, or its base has changed since.
+    """
+    if not (path / DESCRIPTION).is_file():
+        raise ModelError(f"{path}: no saved model here ({DESCRIPTION} is missing).")
+    description = read_json(path / DESCRIPTION)
+    if description["labels"] != list(labels):
+        raise ModelError(f"{path}: saved for the labels {choices(description['labels'])}, not for {choices(labels)}.")
+    tokenizer = load_tokenizer(Base(str(path), None))
+    if job.method.name == "full":
+        model: nn.Module = load_base(job, labels, tokenizer.pad_token_id, weights=path)
+        return with_head(job, model.requires_grad_(False), tokenizer)
+    # A branch of the Hub moves on; the commit that the model was trained on does not.
+    job = job.model_copy(update={"revision": description["model_commit"] or job.revision})
+    need_same_base(job, description["model_sha256"], str(path))
+    if (path / ADAPTER).is_file():
+        model = PeftModel.from_pretrained(load_base(job, labels, tokenizer.pad_token_id), str(path))
+    else:
+        model = attach(load_base(job, labels, tokenizer.pad_token_id), job.method)
+        load_trained_state(model, path / PARAMETERS)
+    return with_head(job, model.requires_grad_(False), tokenizer)
+
+
+def load_adapter(job: Job, labels: list[Label], path: Path) -> ClassificationHead:
+    """Load the job's base with an adapter that peft saved anywhere; its head must be in the adapter.
+
+    Raises:
+        ModelError: no adapter there, not for sequence classification, or made for another model or number of labels.
+    """
+    if not (path / ADAPTER).is_file():
+        raise ModelError(f"ADAPTER={path}: no adapter here ({ADAPTER} is missing).")
+    if not (path / "adapter_model.safetensors").is_file():
+        raise ModelError(f"ADAPTER={path}: adapter_model.safetensors is missing; other weight formats are not read.")
+    try:
+        task = read_json(path / ADAPTER).get("task_type")
+    except (ValueError, AttributeError) as error:
+        raise ModelError(f"ADAPTER={path}: {ADAPTER} cannot be read: {error}") from error
+    if task != "SEQ_CLS":
+        raise ModelError(f"ADAPTER={path}: its task_type is {task}; needed is SEQ_CLS.")
+    tokenizer = load_tokenizer(locate(job.model, job.revision))
+    base = load_base(job, labels, tokenizer.pad_token_id)
+    heads = [name for name, child in base.named_children() if child in head_modules(base)]
+    saved = load_file(path / "adapter_model.safetensors")
+    if not any(part in heads for name in saved for part in name.split(".")):
+        raise ModelError(f"ADAPTER={path}: it holds no trained head ({choices(heads)}); its scores would be random.")
+    try:
+        model = PeftModel.from_pretrained(base, str(path))
+    except (RuntimeError, ValueError) as error:
+        reason = " ".join(str(error).split())[:300]
+        raise ModelError(f"ADAPTER={path}: does not fit {job.model} with {len(labels)} labels: {reason}") from error
+    return with_head(job, model.requires_grad_(False), tokenizer)
+
+
+def base_identity(job: Job, model: nn.Module) -> dict[str, str | None]:
+    """Return model_commit (of a Hub base) and model_sha256 (of a local base's weights), which `load` holds fast to."""
+    commit = getattr(inner_model(model).config, "_commit_hash", None)
+    return {"model_commit": commit, "model_sha256": _weights_hash(locate(job.model, job.revision))}
+
+
+def need_same_base(job: Job, sha256: str | None, where: str) -> None:
+    """Raise a `ModelError` when a local base's weights are not those that `where` was trained on."""
+    found = _weights_hash(locate(job.model, job.revision))
+    if found != sha256:
+        raise ModelError(
+            f"{where}: was trained on a base whose weights had SHA-256 {sha256}; those of {job.model} have {found}. "
+            "Put the old base back, or train again with FORCE=1."
+        )
+
+
+def _weights_hash(base: Base) -> str | None:
+    """Return the SHA-256 over a local base's weight files; a Hub model is known by its commit."""
+    hashes = [sha256_file(file) for file in sorted(Path(base.name).glob("*.safetensors"))]
+    return sha256("".join(hashes).encode()) if hashes else None
