@@ -1,5 +1,6 @@
 """What several test files build on: a small dataset, its rows, and finished runs made by the project's own writers."""
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +44,7 @@ def finished_run(
 ) -> Path:
     """Write a finished run over 4 test rows, of which `right` are predicted well, and return its folder."""
     config = config or run_config()
+    config = dataclasses.replace(config, baseline=baseline or config.baseline)
     last = f"baseline-{baseline}" if baseline else f"seed-{config.seed}"
     folder = runs.folder(outputs, config.dataset_name, config.job_name, config.variant, last)
     folder.mkdir(parents=True)
@@ -50,7 +52,6 @@ def finished_run(
     rows = [Row(id=str(number), texts=("a", "b"), label=number % 2) for number in range(4)]
     scores = np.log([[0.8, 0.2] if (row.label == 0) == (int(row.id) < right) else [0.2, 0.8] for row in rows])
     known = {
-        "baseline": baseline or None,
         "params_total_count": 22_713_986,
         "params_trainable_count": 1_000_000,
         "train_s": 125.0,
