@@ -1,7 +1,7 @@
 # peftable: names and wiring. `make` prints help; what the targets do is in scripts/.
 PYTHON ?= python3
 PY := .venv/bin/python
-VARIABLES := MODEL DATASET SEED SET DATA_DIR SPLIT BASELINE ADAPTER RUN INPUT OUTPUT TEXT FORCE CHECK JSON OUTPUTS
+VARIABLES := MODEL DATASET SEED SET DATA_DIR SPLIT BASELINE ADAPTER RUN INPUT OUTPUT TEXT FORCE CHECK HERE JSON OUTPUTS
 # Values reach the recipes through the environment, untouched by make: spaces, quotes and $ survive.
 $(foreach name,$(VARIABLES),$(eval override $(name) := $$(value $(name))))
 export $(VARIABLES) PIP_DISABLE_PIP_VERSION_CHECK=1
@@ -32,8 +32,8 @@ baseline: .venv/requirements ## evaluate BASELINE=untuned|majority|tfidf
 	@$(PY) scripts/baseline.py $(JOB_OPTIONS) $(call given,BASELINE,--baseline) $(call flag,FORCE,--force)
 predict: .venv/requirements ## label INPUT=<file> into OUTPUT=<file>, or one TEXT=, with MODEL= or RUN=
 	@$(PY) scripts/predict.py $(RUN_OPTIONS) $(call given,SEED,--seed) $(call given,RUN,--run) $(call given,ADAPTER,--adapter) $(call given,INPUT,--input) $(call given,OUTPUT,--output) $(call given,TEXT,--text) $(call flag,FORCE,--force)
-report: .venv/requirements ## collect finished runs; regenerate the README's tables and plots [CHECK=1]
-	@$(PY) scripts/collect.py $(call given,OUTPUTS,--outputs) $(call flag,CHECK,--check)
+report: .venv/requirements ## collect finished runs; regenerate the README's tables and plots [CHECK=1, HERE=1]
+	@$(PY) scripts/collect.py $(call given,OUTPUTS,--outputs) $(call flag,CHECK,--check) $(call flag,HERE,--here)
 
 ## Development
 setup: .venv/requirements .venv/demo .venv/dev ## create .venv with everything

@@ -3,7 +3,7 @@
     python scripts/collect.py              outputs/ → outputs/published/ → README.md and plots
     python scripts/collect.py --check      fail, naming the cell, where the README differs from outputs/published/
     python scripts/collect.py --here --outputs outputs/demo     print the tables of those runs; publish nothing
-    make report [CHECK=1]
+    make report [CHECK=1] [HERE=1]
 
 The README's tables come from outputs/published/ alone, which is committed: anyone can regenerate them. Runs of the demo
 are never published. Needs no torch.

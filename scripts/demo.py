@@ -6,6 +6,7 @@ Every step is a command that you could type yourself; it is printed before it ru
 second demo takes seconds, and one that was stopped continues. Runs lie in outputs/demo/ and are never published.
 """
 
+import argparse
 import dataclasses
 import os
 import shlex
@@ -14,7 +15,7 @@ import sys
 import time
 from pathlib import Path
 
-from common import catalog, cli, data, errors, runs, yamlio
+from common import catalog, data, errors, runs, yamlio
 from common.config import Job
 from common.stats import duration
 
@@ -103,7 +104,9 @@ def run(command: list[str]) -> int:
 
 def main(argv: list[str] | None = None) -> int:
     """Run what is left of the demo, then show the table."""
-    cli.parser(__doc__).parse_args(argv)
+    argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    ).parse_args(argv)
     os.chdir(catalog.ROOT)
     rows = data.load(catalog.load_dataset(DATASET))
     counts = ", ".join(f"{len(members)} {split}" for split, members in rows.items())
@@ -137,7 +140,8 @@ def main(argv: list[str] | None = None) -> int:
 def _next_steps(run: Path) -> str:
     return f"""
 What next
-  Use a model:     make predict RUN={run} TEXT="There should be a minimum wage. || Nobody can live on less."
+  Use a model:     make predict RUN={run} TEXT="Vegans are right. || Where did you read that?"
+                   (a small model on few sentences: it tells talk from argument well, pro from con poorly)
   A whole file:    make predict RUN={run} INPUT=data/sample/test.xlsx OUTPUT=outputs/demo/labelled.xlsx
   Another recipe:  make train MODEL=minilm-lora SET="method.r=4 training.epochs=4"
   Your own data:   copy data/stance-sample.yaml to data/mine.yaml, name your files and columns, then

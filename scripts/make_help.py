@@ -27,6 +27,7 @@ VARIABLES = {
     "TEXT": "one text to label; a pair is 'first || second' (predict)",
     "FORCE": "1: start over, the old run is kept beside it",
     "CHECK": "1: compare only (report)",
+    "HERE": "1: print the tables of your runs, leave the README alone (report)",
     "JSON": "1: machine-readable (check)",
     "OUTPUTS": "where run folders lie, default outputs",
     "PYTHON": "interpreter that creates .venv, default python3",

@@ -78,7 +78,8 @@ def _averages(gold: list[str], predicted: list[str]) -> dict[str, float]:
             f"f1_{average}": float(f1_score(gold, predicted, average=average, zero_division=0))
             for average in ("macro", "micro", "weighted")
         },
-        "matthews_corrcoef": float(matthews_corrcoef(gold, predicted)),
+        # One label throughout: no correlation to speak of, and scikit-learn would warn about the 1 x 1 matrix.
+        "matthews_corrcoef": float(matthews_corrcoef(gold, predicted)) if len({*gold, *predicted}) > 1 else 0.0,
     }
     # One label a row: every error is one false positive and one false negative, so the two must agree.
     if not math.isclose(averages["f1_micro"], averages["accuracy"], abs_tol=1e-12):

@@ -129,5 +129,7 @@ def _accuracy_parameters(title: str, results: Sequence[Result]) -> Figure:
     axes.margins(x=0.15, y=0.12)
     axes.set_xlabel("trainable parameters")
     axes.set_ylabel(f"{key.replace('_', ' ')} (%)")
-    figure.legend(fontsize=8, frameon=False, loc="outside lower center", ncols=2)  # inside it would hide a line
+    # Below the axes, where it hides no line; names of variants are long, and two columns of them would be cut off.
+    columns = 2 if max(len(result.name) for result in results) < 32 else 1
+    figure.legend(fontsize=8 if columns == 2 else 7, frameon=False, loc="outside lower center", ncols=columns)
     return figure

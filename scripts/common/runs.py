@@ -169,6 +169,8 @@ def need_model(path: Path, command: str) -> None:
         path: the run folder.
         command: what trains it.
     """
+    if (path / CONFIG).exists() and (baseline := thaw(path).baseline):
+        raise RunError(f"{path}: this is the baseline '{baseline}'; a baseline keeps no model. Use a trained run.")
     if not ((path / MODEL).is_dir() and (path / TRAINING).is_file()):
         found = "the run is not finished" if (path / CONFIG).exists() else "there is no such run"
         raise RunError(f"{path}: {found}, so it has no model yet. Train it first: {command}")

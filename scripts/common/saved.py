@@ -54,6 +54,7 @@ def save(head: ClassificationHead, job: Job, labels: list[Label], path: Path) ->
         if isinstance(head.model, PeftModel):
             # "auto" would look the base's vocabulary up on the Hub.
             head.model.save_pretrained(str(partial), save_embedding_layers=False)
+            (partial / "README.md").unlink(missing_ok=True)  # an empty model card with a path of this machine
         elif job.method.name == "full":
             inner.save_pretrained(partial)
         else:
