@@ -51,8 +51,8 @@ def is_exhausted(history: Sequence[dict[str, Any]], metric: str, greater_is_bett
 class RunCallback(TrainerCallback):
     """Logs every step's figures, shows progress, stops early, and turns a signal into a checkpoint and an exit."""
 
-    def __init__(self, log: Path, stop: StopSignal, job: Job, folder: Path) -> None:
-        self.log, self.stop, self.job, self.folder = log, stop, job, folder
+    def __init__(self, log: Path, stop: StopSignal, job: Job) -> None:
+        self.log, self.stop, self.job = log, stop, job
         self.progress: Progress | None = None
         self.last_save = time.monotonic()
         self.loss = ""

@@ -173,9 +173,7 @@ def train(
     folder = run_folder / "checkpoints"
     set_seed(seed)
     with StopSignal() as stop:
-        trainer = StepTrainer(
-            head, job, dataset, train_rows, validation, folder, seed, [RunCallback(log, stop, job, folder)]
-        )
+        trainer = StepTrainer(head, job, dataset, train_rows, validation, folder, seed, [RunCallback(log, stop, job)])
         last = checkpoints(folder)[-1][1] if checkpoints(folder) else None
         if last is not None:
             clock = files.read_json(last / _CLOCK)
