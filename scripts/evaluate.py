@@ -39,6 +39,8 @@ def _trained(target: cli.Target, arguments: argparse.Namespace) -> tuple[Path, d
     data_dir = target.data_dir or (Path(frozen.data_dir) if frozen.data_dir else None)
     rows = data.load(target.dataset, data_dir)
     members = data.need_split(rows, arguments.split, "to evaluate on")
+    if arguments.split == "train":
+        members = data.trained_rows(members, runs.need_job(frozen), frozen.dataset)
     runs.freeze(folder, target.config(arguments.seed, data.fingerprint(rows)), cli.run_command("train", arguments))
 
     from common import evaluation, models, saved

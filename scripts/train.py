@@ -39,7 +39,7 @@ def main(argv: list[str] | None = None) -> None:
 
     models.quiet_libraries()
     if is_new:
-        recipes.check_recipe(target.job, config.dataset, rows["train"])
+        recipes.check_recipe(target.job, config.dataset, data.trained_rows(rows["train"], target.job, config.dataset))
         if arguments.force and (aside := runs.set_aside(folder)):
             print(f"the old run is kept in {cli.shown(aside)}")
         runs.freeze(folder, config, command)
@@ -77,16 +77,18 @@ def _train(folder: Path, config: runs.RunConfig, rows: data.Rows) -> dict[str, A
 
     job, labels, seed = runs.need_job(config), list(config.dataset.labels), config.seed
     assert seed is not None
+    train_rows = data.trained_rows(rows["train"], job, config.dataset)
+    validation = data.sample(rows["validation"], job.training.max_eval_samples, config.dataset.splits.seed)
     set_seed(seed)  # before the model is built: head and method start at random
     head = models.build(job, labels)
     counts = models.parameter_counts(head.model)
     share = counts["params_trainable_count"] / counts["params_total_count"]
     print(
         f"{config.job_name} on {config.dataset_name}, seed {seed}: {counts['params_trainable_count']:,} of "
-        f"{counts['params_total_count']:,} parameters train ({share:.2%}); {len(rows['train'])} rows",
+        f"{counts['params_total_count']:,} parameters train ({share:.2%}); {len(train_rows)} rows",
         flush=True,
     )
-    facts = train(head, job, config.dataset, rows["train"], rows["validation"], folder, seed, folder / runs.LOG)
+    facts = train(head, job, config.dataset, train_rows, validation, folder, seed, folder / runs.LOG)
     facts |= counts | provenance.memory_peaks() | {"hardware": provenance.hardware()}
     facts |= {"train_provenance": provenance.collect()}
     saved.save(head, job, labels, folder / runs.MODEL)

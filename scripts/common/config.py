@@ -61,6 +61,7 @@ class LoraFromScratch(Strict):
     alpha: float = Field(32, gt=0)  # the update is scaled by alpha / r
     dropout: float = Field(0.0, ge=0, lt=1)
     target_modules: list[str] | Literal["all-linear"] = "all-linear"
+    modules_to_save: list[str] = []  # trained whole beside the head, as peft names it
 
 
 class Adapters(Strict):
@@ -69,6 +70,7 @@ class Adapters(Strict):
     name: Literal["adapters"]
     size: int = Field(16, ge=1)  # width of the bottleneck
     placement: Literal["houlsby", "pfeiffer"] = "houlsby"
+    modules_to_save: list[str] = []  # trained whole beside the head, as peft names it
 
 
 class LastLayers(Strict):
@@ -111,6 +113,8 @@ class Training(Strict):
     eval_every: Literal["epoch"] | Annotated[int, Field(ge=1)]  # an epoch, or so many steps
     best_metric: BestMetric  # of the checkpoint that is kept
     early_stopping_patience: int | None = Field(ge=1)  # evaluations without a better best_metric
+    max_train_samples: int | None = Field(ge=2)  # a stratified sample of so many train rows
+    max_eval_samples: int | None = Field(ge=2)  # of validation rows, while training
 
 
 class Runtime(Strict):

@@ -14,7 +14,7 @@ from typing import Any
 import pandas as pd
 
 from common.catalog import ROOT
-from common.config import SPLITS, Dataset, Label
+from common.config import SPLITS, Dataset, Job, Label
 from common.errors import DataError, choices, nearest
 from common.files import sha256
 from common.tablefiles import find_split_files, read_table
@@ -132,6 +132,30 @@ def need_split(rows: Rows, split: str, why: str) -> list[Row]:
             f"a share off train: splits: {{fractions: {{{split}: 0.1}}}}. Splits found: {choices(rows)}."
         )
     return rows[split]
+
+
+def sample(rows: list[Row], count: int | None, seed: int) -> list[Row]:
+    """Return a stratified sample of `count` rows in their order, or all of them.
+
+    Raises:
+        DataError: fewer than one row a label would remain.
+    """
+    if count is None or count >= len(rows):
+        return rows
+    from sklearn.model_selection import train_test_split
+
+    try:
+        chosen, _ = train_test_split(
+            range(len(rows)), train_size=count, random_state=seed, stratify=[row.label for row in rows]
+        )
+    except ValueError as error:
+        raise DataError(f"cannot sample {count} of {len(rows)} rows, stratified by label: {error}") from error
+    return [rows[index] for index in sorted(chosen)]
+
+
+def trained_rows(rows: list[Row], job: Job, dataset: Dataset) -> list[Row]:
+    """Return the train rows that a job learns from, the same for every seed."""
+    return sample(rows, job.training.max_train_samples, dataset.splits.seed)
 
 
 # --- cells -----------------------------------------------------------------------------------------------------------

@@ -56,8 +56,8 @@ class StepTrainer(Trainer):
         self.base = base_identity(job, head.model)
         self.encoded = head.encoder.encode(train)
         self.class_weights = class_weights(job, dataset, train)
-        self.seconds_before = 0.0
-        self._started = time.monotonic()
+        self.before = {"seconds": 0.0, "cpu_seconds": 0.0}  # of earlier starts of this run
+        self._started = {"seconds": time.monotonic(), "cpu_seconds": time.process_time()}
         super().__init__(
             model=head.model,
             args=training_arguments(job, folder.parent, seed),  # trackers write below the run folder
@@ -118,9 +118,13 @@ class StepTrainer(Trainer):
 
     # --- checkpoints ---
 
-    def seconds(self) -> float:
-        """Return the training time so far, over all starts of the run."""
-        return self.seconds_before + time.monotonic() - self._started
+    def clock(self) -> dict[str, float]:
+        """Return the training time so far over all starts of the run: seconds of wall clock, cpu_seconds of our cores.
+
+        The second hardly depends on what else runs on a shared machine.
+        """
+        now = {"seconds": time.monotonic(), "cpu_seconds": time.process_time()}
+        return {key: self.before[key] + now[key] - self._started[key] for key in now}
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         path = self.folder / f"checkpoint-{self.state.global_step}"
@@ -129,7 +133,7 @@ class StepTrainer(Trainer):
             self._save_optimizer_and_scheduler(str(partial))
             self._save_scaler(str(partial))
             self._save_rng_state(str(partial))
-            files.write_json(partial / _CLOCK, {"seconds": self.seconds(), **self.base})
+            files.write_json(partial / _CLOCK, {**self.clock(), **self.base})
             self.state.save_to_json(str(partial / _STATE))
         keep = {self.state.global_step, self.state.best_global_step}
         for step, old in checkpoints(self.folder):
@@ -165,7 +169,7 @@ def train(
     """Fine-tune `head` in place, from the last complete checkpoint if there is one, and leave it at its best.
 
     Returns:
-        train_s, train_examples_per_s, steps, best_step, truncated_count, history (the Trainer's log).
+        train_s, train_cpu_s, train_examples_per_s, steps, best_step, truncated_count, history (the Trainer's log).
 
     Raises:
         Interrupted: SIGTERM or SIGINT; a checkpoint is saved.
@@ -178,8 +182,8 @@ def train(
         if last is not None:
             clock = files.read_json(last / _CLOCK)
             need_same_base(job, clock["model_sha256"], str(last))
-            trainer.seconds_before = clock["seconds"]
-            print(f"continuing from {last.name} after {duration(trainer.seconds_before)} of training", flush=True)
+            trainer.before = {key: clock[key] for key in trainer.before}
+            print(f"continuing from {last.name} after {duration(clock['seconds'])} of training", flush=True)
         if last is not None and _has_ended(last, trainer):
             # Killed between the last checkpoint and the end: another epoch, or where training ends within an epoch
             # another step, would make it a different run.
@@ -190,13 +194,14 @@ def train(
             raise Interrupted(
                 f"{stop.name} after the last step; the checkpoint is saved, and the same command continues."
             )
-    seconds = trainer.seconds()
+    clock = trainer.clock()
     best_step = trainer.load_best()
     state = trainer.state
     examples = min(state.epoch or 0.0, job.training.epochs) * len(train_rows)
     return {
-        "train_s": round(seconds, 3),
-        "train_examples_per_s": round(examples / seconds, 2),
+        "train_s": round(clock["seconds"], 3),
+        "train_cpu_s": round(clock["cpu_seconds"], 3),
+        "train_examples_per_s": round(examples / clock["seconds"], 2),
         "steps": state.global_step,
         "best_step": best_step,
         **trainer.base,

@@ -62,7 +62,7 @@ def add_adapters(model: PreTrainedModel, method: Adapters) -> PreTrainedModel:
         in_attention = {name for name in names if name.endswith(f".{attention}")}
         in_feed_forward = {name for name in names if name.endswith(f".{feed_forward}")} - in_attention
         if in_attention and in_feed_forward:
-            freeze_backbone(model)
+            freeze_backbone(model, method.modules_to_save)
             chosen = in_feed_forward | (in_attention if method.placement == "houlsby" else set())
             wrap_linears(model, sorted(chosen), lambda linear: Adapter(linear, method.size))
             return model

@@ -60,7 +60,7 @@ def add_lora_from_scratch(model: PreTrainedModel, method: LoraFromScratch) -> Pr
     Raises:
         ModelError: `target_modules` names no linear layer.
     """
-    freeze_backbone(model)
+    freeze_backbone(model, method.modules_to_save)
     wrap_linears(
         model, method.target_modules, lambda linear: LoraLinear(linear, method.r, method.alpha, method.dropout)
     )

@@ -14,7 +14,7 @@ def wrap_linears(
     """Replace linear layers of the backbone by `wrap(layer)`, in place.
 
     Args:
-        model: a base with its head; the head's own layers are never wrapped.
+        model: a base with its head, after `freeze_backbone`; only frozen layers of the backbone are wrapped.
         targets: ends of module names ("query", "output.dense"), or "all-linear".
         wrap: makes the new module, which holds the old one.
 
@@ -22,10 +22,15 @@ def wrap_linears(
         The new modules, in the order of the model.
 
     Raises:
-        ModelError: a target names no linear layer.
+        ModelError: a target names no frozen linear layer.
     """
     # bitsandbytes' 4-bit and 8-bit layers are subclasses of nn.Linear: they are found, too.
-    linears = {name: module for name, module in model.base_model.named_modules() if isinstance(module, nn.Linear)}
+    # What trains whole already, needs no update beside it.
+    linears = {
+        name: module
+        for name, module in model.base_model.named_modules()
+        if isinstance(module, nn.Linear) and not module.weight.requires_grad
+    }
     ends = list(linears) if isinstance(targets, str) else list(targets)
     for end in ends:
         if not any(_ends_with(name, end) for name in linears):
@@ -47,7 +52,18 @@ def _ends_with(name: str, end: str) -> bool:
     return name == end or name.endswith(f".{end}")
 
 
-def freeze_backbone(model: PreTrainedModel) -> None:
-    """Freeze everything below the head; the head trains."""
+def freeze_backbone(model: PreTrainedModel, modules_to_save: Sequence[str]) -> None:
+    """Freeze everything below the head but the named modules; the head trains.
+
+    Raises:
+        ModelError: one of `modules_to_save`, ends of module names, names nothing.
+    """
     model.requires_grad_(True)
     model.base_model.requires_grad_(False)
+    for end in modules_to_save:
+        found = [module for name, module in model.base_model.named_modules() if _ends_with(name, end)]
+        if not found:
+            named = sorted(name for name, _ in model.base_model.named_children())
+            raise ModelError(f"method.modules_to_save: '{end}' names no module. On top there are: {choices(named)}.")
+        for module in found:
+            module.requires_grad_(True)
