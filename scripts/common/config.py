@@ -5,6 +5,7 @@ one place to look. An unknown key, a wrong type or a value out of range is a `Co
 what was found, what is allowed and the nearest name.
 """
 
+import string
 from typing import Annotated, Any, Literal, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -135,14 +136,39 @@ class Job(Strict):
     model: str = Field(min_length=1)  # hub id, local folder, or package:<module>/<path>
     revision: str
     dataset: str
-    head: Literal["classification"]
+    head: Literal["classification", "prompt"]
+    decoding: Literal["score", "generate"]  # of the prompt head
+    length_normalization: bool  # of the prompt head's scores
     max_length: int = Field(ge=8)  # tokens
-    precision: Literal["float32", "bfloat16"]
+    precision: Literal["float32", "bfloat16"]  # of computation
+    dtype: Literal["float32", "bfloat16"]  # of the frozen weights that are not quantised
+    quantization: Literal["none", "int8", "nf4"]  # of the frozen linear layers
+    double_quantization: bool
     attention: Literal["sdpa", "eager"]
     model_config_overrides: dict[str, int | float | str | bool]  # keys of the base model's own config, such as dropout
     method: Method
     training: Training
     runtime: Runtime
+
+    @model_validator(mode="after")
+    def _can_work_together(self) -> "Job":
+        if reason := _impossible(self):
+            raise ValueError(reason)
+        return self
+
+
+def _impossible(job: Job) -> str | None:
+    """Return why settings of a job cannot work together, None where they can."""
+    method, quantized = job.method, job.quantization != "none"
+    if job.head != "prompt" and (job.decoding != "score" or job.length_normalization):
+        return "decoding and length_normalization belong to the prompt head; set head: prompt, or leave them out"
+    if job.double_quantization and job.quantization != "nf4":
+        return f"double_quantization goes with quantization nf4, not {job.quantization}"
+    if isinstance(method, Full) and (quantized or job.dtype != "float32"):
+        return "method full trains the base's own weights: it needs quantization: none and dtype: float32"
+    if isinstance(method, LastLayers) and method.k > 0 and quantized:
+        return f"last-layers with k {method.k} trains quantised layers, which cannot learn; k: 0 or quantization: none"
+    return None
 
 
 # --- datasets --------------------------------------------------------------------------------------------------------
@@ -189,6 +215,29 @@ class Splits(Strict):
         return self
 
 
+class Prompt(Strict):
+    """What the prompt head asks; `{column}` stands for a text of the row, `{{` and `}}` for braces."""
+
+    system: str | None = None
+    user: str = Field(min_length=1)
+
+    def columns(self) -> list[str]:
+        """Return the columns named in braces, in order."""
+        found: list[str] = []
+        for part in (self.system or "", self.user):
+            try:
+                pieces = list(string.Formatter().parse(part))
+            except ValueError as error:
+                raise ValueError(f"prompt: {error} (a brace that is meant is written twice)") from None
+            for _, name, format_spec, conversion in pieces:
+                if name is not None and (not name or format_spec or conversion):
+                    raise ValueError(
+                        f"prompt: '{{{name}}}' is no column; write {{column}}, and a brace that is meant twice"
+                    )
+                found += [name] if name else []
+        return found
+
+
 class Dataset(Strict):
     """Labelled texts: where rows come from, which columns count, labels in class order."""
 
@@ -196,7 +245,7 @@ class Dataset(Strict):
     title: str
     source: Source
     splits: Splits = Splits()
-    text: Annotated[list[str], Field(min_length=1, max_length=2)]
+    text: Annotated[list[str], Field(min_length=1)]
     label: str
     labels: Annotated[list[Label], Field(min_length=2)]
     id: str | None = None
@@ -204,6 +253,8 @@ class Dataset(Strict):
     weight: str | None = None
     mean_f1_labels: list[Label] | None = None  # the mean F1 of these labels is scored too (SemEval's way)
     score: Score = "accuracy"  # the metric the tables lead with
+    prompt: Prompt | None = None  # for the prompt head
+    answers: dict[str, str] | None = None  # {label: what the prompt head answers}, where it is not the label itself
 
     @model_validator(mode="after")
     def _labels_agree(self) -> "Dataset":
@@ -219,6 +270,26 @@ class Dataset(Strict):
             raise ValueError(f"mean_f1_labels names {unknown[0]!r}, which is not among labels")
         if self.score == "f1_mean_labels" and not self.mean_f1_labels:
             raise ValueError("score is f1_mean_labels, but mean_f1_labels names no labels")
+        return self
+
+    @model_validator(mode="after")
+    def _prompt_agrees(self) -> "Dataset":
+        if self.prompt is not None:
+            columns = self.prompt.columns()
+            for name in columns:
+                if name not in self.text:
+                    raise ValueError(
+                        f"prompt names the column '{name}', which is not among `text`.{nearest(name, self.text)} "
+                        f"Texts: {choices(self.text)}"
+                    )
+            if unread := [name for name in self.text if name not in columns]:
+                raise ValueError(f"prompt does not use the text column '{unread[0]}': write {{{unread[0]}}} in it")
+        if self.answers is not None:
+            names = [str(label) for label in self.labels]
+            if set(self.answers) != set(names):
+                raise ValueError(f"answers must hold every label once: {choices(names)}; found {choices(self.answers)}")
+            if len(set(self.answers.values())) < len(names) or not all(map(str.strip, self.answers.values())):
+                raise ValueError("answers must differ from each other and hold a word")
         return self
 
 

@@ -79,6 +79,9 @@ class RunConfig:
         recipe = results_part(self.job) if self.job else {}
         if self.baseline:
             recipe = {key: value for key, value in recipe.items() if key not in ("method", "training")}
+        if self.job is not None and self.job.head == "prompt":
+            recipe |= {"prompt": self.dataset.prompt and self.dataset.prompt.model_dump()}
+            recipe |= {"answers": self.dataset.answers}
         return leaves(
             {
                 **recipe,

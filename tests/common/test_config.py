@@ -1,10 +1,11 @@
 import copy
+import re
 
 import pytest
 from common_helpers import PLAIN, dataset
 
 from common import catalog, yamlio
-from common.config import Dataset, Job, LastLayers, Lora, validate
+from common.config import Dataset, Job, LastLayers, Lora, Prompt, Source, Splits, validate
 from common.errors import ConfigError
 
 
@@ -30,7 +31,15 @@ def test_shipped_jobs_are_valid(path):
 
 @pytest.mark.parametrize("path", sorted(catalog.DATASETS.glob("*.yaml")), ids=lambda path: path.stem)
 def test_shipped_datasets_are_valid(path):
-    assert len(catalog.load_dataset(path.stem).labels) >= 2
+    assert len(validate(Dataset, yamlio.read(path), path.name).labels) >= 2
+
+
+def test_the_template_shows_every_key_of_a_dataset():
+    text = (catalog.DATASETS / "_example.yaml").read_text(encoding="utf-8")
+    keys = {field.alias or name for name, field in Dataset.model_fields.items()}
+    assert set(yamlio.read(catalog.DATASETS / "_example.yaml")) == keys
+    for schema in (Source, Splits, Prompt):
+        assert all(re.search(rf"^  (# )?{name}:", text, re.MULTILINE) for name in schema.model_fields)
 
 
 def test_every_key_of_a_job_has_its_default_in_the_defaults_file():
@@ -107,7 +116,12 @@ def test_class_weights(weights):
         ({"labels": ["a", 1.5]}, ["'labels.1' is 1.5"]),
         ({"id": 3}, ["'id' is 3", "a valid string"]),
         ({"text": "claim"}, ["'text' is 'claim'", "a valid list"]),
-        ({"text": ["a", "b", "c"]}, ["at most 2"]),
+        ({"text": []}, ["at least 1"]),
+        ({"prompt": {"user": "{sentence} {clam}"}}, ["column 'clam'", "Did you mean 'claim'"]),
+        ({"prompt": {"user": "{sentence}"}}, ["does not use", "claim"]),
+        ({"prompt": {"user": "{claim} {sentence} {"}}, ["brace"]),
+        ({"answers": {"con": "no"}}, ["every label"]),
+        ({"answers": {"con": "no", "pro": "no"}}, ["differ"]),
         ({"source": {}}, ["source: give either `files` or `hub`"]),
         ({"source": {"files": "a.csv", "hub": "x/y"}}, ["source: give either `files` or `hub`"]),
         ({"source": {"files": {"dev": "a.csv"}}}, ["'source.files.dev'", "'train', 'validation' or 'test'"]),
