@@ -93,6 +93,7 @@ def _train(folder: Path, config: runs.RunConfig, rows: data.Rows) -> dict[str, A
     facts |= {"train_provenance": provenance.collect()}
     saved.save(head, job, config.dataset, folder / runs.MODEL)
     probe, budget = rows["validation"][:64], job.runtime.score_token_budget
+    head.model.requires_grad_(False)  # torch multiplies by a weight that trains in another order than by a frozen one
     trained = scoring.score(head, probe, budget, "score with the trained model")
     del head  # two large models do not fit one card
     reloaded = saved.load(job, config.dataset, folder / runs.MODEL)

@@ -27,7 +27,7 @@ from common.errors import ModelError, choices, nearest
 from common.heads import ClassificationHead, Head, PromptHead, keep_float32
 from common.peft import attach
 from common.prompts import PromptEncoder
-from common.quantization import keep_norms_float32, need_quantized, quantization_config
+from common.quantization import keep_norms_float32, keep_trainable_on_cpu, need_quantized, quantization_config
 
 
 def quiet_libraries() -> None:
@@ -126,6 +126,7 @@ def load_base(job: Job, dataset: Dataset, pad_token_id: int, weights: Path | Non
         )
     need_quantized(model, job)
     keep_norms_float32(model)
+    keep_trainable_on_cpu(model)
     if job.head == "classification":
         for module in head_modules(model):
             module.float()
@@ -247,10 +248,18 @@ def head_modules(model: nn.Module) -> list[nn.Module]:
 
 
 def parameter_counts(model: nn.Module) -> dict[str, int]:
-    """Return params_total_count and params_trainable_count, counted as peft counts: every parameter once."""
+    """Return params_total_count and params_trainable_count, counted as peft counts: every parameter once.
+
+    A 4-bit weight holds two parameters in a byte; its own shape tells how many they are.
+    """
+    counts = [
+        (getattr(parameter, "quant_state", None) or parameter).shape.numel()  # type: ignore[attr-defined]
+        for parameter in model.parameters()
+    ]
+    trains = [parameter.requires_grad for parameter in model.parameters()]
     return {
-        "params_total_count": sum(parameter.numel() for parameter in model.parameters()),
-        "params_trainable_count": sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad),
+        "params_total_count": sum(counts),
+        "params_trainable_count": sum(n for n, is_trained in zip(counts, trains, strict=True) if is_trained),
     }
 
 

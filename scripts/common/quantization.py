@@ -40,6 +40,16 @@ def keep_norms_float32(model: nn.Module) -> None:
                 parameter.data = parameter.data.float()
 
 
+def keep_trainable_on_cpu(model: nn.Module) -> None:
+    """Stop 4-bit layers from repacking their weights in the first evaluation on a CPU with AVX512-BF16, in place.
+
+    bitsandbytes 0.50 does not unpack them for training again: every later step would get no gradient through them.
+    """
+    for module in model.modules():
+        if is_quantized(module):
+            module.support_avx512bf16_for_cpu = False  # type: ignore[assignment]  # an attribute of its own
+
+
 def need_quantized(model: nn.Module, job: Job) -> None:
     """Raise a `ModelError` when the job asks for quantised layers and the model has none."""
     if job.quantization != "none" and not any(is_quantized(module) for module in model.modules()):

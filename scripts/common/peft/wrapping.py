@@ -58,8 +58,11 @@ def freeze_backbone(model: PreTrainedModel, modules_to_save: Sequence[str]) -> N
     Raises:
         ModelError: one of `modules_to_save`, ends of module names, names nothing.
     """
-    model.requires_grad_(True)
-    model.base_model.requires_grad_(False)
+    model.requires_grad_(False)
+    for name, child in model.named_children():
+        # The language-model head of a causal model is the base's own; only a classification head is new.
+        if name != model.base_model_prefix and model.get_output_embeddings() is None:
+            child.requires_grad_(True)
     for end in modules_to_save:
         found = [module for name, module in model.base_model.named_modules() if _ends_with(name, end)]
         if not found:
