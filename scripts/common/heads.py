@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 import torch
 import torch.nn.functional as F
+from peft import PeftModel
 from torch import nn
 
 from common.batching import Batch, Encoded, collate
@@ -87,15 +88,24 @@ class Head:
 
 
 class ClassificationHead(Head):
-    """The model's own sequence-classification head: scores = log softmax(W pool(h) + b), in float32."""
+    """The model's own sequence-classification head: scores = log softmax(W pool(h) + b), in float32.
+
+    A decoder is pooled at its last token, which its own head finds by the pad token's id: wrong where pad is EOS and a
+    text ends in it. Here the attention mask says how long a row is.
+    """
 
     encoder: Encoder
 
     def logits(self, batch: Batch) -> torch.Tensor:
         """Return logits (B, C) in float32."""
         inputs = {key: value for key, value in batch.items() if key not in ("labels", "weights")}
+        inner: Any = self.model.get_base_model() if isinstance(self.model, PeftModel) else self.model
         with self.autocast():
-            return self.model(**inputs).logits.float()  # (B, C)
+            if not hasattr(inner, "score"):
+                return self.model(**inputs).logits.float()  # (B, C)
+            hidden = inner.base_model(**inputs, use_cache=False).last_hidden_state  # (B, L, d)
+            last = batch["attention_mask"].sum(dim=1) - 1  # (B,)
+            return inner.score(hidden[torch.arange(len(last), device=last.device), last]).float()
 
     def training_batch(self, rows: Sequence[Encoded]) -> Batch:
         """Return rows padded on the right, their labels and weights."""
