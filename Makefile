@@ -28,7 +28,7 @@ train: .venv/requirements ## fine-tune and evaluate one job; continues where it 
 	@$(PY) scripts/train.py $(JOB_OPTIONS) $(call flag,FORCE,--force)
 evaluate: .venv/requirements ## score a trained run again, or on another SPLIT=, or a peft ADAPTER=
 	@$(PY) scripts/evaluate.py $(JOB_OPTIONS) $(call given,SPLIT,--split) $(call given,ADAPTER,--adapter)
-baseline: .venv/requirements ## evaluate BASELINE=untuned|majority|tfidf
+baseline: .venv/requirements ## evaluate BASELINE=untuned|zero-shot|majority|tfidf
 	@$(PY) scripts/baseline.py $(JOB_OPTIONS) $(call given,BASELINE,--baseline) $(call flag,FORCE,--force)
 predict: .venv/requirements ## label INPUT=<file> into OUTPUT=<file>, or one TEXT=, with MODEL= or RUN=
 	@$(PY) scripts/predict.py $(RUN_OPTIONS) $(call given,SEED,--seed) $(call given,RUN,--run) $(call given,ADAPTER,--adapter) $(call given,INPUT,--input) $(call given,OUTPUT,--output) $(call given,TEXT,--text) $(call flag,FORCE,--force)

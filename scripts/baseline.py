@@ -1,8 +1,10 @@
 """Evaluate a baseline: the majority class, TF-IDF with logistic regression, or the model before any fine-tuning.
 
+The last is `untuned` for a classification head, whose new head is random, and `zero-shot` for a prompt head.
+
     python scripts/baseline.py --model minilm-lora
     python scripts/baseline.py --dataset stance-sample --baseline tfidf
-    make baseline MODEL=minilm-lora            the untuned model
+    make baseline MODEL=minilm-lora            the model before fine-tuning
     make baseline DATASET=stance-sample BASELINE=majority
 
 Files are those of a fine-tuned run, in outputs/<dataset>/<job or classical>/baseline-<name>/.
@@ -14,17 +16,22 @@ from typing import Any
 
 from common import catalog, cli, data, errors, files, runs
 
-BASELINES = ("majority", "tfidf", "untuned")
+BASELINES = ("majority", "tfidf", "untuned", "zero-shot")
+MODEL_BASELINES = {"classification": "untuned", "prompt": "zero-shot"}  # by head
 
 
 def main(argv: list[str] | None = None) -> None:
     """Evaluate one baseline; see the module."""
     parser = cli.parser(__doc__, "model", "dataset", "set", "seed", "data", "force")
-    parser.add_argument("--baseline", choices=BASELINES, default="untuned", help="which one (default untuned)")
+    parser.add_argument("--baseline", choices=BASELINES, help="which one (default: of the model, before fine-tuning)")
     arguments = parser.parse_args(argv)
-    if arguments.baseline == "untuned":
+    if arguments.baseline in (None, *MODEL_BASELINES.values()):
         target = cli.target(arguments)
         dataset_name, dataset = target.dataset_name, target.dataset
+        own = MODEL_BASELINES[target.job.head]
+        if arguments.baseline not in (None, own):
+            raise errors.ConfigError(f"BASELINE={arguments.baseline}: a job with head {target.job.head} has {own}.")
+        arguments.baseline = own
     else:
         dataset_name = arguments.dataset or catalog.load_job(arguments.model)[0].dataset
         dataset = catalog.load_dataset(dataset_name)
@@ -32,7 +39,7 @@ def main(argv: list[str] | None = None) -> None:
     data.need_split(rows, "train", "to learn the baseline from")
     data.need_split(rows, "test", "to evaluate on")
     sha256, last = data.fingerprint(rows), f"baseline-{arguments.baseline}"
-    if arguments.baseline == "untuned":
+    if arguments.baseline in MODEL_BASELINES.values():
         folder = target.folder(arguments.outputs, last)
         config = target.config(arguments.seed, sha256, arguments.baseline)
     else:
@@ -46,7 +53,7 @@ def main(argv: list[str] | None = None) -> None:
         from common import models
 
         models.quiet_libraries()
-        models.check_untuned(config.job, list(dataset.labels))  # refuses before anything is written
+        models.check_untuned(config.job, dataset)  # refuses before anything is written
     if arguments.force and (aside := runs.set_aside(folder)):
         print(f"the old baseline is kept in {cli.shown(aside)}")
     runs.freeze(folder, config, command)
@@ -58,7 +65,7 @@ def main(argv: list[str] | None = None) -> None:
 
 def run(folder: Path, config: runs.RunConfig, rows: data.Rows) -> None:
     """Score validation, where there is one, then test."""
-    score = _untuned if config.baseline == "untuned" else _classical
+    score = _untuned if config.baseline in MODEL_BASELINES.values() else _classical
     score(folder, config, rows, [split for split in ("validation", "test") if split in rows])
 
 
@@ -86,7 +93,7 @@ def _untuned(folder: Path, config: runs.RunConfig, rows: data.Rows, splits: list
     models.quiet_libraries()
     job = runs.need_job(config)
     set_seed(config.seed or 0)
-    head = models.build_untuned(job, list(config.dataset.labels))
+    head = models.build_untuned(job, config.dataset)
     facts = models.parameter_counts(head.model) | saved.base_identity(job, head.model)
     facts |= {"hardware": provenance.hardware()}
     for split in splits:

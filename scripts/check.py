@@ -53,20 +53,18 @@ def _with_libraries(target: cli.Target, read_rows: bool) -> dict[str, Any]:
         found["duplicates"] = datachecks.duplicates(rows)
         found["contradictions"] = datachecks.contradictions(rows, target.dataset)
     from common import models, recipes
-    from common.heads import Encoder
 
     models.quiet_libraries()
     recipes.check_recipe(target.job, target.dataset, rows["train"] if read_rows else [])
     if read_rows:
-        encoder = Encoder(
-            models.load_tokenizer(models.locate(target.job.model, target.job.revision)), target.job.max_length
-        )
+        tokenizer = models.load_tokenizer(models.locate(target.job.model, target.job.revision))
+        encoder = models.row_encoder(target.job, target.dataset, tokenizer)
         found["tokens"] = {}
         for split, members in rows.items():
             lengths = encoder.lengths(members)
             over = sum(length > target.job.max_length for length in lengths)
             found["tokens"][split] = datachecks.token_lengths(lengths, over)
-    return found | models.count_parameters(target.job, list(target.dataset.labels))
+    return found | models.count_parameters(target.job, target.dataset)
 
 
 def _for_people(found: dict[str, Any], target: cli.Target) -> str:

@@ -47,7 +47,7 @@ def _trained(target: cli.Target, arguments: argparse.Namespace) -> tuple[Path, d
 
     models.quiet_libraries()
     with runs.ownership(folder), runs.recorded_failure(folder, runs.this_command()):
-        head = saved.load(runs.need_job(frozen), list(frozen.dataset.labels), folder / runs.MODEL)
+        head = saved.load(runs.need_job(frozen), frozen.dataset, folder / runs.MODEL)
         facts = files.read_json(folder / runs.TRAINING)
         return folder, evaluation.score_split(folder, frozen, arguments.split, members, head, facts)
 
@@ -62,7 +62,7 @@ def _adapter(target: cli.Target, arguments: argparse.Namespace) -> tuple[Path, d
     from common import evaluation, models, provenance, saved
 
     models.quiet_libraries()
-    head = saved.load_adapter(target.job, list(target.dataset.labels), arguments.adapter)
+    head = saved.load_adapter(target.job, target.dataset, arguments.adapter)
     runs.freeze(folder, config, runs.this_command())
     facts = models.parameter_counts(head.model) | {"adapter_sha256": cli.adapter_hash(arguments.adapter)}
     with runs.ownership(folder), runs.recorded_failure(folder, runs.this_command()):

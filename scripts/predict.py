@@ -73,14 +73,15 @@ def _find(arguments: argparse.Namespace) -> tuple[Path, runs.RunConfig]:
 
 
 def _score(folder: Path, config: runs.RunConfig, rows: list[data.Row], arguments: argparse.Namespace) -> np.ndarray:
+    """Return natural-log probabilities (N, C), whatever the job's decoding: every text gets a label."""
     from common import models, saved, scoring
 
     models.quiet_libraries()
-    job, labels = runs.need_job(config), list(config.dataset.labels)
+    job = runs.need_job(config)
     if arguments.adapter:
-        head = saved.load_adapter(job, labels, folder)
+        head = saved.load_adapter(job, config.dataset, folder)
     else:
-        head = saved.load(job, labels, folder / runs.MODEL)
+        head = saved.load(job, config.dataset, folder / runs.MODEL)
     return scoring.score(head, rows, job.runtime.score_token_budget, "predict")
 
 

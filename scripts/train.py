@@ -57,11 +57,11 @@ def run(folder: Path, config: runs.RunConfig, rows: data.Rows) -> None:
     """Carry a run from wherever it stands to its metrics."""
     from common import saved
 
-    job, labels = runs.need_job(config), list(config.dataset.labels)
+    job = runs.need_job(config)
     if not (folder / runs.TRAINING).exists():
         files.write_json(folder / runs.TRAINING, _train(folder, config, rows))
     # From here on the saved model alone counts; the one in memory is gone, and its memory free.
-    head = saved.load(job, labels, folder / runs.MODEL)
+    head = saved.load(job, config.dataset, folder / runs.MODEL)
     _evaluate(folder, config, rows, head, files.read_json(folder / runs.TRAINING))
     if not job.runtime.keep_checkpoints:
         shutil.rmtree(folder / "checkpoints", ignore_errors=True)
@@ -75,12 +75,12 @@ def _train(folder: Path, config: runs.RunConfig, rows: data.Rows) -> dict[str, A
     from common import models, provenance, saved, scoring
     from common.training import train
 
-    job, labels, seed = runs.need_job(config), list(config.dataset.labels), config.seed
+    job, seed = runs.need_job(config), config.seed
     assert seed is not None
     train_rows = data.trained_rows(rows["train"], job, config.dataset)
     validation = data.sample(rows["validation"], job.training.max_eval_samples, config.dataset.splits.seed)
     set_seed(seed)  # before the model is built: head and method start at random
-    head = models.build(job, labels)
+    head = models.build(job, config.dataset)
     counts = models.parameter_counts(head.model)
     share = counts["params_trainable_count"] / counts["params_total_count"]
     print(
@@ -91,11 +91,12 @@ def _train(folder: Path, config: runs.RunConfig, rows: data.Rows) -> dict[str, A
     facts = train(head, job, config.dataset, train_rows, validation, folder, seed, folder / runs.LOG)
     facts |= counts | provenance.memory_peaks() | {"hardware": provenance.hardware()}
     facts |= {"train_provenance": provenance.collect()}
-    saved.save(head, job, labels, folder / runs.MODEL)
+    saved.save(head, job, config.dataset, folder / runs.MODEL)
     probe, budget = rows["validation"][:64], job.runtime.score_token_budget
     trained = scoring.score(head, probe, budget, "score with the trained model")
     del head  # two large models do not fit one card
-    again = scoring.score(saved.load(job, labels, folder / runs.MODEL), probe, budget, "score with the saved model")
+    reloaded = saved.load(job, config.dataset, folder / runs.MODEL)
+    again = scoring.score(reloaded, probe, budget, "score with the saved model")
     if not np.array_equal(trained, again):
         raise errors.ModelError(
             f"{folder / runs.MODEL}: the saved model scores differently from the trained one, by up to "

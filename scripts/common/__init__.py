@@ -2,5 +2,5 @@
 
 import logging
 
-# On its first import bitsandbytes asks CPU users for a package of faster kernels; nothing here depends on them.
-logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
+# bitsandbytes asks CPU users for a package of faster kernels, and tells of every cast in every forward pass.
+logging.getLogger("bitsandbytes").setLevel(logging.ERROR)

@@ -12,7 +12,7 @@ import numpy as np
 
 from common import files, metrics, provenance, runs, scoring
 from common.data import Row
-from common.heads import ClassificationHead
+from common.heads import Head, PromptHead
 
 
 def predictions_file(folder: Path, split: str) -> Path:
@@ -30,15 +30,23 @@ def score_split(
     config: runs.RunConfig,
     split: str,
     rows: Sequence[Row],
-    head: ClassificationHead,
+    head: Head,
     facts: dict[str, Any],
 ) -> dict[str, Any]:
     """Score a split with a model, and write its predictions and metrics (`write_split`)."""
+    job = runs.need_job(config)
+    budget = job.runtime.score_token_budget
     start = time.perf_counter()
-    scores = scoring.score(head, rows, runs.need_job(config).runtime.score_token_budget, f"score {split}")
+    scores = scoring.score(head, rows, budget, f"score {split}")
     seconds = time.perf_counter() - start
-    timing = {f"{split}_s": round(seconds, 3), f"{split}_examples_per_s": round(len(rows) / seconds, 2)}
-    return write_split(folder, config, split, rows, scores, facts | timing)
+    facts = facts | {f"{split}_s": round(seconds, 3), f"{split}_examples_per_s": round(len(rows) / seconds, 2)}
+    if not isinstance(head, PromptHead):
+        return write_split(folder, config, split, rows, scores, facts)
+    facts |= {"decoding": job.decoding, "length_normalization": job.length_normalization}
+    if job.decoding == "score":
+        return write_split(folder, config, split, rows, scores, facts)
+    generated = scoring.generate(head, rows, budget, f"generate {split}")
+    return write_split(folder, config, split, rows, scores, facts, generated, head.encoder.words)
 
 
 def write_split(
@@ -48,6 +56,8 @@ def write_split(
     rows: Sequence[Row],
     scores: np.ndarray,
     facts: dict[str, Any],
+    generated: Sequence[str] | None = None,
+    answers: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Write a split's predictions, then compute its metrics from that file and write them.
 
@@ -58,12 +68,14 @@ def write_split(
         rows: N labelled rows.
         scores: natural-log probabilities (N, C).
         facts: what else belongs into the metrics: parameter counts, times, memory; unmeasured is None.
+        generated: texts that a model wrote, which then decide what is predicted.
+        answers: what stands for each label in `generated`.
 
     Returns:
         The metrics as written.
     """
     file = predictions_file(folder, split)
-    files.write_jsonl(file, scoring.predictions(rows, scores, config.dataset.labels))
+    files.write_jsonl(file, scoring.predictions(rows, scores, config.dataset.labels, generated, answers))
     result = metrics.compute(files.read_jsonl(file), config.dataset.labels, config.dataset.mean_f1_labels)
     document = {
         "schema": runs.SCHEMA,

@@ -19,6 +19,7 @@ from sklearn.metrics import (
 from common.config import Label
 
 Prediction = dict[str, Any]
+_NO_LABEL = "\0"  # a generated text that is no answer; no label holds this character
 
 
 def compute(
@@ -33,7 +34,8 @@ def compute(
 
     Returns:
         accuracy, f1_macro, f1_micro, f1_weighted, matthews_corrcoef, loss (mean negative log-likelihood, natural
-        log), f1_mean_labels (when asked), labels, per_label, confusion (rows gold, columns predicted) and groups.
+        log), f1_mean_labels (when asked), invalid_share (where texts were generated: the share that is no label's
+        answer; they count as errors), labels, per_label, confusion (rows gold, columns predicted) and groups.
         Averages run over the labels that occur in gold or predictions, as scikit-learn's do.
 
     Raises:
@@ -43,13 +45,15 @@ def compute(
         raise ValueError("no predictions to score")
     names = [str(label) for label in labels]
     gold = [str(record["gold"]) for record in predictions]
-    predicted = [str(record["predicted"]) for record in predictions]
+    predicted = [_NO_LABEL if record["predicted"] is None else str(record["predicted"]) for record in predictions]
     precision, recall, f1, support = precision_recall_fscore_support(gold, predicted, labels=names, zero_division=0)
     result: dict[str, Any] = {
         "n": len(predictions),
         "loss": -math.fsum(record["scores"][str(record["gold"])] for record in predictions) / len(predictions),
         **_averages(gold, predicted),
     }
+    if any("generated" in record for record in predictions):
+        result["invalid_share"] = predicted.count(_NO_LABEL) / len(predictions)
     if mean_f1_labels:
         chosen = [names.index(str(label)) for label in mean_f1_labels]
         result["f1_mean_labels"] = float(sum(f1[index] for index in chosen) / len(chosen))
@@ -72,12 +76,12 @@ def compute(
 
 
 def _averages(gold: list[str], predicted: list[str]) -> dict[str, float]:
+    real = sorted({*gold, *predicted} - {_NO_LABEL})
     averages = {
         "accuracy": float(accuracy_score(gold, predicted)),
-        **{
-            f"f1_{average}": float(f1_score(gold, predicted, average=average, zero_division=0))
-            for average in ("macro", "micro", "weighted")
-        },
+        "f1_macro": float(f1_score(gold, predicted, labels=real, average="macro", zero_division=0)),
+        "f1_micro": float(f1_score(gold, predicted, average="micro", zero_division=0)),
+        "f1_weighted": float(f1_score(gold, predicted, labels=real, average="weighted", zero_division=0)),
         # One label throughout: no correlation to speak of, and scikit-learn would warn about the 1 x 1 matrix.
         "matthews_corrcoef": float(matthews_corrcoef(gold, predicted)) if len({*gold, *predicted}) > 1 else 0.0,
     }

@@ -12,6 +12,7 @@ from peft import PeftModel
 from torch import nn
 from transformers import (
     AutoConfig,
+    AutoModelForCausalLM,
     AutoModelForSequenceClassification,
     AutoTokenizer,
     PretrainedConfig,
@@ -20,10 +21,13 @@ from transformers import (
 from transformers.utils import logging as transformers_logging
 
 from common.catalog import ROOT
-from common.config import Job, Label, Untrained
+from common.config import Dataset, Job, Untrained
+from common.encoding import Encoder
 from common.errors import ModelError, choices, nearest
-from common.heads import ClassificationHead, Encoder, keep_float32
+from common.heads import ClassificationHead, Head, PromptHead, keep_float32
 from common.peft import attach
+from common.prompts import PromptEncoder
+from common.quantization import keep_norms_float32, need_quantized, quantization_config
 
 
 def quiet_libraries() -> None:
@@ -84,12 +88,14 @@ def load_tokenizer(base: Base) -> Any:
     return tokenizer
 
 
-def load_base(job: Job, labels: list[Label], pad_token_id: int, weights: Path | None = None) -> PreTrainedModel:
-    """Load the base with a classification head for `labels`.
+def load_base(job: Job, dataset: Dataset, pad_token_id: int, weights: Path | None = None) -> PreTrainedModel:
+    """Load the base with its language-model head, or with a classification head for the data set's labels.
+
+    Frozen weights are held as the job says; norms and classification heads are float32.
 
     Args:
-        job: model, revision, attention.
-        labels: in class order.
+        job: model, revision, head, quantization, attention.
+        dataset: its labels.
         pad_token_id: set on the config, since adapters do not carry it.
         weights: a folder with a whole fine-tuned model, instead of the job's base.
 
@@ -97,40 +103,76 @@ def load_base(job: Job, labels: list[Label], pad_token_id: int, weights: Path | 
         ModelError: not there, not reachable, not safetensors, or of a kind without such a head.
     """
     base = Base(str(weights), None) if weights else locate(job.model, job.revision)
-    config = load_config(job, base, labels)
+    config = load_config(job, base, dataset)
     config.pad_token_id = pad_token_id
+    quantization = quantization_config(job, _head_names(job, config))
+    placed = {"quantization_config": quantization, "device_map": {"": device()}} if quantization else {}
     model, report = _from_hub(
-        AutoModelForSequenceClassification,
+        _kind(job),
         base,
         config=config,
         attn_implementation=job.attention,
-        dtype=torch.float32,
+        dtype=getattr(torch, job.dtype),
         use_safetensors=True,
         # transformers itself would raise without naming the weights; they are refused below.
         ignore_mismatched_sizes=True,
         output_loading_info=True,
+        **placed,
     )
     for name, found, needed in sorted(report["mismatched_keys"]):
         raise ModelError(
-            f"model {base.name}: its weight {name} is {tuple(found)}, needed is {tuple(needed)} for {len(labels)} "
-            "labels. Give a base without a head of its own, or one with as many labels."
+            f"model {base.name}: its weight {name} is {tuple(found)}, needed is {tuple(needed)} for "
+            f"{len(dataset.labels)} labels. Give a base without a head of its own, or one with as many labels."
         )
+    need_quantized(model, job)
+    keep_norms_float32(model)
+    if job.head == "classification":
+        for module in head_modules(model):
+            module.float()
     return model
 
 
-def load_config(job: Job, base: Base, labels: list[Label]) -> PretrainedConfig:
-    """Load the base's config with our labels and the job's overrides.
+def device() -> str:
+    """Return where models go: the GPU, or the CPU where there is none."""
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def _kind(job: Job) -> Any:
+    return AutoModelForCausalLM if job.head == "prompt" else AutoModelForSequenceClassification
+
+
+def _head_names(job: Job, config: PretrainedConfig) -> list[str]:
+    """Return the names of the modules on top of the backbone, which must not be quantised."""
+    model = meta_model(job, config)
+    heads = head_modules(model)
+    return [name for name, child in model.named_children() if any(child is head for head in heads)]
+
+
+def meta_model(job: Job, config: PretrainedConfig) -> PreTrainedModel:
+    """Return the model on the meta device: its shapes, without weights or memory.
+
+    Raises:
+        ModelError: there is no such class for this kind of model, or no such attention.
+    """
+    with torch.device("meta"):
+        try:
+            return _kind(job).from_config(config, attn_implementation=job.attention)
+        except (ValueError, ImportError) as error:
+            reason = " ".join(str(error).split())[:300]
+            raise ModelError(
+                f"model {job.model}: cannot have a {job.head} head with attention {job.attention}: {reason}"
+            ) from error
+
+
+def load_config(job: Job, base: Base, dataset: Dataset) -> PretrainedConfig:
+    """Load the base's config with the data set's labels and the job's overrides.
 
     Raises:
         ModelError: an override names a key that the config does not have.
     """
-    config = _from_hub(
-        AutoConfig,
-        base,
-        num_labels=len(labels),
-        id2label={index: str(label) for index, label in enumerate(labels)},
-        label2id={str(label): index for index, label in enumerate(labels)},
-    )
+    labels = {index: str(label) for index, label in enumerate(dataset.labels)}
+    classes = {"id2label": labels, "label2id": {label: index for index, label in labels.items()}}
+    config = _from_hub(AutoConfig, base, **(classes if job.head == "classification" else {}))
     known = config.to_dict()
     for key, value in job.model_config_overrides.items():
         if key not in known:
@@ -155,21 +197,33 @@ def _from_hub(kind: Any, base: Base, **options: Any) -> Any:
         raise ModelError(f"model {base.name}: cannot be loaded: {reason}{offline}") from error
 
 
-def build(job: Job, labels: list[Label]) -> ClassificationHead:
-    """Build the model to train: base, new head, method. Seed before; head and method start at random."""
+def build(job: Job, dataset: Dataset) -> Head:
+    """Build the model to train: base, head, method. Seed before; a new head and the method start at random."""
     base = locate(job.model, job.revision)
     tokenizer = load_tokenizer(base)
-    model = attach(load_base(job, labels, tokenizer.pad_token_id), job.method)
-    return with_head(job, model, tokenizer)
+    model = attach(load_base(job, dataset, tokenizer.pad_token_id), job.method)
+    return with_head(job, dataset, model, tokenizer)
 
 
-def with_head(job: Job, model: nn.Module, tokenizer: Any) -> ClassificationHead:
-    """Put a model on its device and behind the scoring interface; what is above the backbone stays float32."""
+def with_head(job: Job, dataset: Dataset, model: nn.Module, tokenizer: Any) -> Head:
+    """Put a model on its device and behind the scoring interface; classification heads stay float32."""
+    _check_length(job, inner_model(model).config)
+    if job.quantization == "none":
+        model.to(device())  # quantised models are there already
+    bfloat16 = job.precision == "bfloat16"
+    encoder = row_encoder(job, dataset, tokenizer)
+    if isinstance(encoder, PromptEncoder):
+        return PromptHead(model, encoder, bfloat16, job.length_normalization)
     for module in head_modules(model):
         keep_float32(module)
-    _check_length(job, inner_model(model).config)
-    model.to("cuda" if torch.cuda.is_available() else "cpu")
-    return ClassificationHead(model, Encoder(tokenizer, job.max_length), bfloat16=job.precision == "bfloat16")
+    return ClassificationHead(model, encoder, bfloat16)
+
+
+def row_encoder(job: Job, dataset: Dataset, tokenizer: Any) -> Encoder | PromptEncoder:
+    """Return what turns rows into token ids for the job's head."""
+    if job.head == "prompt":
+        return PromptEncoder(tokenizer, job.max_length, dataset)
+    return Encoder(tokenizer, job.max_length)
 
 
 def _check_length(job: Job, config: PretrainedConfig) -> None:
@@ -200,34 +254,27 @@ def parameter_counts(model: nn.Module) -> dict[str, int]:
     }
 
 
-def count_parameters(job: Job, labels: list[Label]) -> dict[str, int]:
+def count_parameters(job: Job, dataset: Dataset) -> dict[str, int]:
     """Return the parameter counts of a job on the meta device: no weights are read, no memory is taken.
 
     Raises:
         ModelError: no such model, a method that does not fit it, or more tokens than it has positions.
     """
-    base = locate(job.model, job.revision)
-    config = load_config(job, base, labels)
+    config = load_config(job, locate(job.model, job.revision), dataset)
     _check_length(job, config)
+    model = meta_model(job, config)
     with torch.device("meta"):
-        try:
-            model = AutoModelForSequenceClassification.from_config(config, attn_implementation=job.attention)
-        except (ValueError, ImportError) as error:  # no such class, or an attention that it does not have
-            reason = " ".join(str(error).split())[:300]
-            raise ModelError(
-                f"model {job.model}: cannot be a classifier with attention {job.attention}: {reason}"
-            ) from error
         return parameter_counts(attach(model, job.method))
 
 
-def build_untuned(job: Job, labels: list[Label]) -> ClassificationHead:
-    """Build the base with a new head that nothing has trained, the yardstick of the `untuned` baseline."""
-    return build(_untuned(job), labels)
+def build_untuned(job: Job, dataset: Dataset) -> Head:
+    """Build the base that nothing has trained, the yardstick of fine-tuning: zero-shot, or with a new random head."""
+    return build(_untuned(job), dataset)
 
 
-def check_untuned(job: Job, labels: list[Label]) -> None:
+def check_untuned(job: Job, dataset: Dataset) -> None:
     """Raise the `ModelError` that `build_untuned` would raise, without reading weights."""
-    count_parameters(_untuned(job), labels)
+    count_parameters(_untuned(job), dataset)
 
 
 def _untuned(job: Job) -> Job:

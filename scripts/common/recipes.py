@@ -85,7 +85,7 @@ def check_recipe(job: Job, dataset: Dataset, rows: Sequence[Row]) -> None:
                 f"Installed: {choices(installed) or 'none'}."
             )
     class_weights(job, dataset, rows)
-    count_parameters(job, list(dataset.labels))  # locates the model and attaches the method, without weights
+    count_parameters(job, dataset)  # locates the model and attaches the method, without weights
 
 
 def _optimizer_and_schedule(arguments: TrainingArguments) -> None:

@@ -36,6 +36,7 @@ class Result:
                 "majority": "majority class",
                 "tfidf": "TF-IDF + logistic regression",
                 "untuned": f"{self.job}, untuned",
+                "zero-shot": f"{self.job}, zero-shot",
             }
             return words.get(self.baseline, f"{self.job}, {self.baseline}")
         return f"{self.job} ({self.variant})" if self.variant else self.job
@@ -140,7 +141,7 @@ def load(folder: Path) -> list[Result]:
         if len({document["score"] for _, document, _ in members}) > 1:
             raise ReportError(f"{'/'.join(part for part in key if part)}: its seeds lead with different scores.")
         results.append(Result(*key, documents=tuple(document for _, document, _ in members)))
-    order = {"majority": 0, "tfidf": 1, "untuned": 2}
+    order = {"majority": 0, "tfidf": 1, "untuned": 2, "zero-shot": 2}
     return sorted(results, key=lambda r: (r.dataset, order.get(r.baseline, 3), r.job, r.variant, r.baseline))
 
 

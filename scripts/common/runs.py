@@ -42,7 +42,7 @@ class RunConfig:
         job, dataset: the resolved YAML; a classical baseline has no job.
         data_sha256: of all rows (`data.fingerprint`), "" for a run that reads none.
         data_dir: the folder given as DATA_DIR, None for the dataset's own source.
-        baseline: "majority", "tfidf", "untuned", "adapter" (made elsewhere), or "" for a run of ours.
+        baseline: "majority", "tfidf", "untuned", "zero-shot", "adapter" (made elsewhere), or "" for a run of ours.
     """
 
     job_name: str

@@ -11,10 +11,10 @@ from peft import PeftModel
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from common.config import Job, Label
+from common.config import Dataset, Job
 from common.errors import ModelError, choices
 from common.files import atomic_folder, read_json, sha256, sha256_file, write_json
-from common.heads import ClassificationHead
+from common.heads import Head
 from common.models import Base, head_modules, inner_model, load_base, load_tokenizer, locate, with_head
 from common.peft import attach
 
@@ -46,7 +46,7 @@ def load_trained_state(model: nn.Module, file: Path) -> None:
     model.load_state_dict(state, strict=False)
 
 
-def save(head: ClassificationHead, job: Job, labels: list[Label], path: Path) -> None:
+def save(head: Head, job: Job, dataset: Dataset, path: Path) -> None:
     """Save a trained model as a folder that is enough to score with."""
     inner = inner_model(head.model)
     with atomic_folder(path) as partial:
@@ -65,7 +65,8 @@ def save(head: ClassificationHead, job: Job, labels: list[Label], path: Path) ->
             "revision": job.revision,
             **base_identity(job, head.model),
             "head": job.head,
-            "labels": list(labels),
+            "labels": list(dataset.labels),
+            "prompt": dataset.prompt.model_dump() if dataset.prompt and job.head == "prompt" else None,
             "max_length": job.max_length,
             "pad_token_id": head.pad_token_id,
             "method": job.method.model_dump(mode="json"),
@@ -73,7 +74,7 @@ def save(head: ClassificationHead, job: Job, labels: list[Label], path: Path) ->
         write_json(partial / DESCRIPTION, description)
 
 
-def load(job: Job, labels: list[Label], path: Path) -> ClassificationHead:
+def load(job: Job, dataset: Dataset, path: Path) -> Head:
     """Reload a saved model; its scores equal those of the model that was saved.
 
     Raises:
@@ -82,24 +83,26 @@ def load(job: Job, labels: list[Label], path: Path) -> ClassificationHead:
     if not (path / DESCRIPTION).is_file():
         raise ModelError(f"{path}: no saved model here ({DESCRIPTION} is missing).")
     description = read_json(path / DESCRIPTION)
-    if description["labels"] != list(labels):
-        raise ModelError(f"{path}: saved for the labels {choices(description['labels'])}, not for {choices(labels)}.")
+    if description["labels"] != list(dataset.labels):
+        raise ModelError(
+            f"{path}: saved for the labels {choices(description['labels'])}, not for {choices(dataset.labels)}."
+        )
     tokenizer = load_tokenizer(Base(str(path), None))
     if job.method.name == "full":
-        model: nn.Module = load_base(job, labels, tokenizer.pad_token_id, weights=path)
-        return with_head(job, model.requires_grad_(False), tokenizer)
+        model: nn.Module = load_base(job, dataset, tokenizer.pad_token_id, weights=path)
+        return with_head(job, dataset, model.requires_grad_(False), tokenizer)
     # A branch of the Hub moves on; the commit that the model was trained on does not.
     job = job.model_copy(update={"revision": description["model_commit"] or job.revision})
     need_same_base(job, description["model_sha256"], str(path))
     if (path / ADAPTER).is_file():
-        model = PeftModel.from_pretrained(load_base(job, labels, tokenizer.pad_token_id), str(path))
+        model = PeftModel.from_pretrained(load_base(job, dataset, tokenizer.pad_token_id), str(path))
     else:
-        model = attach(load_base(job, labels, tokenizer.pad_token_id), job.method)
+        model = attach(load_base(job, dataset, tokenizer.pad_token_id), job.method)
         load_trained_state(model, path / PARAMETERS)
-    return with_head(job, model.requires_grad_(False), tokenizer)
+    return with_head(job, dataset, model.requires_grad_(False), tokenizer)
 
 
-def load_adapter(job: Job, labels: list[Label], path: Path) -> ClassificationHead:
+def load_adapter(job: Job, dataset: Dataset, path: Path) -> Head:
     """Load the job's base with an adapter that peft saved anywhere; its head must be in the adapter.
 
     Raises:
@@ -113,20 +116,23 @@ def load_adapter(job: Job, labels: list[Label], path: Path) -> ClassificationHea
         task = read_json(path / ADAPTER).get("task_type")
     except (ValueError, AttributeError) as error:
         raise ModelError(f"ADAPTER={path}: {ADAPTER} cannot be read: {error}") from error
-    if task != "SEQ_CLS":
-        raise ModelError(f"ADAPTER={path}: its task_type is {task}; needed is SEQ_CLS.")
+    needed = "SEQ_CLS" if job.head == "classification" else "CAUSAL_LM"
+    if task != needed:
+        raise ModelError(f"ADAPTER={path}: its task_type is {task}; needed is {needed} (head: {job.head}).")
     tokenizer = load_tokenizer(locate(job.model, job.revision))
-    base = load_base(job, labels, tokenizer.pad_token_id)
+    base = load_base(job, dataset, tokenizer.pad_token_id)
     heads = [name for name, child in base.named_children() if child in head_modules(base)]
     saved = load_file(path / "adapter_model.safetensors")
-    if not any(part in heads for name in saved for part in name.split(".")):
+    if job.head == "classification" and not any(part in heads for name in saved for part in name.split(".")):
         raise ModelError(f"ADAPTER={path}: it holds no trained head ({choices(heads)}); its scores would be random.")
     try:
         model = PeftModel.from_pretrained(base, str(path))
     except (RuntimeError, ValueError) as error:
         reason = " ".join(str(error).split())[:300]
-        raise ModelError(f"ADAPTER={path}: does not fit {job.model} with {len(labels)} labels: {reason}") from error
-    return with_head(job, model.requires_grad_(False), tokenizer)
+        raise ModelError(
+            f"ADAPTER={path}: does not fit {job.model} with {len(dataset.labels)} labels: {reason}"
+        ) from error
+    return with_head(job, dataset, model.requires_grad_(False), tokenizer)
 
 
 def base_identity(job: Job, model: nn.Module) -> dict[str, str | None]:

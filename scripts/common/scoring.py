@@ -5,17 +5,17 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from common.batching import collate, token_batches
+from common.batching import token_batches
 from common.config import Label
 from common.data import Row
-from common.heads import ClassificationHead
+from common.heads import Head, PromptHead
 from common.metrics import Prediction
 from common.progress import Progress
 
 _DIGITS = 6  # of a log probability; more would be float32 noise
 
 
-def score(head: ClassificationHead, rows: Sequence[Row], token_budget: int, what: str) -> np.ndarray:
+def score(head: Head, rows: Sequence[Row], token_budget: int, what: str) -> np.ndarray:
     """Return natural-log probabilities (N, C) float32 of the rows.
 
     Args:
@@ -30,8 +30,8 @@ def score(head: ClassificationHead, rows: Sequence[Row], token_budget: int, what
     was_training = head.model.training
     head.model.eval()
     with torch.inference_mode():
-        for indices in token_batches([len(row.input_ids) for row in encoded], token_budget):
-            batch = collate([encoded[index] for index in indices], head.pad_token_id)
+        for indices in token_batches([head.scoring_tokens(row) for row in encoded], token_budget):
+            batch = head.scoring_batch([encoded[index] for index in indices])
             scores = head.scores({key: value.to(head.device) for key, value in batch.items()}).cpu().numpy()  # (B, C)
             if result is None:
                 result = np.empty((len(rows), scores.shape[1]), dtype=np.float32)
@@ -42,9 +42,39 @@ def score(head: ClassificationHead, rows: Sequence[Row], token_budget: int, what
     return result if result is not None else np.empty((0, 0), dtype=np.float32)
 
 
-def predictions(rows: Sequence[Row], scores: np.ndarray, labels: Sequence[Label]) -> list[Prediction]:
-    """Join rows and scores (N, C) to the records of `predictions-<split>.jsonl`."""
-    return [
+def generate(head: PromptHead, rows: Sequence[Row], token_budget: int, what: str) -> list[str]:
+    """Return what a language model writes after each of N prompts; arguments as of `score`."""
+    encoded = head.encoder.encode(rows)
+    texts = [""] * len(rows)
+    progress = Progress(what, len(rows), "row")
+    head.model.eval()
+    with torch.inference_mode():
+        for indices in token_batches([len(row.input_ids) + head.encoder.longest for row in encoded], token_budget):
+            for index, text in zip(indices, head.generate([encoded[index] for index in indices]), strict=True):
+                texts[index] = text
+            progress.update(len(indices))
+    progress.close()
+    return texts
+
+
+def predictions(
+    rows: Sequence[Row],
+    scores: np.ndarray,
+    labels: Sequence[Label],
+    generated: Sequence[str] | None = None,
+    answers: Sequence[str] = (),
+) -> list[Prediction]:
+    """Join rows and scores (N, C) to the records of `predictions-<split>.jsonl`.
+
+    Args:
+        rows: N rows.
+        scores: natural-log probabilities.
+        labels: in class order.
+        generated: N texts that a model wrote; then they decide what is predicted, and one that is no answer predicts
+            nothing (None).
+        answers: what stands for each label in `generated`, in class order.
+    """
+    records: list[Prediction] = [
         {
             "id": row.id,
             "group": row.group,
@@ -56,3 +86,8 @@ def predictions(rows: Sequence[Row], scores: np.ndarray, labels: Sequence[Label]
         }
         for row, row_scores in zip(rows, scores, strict=True)
     ]
+    if generated is not None:
+        by_answer = dict(zip(answers, labels, strict=True))
+        for record, text in zip(records, generated, strict=True):
+            record |= {"predicted": by_answer.get(text), "generated": text}
+    return records

@@ -19,12 +19,13 @@ from transformers import Trainer, TrainerCallback, TrainerState, set_seed
 from transformers.trainer_callback import PrinterCallback
 
 from common import files, metrics, scoring
-from common.batching import Batch, Encoded, StepSampler, collate, token_batches
+from common.batching import Batch, Encoded, StepSampler, token_batches
 from common.callbacks import RunCallback, StopSignal, is_exhausted
 from common.config import Dataset, Job
 from common.data import Row
 from common.errors import Interrupted, ModelError
-from common.heads import ClassificationHead
+from common.heads import Head
+from common.models import inner_model
 from common.recipes import class_weights, training_arguments
 from common.saved import PARAMETERS, base_identity, load_trained_state, need_same_base, trained_state
 from common.stats import duration
@@ -35,14 +36,15 @@ _STATE, _CLOCK = "trainer_state.json", "clock.json"
 class StepTrainer(Trainer):
     """The Trainer over optimizer steps.
 
-    The loss of a step with examples i of weight w_i is  Σ w_i ℓ_i / Σ w_i, whatever pieces the token budget cuts the
-    step into; gradients are the same as in one piece. (The Trainer's own accumulation scales both by the number of
+    The loss of a step with examples i of weight w_i is  Σ w_i ℓ_i / Σ w_i n_i, with ℓ_i the sum of an example's n_i
+    terms (a label is one term, an answer as many as it has tokens), whatever pieces the token budget cuts the step
+    into; gradients are the same as in one piece. (The Trainer's own accumulation scales both by the number of
     pieces for sequence classification, transformers#47688.)
     """
 
     def __init__(
         self,
-        head: ClassificationHead,
+        head: Head,
         job: Job,
         dataset: Dataset,
         train: Sequence[Row],
@@ -58,6 +60,10 @@ class StepTrainer(Trainer):
         self.class_weights = class_weights(job, dataset, train)
         self.before = {"seconds": 0.0, "cpu_seconds": 0.0}  # of earlier starts of this run
         self._started = {"seconds": time.monotonic(), "cpu_seconds": time.process_time()}
+        inner = inner_model(head.model)
+        quantized = getattr(inner, "is_quantized", False)
+        # The Trainer takes a quantised base with peft's adapters only; ours train beside it just as well.
+        inner.is_quantized = False  # type: ignore[assignment]
         super().__init__(
             model=head.model,
             args=training_arguments(job, folder.parent, seed),  # trackers write below the run folder
@@ -65,6 +71,7 @@ class StepTrainer(Trainer):
             eval_dataset=self.encoded[:1],  # only its presence counts: `evaluate` scores `validation`
             callbacks=callbacks,
         )
+        inner.is_quantized = quantized  # type: ignore[assignment]
         self.remove_callback(PrinterCallback)
 
     # --- batches and loss ---
@@ -72,7 +79,7 @@ class StepTrainer(Trainer):
     def get_train_dataloader(self) -> DataLoader:
         """Return a loader whose every item is the list of batches of one optimizer step."""
         sampler = StepSampler(
-            [len(row.input_ids) for row in self.encoded], self.job.training.batch_size, self.args.seed
+            [self.head.training_tokens(row) for row in self.encoded], self.job.training.batch_size, self.args.seed
         )
         loader: DataLoader = DataLoader(self.encoded, batch_sampler=sampler, collate_fn=self._pieces)  # type: ignore[arg-type]
         # Only a prepared loader is moved to the right place by the Trainer when a run is resumed.
@@ -80,15 +87,16 @@ class StepTrainer(Trainer):
 
     def _pieces(self, rows: list[Encoded]) -> list[Batch]:
         budget = self.job.training.token_budget
-        groups = token_batches([len(row.input_ids) for row in rows], budget)
-        return [collate([rows[index] for index in group], self.head.pad_token_id) for group in groups]
+        groups = token_batches([self.head.training_tokens(row) for row in rows], budget)
+        return [self.head.training_batch([rows[index] for index in group]) for group in groups]
 
     def training_step(self, model: Any, inputs: list[Batch], num_items_in_batch: Any = None) -> torch.Tensor:  # type: ignore[override]
         """Add up one optimizer step's gradients and return its loss."""
         model.train()
         by_class = self.class_weights.to(self.args.device)
         weights = [by_class[batch["labels"]] * batch["weights"] for batch in inputs]
-        total = torch.stack([piece.sum() for piece in weights]).sum()
+        terms = [(weight * self.head.terms(batch)).sum() for batch, weight in zip(inputs, weights, strict=True)]
+        total = torch.stack(terms).sum()
         loss = torch.zeros((), device=self.args.device)
         for batch, weight in zip(inputs, weights, strict=True):
             losses = self.head.losses(batch, self.job.training.label_smoothing)  # (B,)
@@ -157,7 +165,7 @@ def checkpoints(folder: Path) -> list[tuple[int, Path]]:
 
 
 def train(
-    head: ClassificationHead,
+    head: Head,
     job: Job,
     dataset: Dataset,
     train_rows: Sequence[Row],

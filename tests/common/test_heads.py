@@ -3,15 +3,18 @@
 import pytest
 import torch
 import torch.nn.functional as F
+from common_helpers import dataset
 from transformers import set_seed
 
 from common import models
 from common.batching import collate
 from common.data import Row
+from common.encoding import Encoder
 from common.errors import ModelError
-from common.heads import Encoder, keep_float32
+from common.heads import keep_float32
 
-LABELS = ["con", "neu", "pro"]
+DATASET = dataset(labels=["con", "neu", "pro"])
+LABELS = list(DATASET.labels)
 
 
 @pytest.fixture(scope="module")
@@ -96,7 +99,7 @@ def test_no_rows(tokenizer):
 def build(tiny_job, name: str, **overrides: object):
     models.quiet_libraries()
     set_seed(5)
-    head = models.build(tiny_job(name, **overrides), LABELS)
+    head = models.build(tiny_job(name, **overrides), DATASET)
     head.model.eval()
     return head
 

@@ -7,6 +7,7 @@ import numpy as np
 import peft
 import pytest
 import torch
+from common_helpers import dataset
 from safetensors.torch import load_file
 from transformers import (
     AutoTokenizer,
@@ -19,7 +20,8 @@ from common import models, saved, scoring
 from common.data import Row
 from common.errors import ModelError
 
-LABELS = ["con", "neu", "pro"]
+DATASET = dataset(labels=["con", "neu", "pro"])
+LABELS = list(DATASET.labels)
 ROWS = [Row(f"r{n}", (f"Claim {n}.", "some words " * (n % 4 + 1)), n % 3) for n in range(9)]
 METHODS = {
     "lora": {"name": "lora", "r": 4, "target_modules": ["query", "dense"]},
@@ -38,7 +40,7 @@ def quiet():
 def built(job, seed: int = 3):
     """A model whose trained parameters are all away from their start, as after training."""
     set_seed(seed)
-    head = models.build(job, LABELS)
+    head = models.build(job, DATASET)
     with torch.no_grad():
         for parameter in head.model.parameters():
             if parameter.requires_grad:
@@ -56,9 +58,9 @@ def test_reloaded_scores_are_bit_equal(tiny_job, tmp_path, method, precision):
     job = tiny_job("minilm-full", method=METHODS[method], precision=precision)
     head = built(job)
     before = scores(head)
-    saved.save(head, job, LABELS, tmp_path / "model")
+    saved.save(head, job, DATASET, tmp_path / "model")
     set_seed(99)  # nothing of the reloaded model may come from chance
-    again = saved.load(job, LABELS, tmp_path / "model")
+    again = saved.load(job, DATASET, tmp_path / "model")
     assert np.array_equal(before, scores(again))
     assert not np.array_equal(before, scores(built(job, seed=4)))
     assert again.pad_token_id == head.pad_token_id == 0
@@ -70,7 +72,7 @@ def test_what_each_method_saves(tiny_job, tmp_path):
     files = {}
     for method, options in METHODS.items():
         job = tiny_job("minilm-full", method=options)
-        saved.save(built(job), job, LABELS, tmp_path / method)
+        saved.save(built(job), job, DATASET, tmp_path / method)
         files[method] = {path.name for path in (tmp_path / method).iterdir()}
         assert {"peftable.json", "tokenizer.json"} <= files[method]
         assert not [name for name in files[method] if name.endswith((".bin", ".pt", ".pth", ".pkl"))]
@@ -85,7 +87,7 @@ def test_what_each_method_saves(tiny_job, tmp_path):
 
 def test_the_description(tiny_job, tmp_path, tiny_model):
     job = tiny_job("minilm-lora")
-    saved.save(built(job), job, LABELS, tmp_path / "model")
+    saved.save(built(job), job, DATASET, tmp_path / "model")
     found = json.loads((tmp_path / "model" / "peftable.json").read_text())
     assert found["labels"] == LABELS
     assert found["model"] == str(tiny_model)
@@ -97,37 +99,37 @@ def test_the_description(tiny_job, tmp_path, tiny_model):
 @pytest.mark.parametrize("labels", [["pro", "neu", "con"], ["con", "pro"], ["a", "b", "c"]])
 def test_other_labels_are_refused(tiny_job, tmp_path, labels):
     job = tiny_job("minilm-lora")
-    saved.save(built(job), job, LABELS, tmp_path / "model")
+    saved.save(built(job), job, DATASET, tmp_path / "model")
     with pytest.raises(ModelError, match="saved for the labels con, neu, pro"):
-        saved.load(job, labels, tmp_path / "model")
+        saved.load(job, dataset(labels=labels), tmp_path / "model")
 
 
 def test_no_saved_model(tiny_job, tmp_path):
     with pytest.raises(ModelError, match=r"peftable\.json is missing"):
-        saved.load(tiny_job(), LABELS, tmp_path)
+        saved.load(tiny_job(), DATASET, tmp_path)
 
 
 def test_parameters_of_another_method_are_refused(tiny_job, tmp_path):
     job = tiny_job("minilm-full", method={"name": "last-layers", "k": 1})
-    saved.save(built(job), job, LABELS, tmp_path / "model")
+    saved.save(built(job), job, DATASET, tmp_path / "model")
     other = tiny_job("minilm-full", method={"name": "last-layers", "k": 2})
     with pytest.raises(ModelError, match="holds other parameters than this model trains"):
-        saved.load(other, LABELS, tmp_path / "model")
+        saved.load(other, DATASET, tmp_path / "model")
 
 
 def test_saving_again_replaces(tiny_job, tmp_path):
     job = tiny_job("minilm-lora")
-    saved.save(built(job, seed=1), job, LABELS, tmp_path / "model")
+    saved.save(built(job, seed=1), job, DATASET, tmp_path / "model")
     second = built(job, seed=2)
-    saved.save(second, job, LABELS, tmp_path / "model")
-    assert np.array_equal(scores(saved.load(job, LABELS, tmp_path / "model")), scores(second))
+    saved.save(second, job, DATASET, tmp_path / "model")
+    assert np.array_equal(scores(saved.load(job, DATASET, tmp_path / "model")), scores(second))
     assert [path.name for path in tmp_path.iterdir()] == ["model"]
 
 
 def test_build_is_decided_by_the_seed(tiny_job):
     def state(seed: int) -> dict[str, torch.Tensor]:
         set_seed(seed)
-        return models.build(tiny_job("minilm-lora"), LABELS).model.state_dict()
+        return models.build(tiny_job("minilm-lora"), DATASET).model.state_dict()
 
     one, same, other = state(1), state(1), state(2)
     assert all(torch.equal(one[name], same[name]) for name in one)
@@ -136,7 +138,7 @@ def test_build_is_decided_by_the_seed(tiny_job):
 
 
 def test_untuned_trains_nothing_and_takes_any_method(tiny_job):
-    head = models.build_untuned(tiny_job("minilm-lora"), LABELS)
+    head = models.build_untuned(tiny_job("minilm-lora"), DATASET)
     assert models.parameter_counts(head.model)["params_trainable_count"] == 0
     assert not isinstance(head.model, peft.PeftModel)
 
@@ -168,7 +170,7 @@ def test_a_package_is_found_and_not_imported(tmp_path, monkeypatch):
 
 def test_a_hub_model_offline(tiny_job):
     with pytest.raises(ModelError, match=r"nobody/nothing: cannot be loaded.*HF_HUB_OFFLINE"):
-        models.build(tiny_job("minilm-lora", model="nobody/nothing"), LABELS)
+        models.build(tiny_job("minilm-lora", model="nobody/nothing"), DATASET)
 
 
 def test_only_safetensors_are_read(tiny_job, tiny_model, tmp_path):
@@ -177,7 +179,7 @@ def test_only_safetensors_are_read(tiny_job, tiny_model, tmp_path):
     torch.save(load_file(folder / "model.safetensors"), folder / "pytorch_model.bin")
     (folder / "model.safetensors").unlink()
     with pytest.raises(ModelError, match="cannot be loaded"):
-        models.build(tiny_job("minilm-lora", model=str(folder)), LABELS)
+        models.build(tiny_job("minilm-lora", model=str(folder)), DATASET)
 
 
 def test_a_base_with_a_head_of_another_size(tiny_job, tiny_model, tmp_path):
@@ -185,14 +187,14 @@ def test_a_base_with_a_head_of_another_size(tiny_job, tiny_model, tmp_path):
     BertForSequenceClassification(config).save_pretrained(tmp_path / "two")
     AutoTokenizer.from_pretrained(tiny_model).save_pretrained(tmp_path / "two")
     with pytest.raises(ModelError, match=r"classifier\.bias is \(2,\), needed is \(3,\) for 3 labels"):
-        models.build(tiny_job("minilm-lora", model=str(tmp_path / "two")), LABELS)
+        models.build(tiny_job("minilm-lora", model=str(tmp_path / "two")), DATASET)
 
 
 def test_overrides_of_the_models_config(tiny_job):
-    head = models.build(tiny_job("minilm-full", **{"model_config_overrides.hidden_dropout_prob": 0.25}), LABELS)
+    head = models.build(tiny_job("minilm-full", **{"model_config_overrides.hidden_dropout_prob": 0.25}), DATASET)
     assert head.model.bert.embeddings.dropout.p == 0.25
     with pytest.raises(ModelError, match=r"no key 'hidden_dropuot_prob'.*Did you mean 'hidden_dropout_prob'"):
-        models.build(tiny_job("minilm-full", **{"model_config_overrides.hidden_dropuot_prob": 0.2}), LABELS)
+        models.build(tiny_job("minilm-full", **{"model_config_overrides.hidden_dropuot_prob": 0.2}), DATASET)
 
 
 def test_a_tokenizer_without_a_pad_token(tiny_model, tmp_path):
@@ -212,7 +214,7 @@ def test_a_tokenizer_without_a_pad_token(tiny_model, tmp_path):
 
 def test_an_adapter_of_plain_peft_scores_as_in_peft(tiny_job, tiny_model, tmp_path, make_adapter):
     _, model = make_adapter("adapter")
-    head = saved.load_adapter(tiny_job(), LABELS, tmp_path / "adapter")
+    head = saved.load_adapter(tiny_job(), DATASET, tmp_path / "adapter")
     tokenizer = AutoTokenizer.from_pretrained(tiny_model)
     with torch.no_grad():
         for row, found in zip(ROWS, scores(head), strict=True):
@@ -225,7 +227,7 @@ def test_an_adapter_of_plain_peft_scores_as_in_peft(tiny_job, tiny_model, tmp_pa
 def test_adapters_that_do_not_fit(tiny_job, tiny_model, tmp_path, make_adapter):
     def refusal(name: str) -> str:
         with pytest.raises(ModelError) as caught:
-            saved.load_adapter(tiny_job(), LABELS, tmp_path / name)
+            saved.load_adapter(tiny_job(), DATASET, tmp_path / name)
         return str(caught.value)
 
     (tmp_path / "empty").mkdir()

@@ -2,18 +2,20 @@
 
 import pytest
 import torch
+from common_helpers import dataset
 from transformers import AutoModelForSequenceClassification, BertConfig, GPT2Config, RobertaConfig, set_seed
 
 from common import models
 from common.batching import collate
 from common.config import Full, LastLayers, Lora, Untrained, validate
 from common.data import Row
+from common.encoding import Encoder
 from common.errors import ModelError
-from common.heads import Encoder
 from common.peft import attach
 from common.peft.last_layers import layer_stack
 
-LABELS = ["con", "neu", "pro"]
+DATASET = dataset(labels=["con", "neu", "pro"])
+LABELS = list(DATASET.labels)
 H, F, L, C = 32, 64, 2, 3  # width, feed-forward width, layers and labels of the tiny model
 HEAD = H * C + C
 LAYER = 4 * (H * H + H) + (H * F + F) + (F * H + H) + 2 * 2 * H  # attention, feed-forward, two norms
@@ -23,7 +25,7 @@ POOLER = H * H + H
 def base(tiny_job) -> torch.nn.Module:
     models.quiet_libraries()
     set_seed(0)
-    return models.load_base(tiny_job(), LABELS, 0)
+    return models.load_base(tiny_job(), DATASET, 0)
 
 
 def trainable(model: torch.nn.Module) -> dict[str, int]:
@@ -193,4 +195,4 @@ def test_the_stack_is_the_configs_number_of_layers(tiny_job):
 )
 def test_counts_on_the_meta_device_equal_the_real_model(tiny_job, method):
     job = tiny_job("minilm-full", method=method)
-    assert models.count_parameters(job, LABELS) == models.parameter_counts(models.build(job, LABELS).model)
+    assert models.count_parameters(job, DATASET) == models.parameter_counts(models.build(job, DATASET).model)

@@ -5,12 +5,14 @@ import math
 import numpy as np
 import pytest
 import torch
+from common_helpers import dataset
 from transformers import set_seed
 
 from common import models, scoring
 from common.data import Row
 
-LABELS = ["con", "neu", "pro"]
+DATASET = dataset(labels=["con", "neu", "pro"])
+LABELS = list(DATASET.labels)
 ROWS = [
     Row(f"r{n}", (f"Claim {n}.", "different words here " * (n * 7 % 11 + 1)), n % 3, group=f"g{n % 2}")
     for n in range(17)
@@ -21,7 +23,7 @@ ROWS = [
 def head(tiny_job):
     models.quiet_libraries()
     set_seed(2)
-    built = models.build(tiny_job("minilm-full", model_config_overrides={"hidden_dropout_prob": 0.5}), LABELS)
+    built = models.build(tiny_job("minilm-full", model_config_overrides={"hidden_dropout_prob": 0.5}), DATASET)
     with torch.no_grad():  # scores that differ from row to row
         for parameter in built.model.parameters():
             parameter.add_(torch.randn_like(parameter) * 0.2)

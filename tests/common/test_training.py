@@ -5,6 +5,7 @@ import json
 import pytest
 import torch
 import torch.nn.functional as F
+from common_helpers import dataset
 from transformers import set_seed
 
 from common import batching, callbacks, catalog, files, models, recipes, saved, training
@@ -12,7 +13,8 @@ from common.config import Dataset
 from common.data import Row
 from common.errors import ConfigError, ModelError
 
-LABELS = ["con", "neu", "pro"]
+DATASET = dataset(labels=["con", "neu", "pro"])
+LABELS = list(DATASET.labels)
 
 
 def make_rows(count: int, weights: list[float] | None = None) -> list[Row]:
@@ -35,7 +37,7 @@ def make_trainer(tiny_job, tmp_path):
     def make(rows: list[Row], **overrides: object) -> training.StepTrainer:
         job = tiny_job("minilm-full", **overrides)
         set_seed(3)
-        head = models.build(job, LABELS)
+        head = models.build(job, DATASET)
         dataset = catalog.load_dataset("stance-sample")
         return training.StepTrainer(head, job, dataset, rows, rows, tmp_path / "checkpoints", 3, [])
 
@@ -158,7 +160,7 @@ def test_training_ends_equal_in_one_piece_and_in_many(tiny_job, tmp_path):
             },
         )
         set_seed(1)
-        head = models.build(job, LABELS)
+        head = models.build(job, DATASET)
         before = {name: value.clone() for name, value in head.model.state_dict().items()}
         folder = tmp_path / str(budget)
         folder.mkdir()
@@ -250,7 +252,7 @@ def test_the_best_checkpoint_is_loaded(tiny_job, tmp_path):
         },
     )
     set_seed(1)
-    head = models.build(job, LABELS)
+    head = models.build(job, DATASET)
     facts = training.train(head, job, dataset, make_rows(12), make_rows(6), tmp_path, 1, tmp_path / "log.jsonl")
     losses = {entry["step"]: entry["validation_loss"] for entry in facts["history"] if "validation_loss" in entry}
     assert len(losses) == 4
@@ -266,7 +268,7 @@ def test_the_log_holds_what_training_did(tiny_job, tmp_path):
     models.quiet_libraries()
     dataset: Dataset = catalog.load_dataset("stance-sample")
     job = tiny_job("minilm-lora", **{"training.epochs": 2, "training.batch_size": 4, "runtime.log_every": 1})
-    head = models.build(job, LABELS)
+    head = models.build(job, DATASET)
     facts = training.train(head, job, dataset, make_rows(12), make_rows(6), tmp_path, 1, tmp_path / "log.jsonl")
     entries = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
     steps = [entry["step"] for entry in entries if "loss" in entry]
