@@ -13,7 +13,7 @@ SCRIPTS = Path(__file__).resolve().parents[1] / "scripts"
 LAYERS = [
     {"errors", "files", "stats", "tables"},
     {"yamlio", "progress", "config"},
-    {"catalog", "metrics", "tablefiles"},
+    {"architectures", "catalog", "metrics", "tablefiles"},
     {"hub", "runs"},
     {"data", "provenance", "peft.wrapping"},
     {"truncation", "quantization", "batching", "datachecks", "classical", "cli"},

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from huggingface_hub import try_to_load_from_cache
 from peft import PeftModel
 from torch import nn
 from transformers import (
@@ -20,6 +21,7 @@ from transformers import (
 )
 from transformers.utils import logging as transformers_logging
 
+from common import architectures
 from common.catalog import ROOT
 from common.config import Dataset, Job, Untrained
 from common.encoding import Encoder
@@ -165,15 +167,40 @@ def meta_model(job: Job, config: PretrainedConfig) -> PreTrainedModel:
             ) from error
 
 
-def load_config(job: Job, base: Base, dataset: Dataset) -> PretrainedConfig:
+def load_config(job: Job, base: Base, dataset: Dataset, local_files_only: bool = False) -> PretrainedConfig:
     """Load the base's config with the data set's labels and the job's overrides.
 
     Raises:
-        ModelError: an override names a key that the config does not have.
+        ModelError: an override names a key that the config does not have, or the model is not the published one.
     """
+    config = _from_hub(AutoConfig, base, local_files_only=local_files_only, **_classes(job, dataset))
+    if base.revision is not None:  # a folder may hold a changed model
+        architectures.check_config(base.name, config)
+    return _overridden(job, config)
+
+
+def shape(job: Job, dataset: Dataset) -> PretrainedConfig:
+    """Return the config to count with: the one on this machine, else the known shape, else the hub's.
+
+    Raises:
+        ModelError: as `load_config`.
+    """
+    base = locate(job.model, job.revision)
+    if base.revision is not None and architectures.known(base.name):
+        if try_to_load_from_cache(base.name, "config.json", revision=base.revision):
+            return load_config(job, base, dataset, local_files_only=True)
+        return _overridden(job, architectures.config(base.name, **_classes(job, dataset)))
+    return load_config(job, base, dataset)
+
+
+def _classes(job: Job, dataset: Dataset) -> dict[str, Any]:
+    if job.head == "prompt":
+        return {}
     labels = {index: str(label) for index, label in enumerate(dataset.labels)}
-    classes = {"id2label": labels, "label2id": {label: index for index, label in labels.items()}}
-    config = _from_hub(AutoConfig, base, **(classes if job.head == "classification" else {}))
+    return {"id2label": labels, "label2id": {label: index for index, label in labels.items()}}
+
+
+def _overridden(job: Job, config: PretrainedConfig) -> PretrainedConfig:
     known = config.to_dict()
     for key, value in job.model_config_overrides.items():
         if key not in known:
@@ -269,7 +296,7 @@ def count_parameters(job: Job, dataset: Dataset) -> dict[str, int]:
     Raises:
         ModelError: no such model, a method that does not fit it, or more tokens than it has positions.
     """
-    config = load_config(job, locate(job.model, job.revision), dataset)
+    config = shape(job, dataset)
     _check_length(job, config)
     model = meta_model(job, config)
     with torch.device("meta"):

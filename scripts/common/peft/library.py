@@ -18,8 +18,10 @@ def add_lora(model: PreTrainedModel, method: Lora) -> PeftModel:
         ModelError: `target_modules` names no layer of the model.
     """
     options = method.model_dump(exclude={"name"})
+    # The task decides what stays as it is: a classification head trains, a language-model head is left alone.
+    task = TaskType.CAUSAL_LM if model.can_generate() else TaskType.SEQ_CLS
     try:
-        return get_peft_model(model, LoraConfig(task_type=TaskType.SEQ_CLS, **options))
+        return get_peft_model(model, LoraConfig(task_type=task, **options))
     except ValueError as error:
         names = sorted(
             {name.rsplit(".", 1)[-1] for name, module in model.named_modules() if hasattr(module, "in_features")}

@@ -1,0 +1,22 @@
+"""Parameters of the published experiments, to the last digit, without weights, data or hub."""
+
+import pytest
+
+from common import catalog, models
+
+PUBLISHED = {
+    # job: (all as peft counts them, trainable)
+    "mistral-7b-v0.1": (7_124_316_160, 13_643_776),
+    "mistral-7b-v0.3": (7_127_461_888, 13_643_776),
+    "llama-3-8b": (7_518_580_736, 13_643_776),
+    "llama-3.1-8b": (7_518_580_736, 13_643_776),
+    "gemma-2-9b-it": (9_295_724_032, 54_018_048),
+    "distilbert-imdb-last-layers": (66_955_010, 592_130),
+}
+
+
+@pytest.mark.parametrize("name", list(PUBLISHED))
+def test_counts_of_the_published_experiments(name):
+    job, _ = catalog.load_job(name)
+    counts = models.count_parameters(job, catalog.load_dataset(job.dataset))
+    assert (counts["params_total_count"], counts["params_trainable_count"]) == PUBLISHED[name]
