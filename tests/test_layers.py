@@ -17,7 +17,7 @@ LAYERS = [
     {"hub", "runs"},
     {"data", "provenance", "peft.wrapping"},
     {"batching", "datachecks", "classical", "cli", "peft.last_layers", "peft.library", "peft.lora", "peft.adapters"},
-    {"peft", "heads"},
+    {"peft", "heads", "sweeps"},
     {"models", "scoring"},
     {"saved", "recipes", "callbacks", "evaluation"},
     {"training"},
