@@ -22,6 +22,8 @@ LAYERS = [
     {"saved", "recipes", "callbacks", "evaluation"},
     {"training"},
     {"results"},
+    {"grids"},
+    {"comparisons"},
     {"reports", "plots"},
 ]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
