@@ -7,7 +7,8 @@ The last is `untuned` for a classification head, whose new head is random, and `
     make baseline MODEL=minilm-lora            the model before fine-tuning
     make baseline DATASET=stance-sample BASELINE=majority
 
-Files are those of a fine-tuned run, in outputs/<dataset>/<job or classical>/baseline-<name>/.
+Files are those of a fine-tuned run, in outputs/<dataset>/<job or classical>/baseline-<name>/. A job with a `sweep:` has
+one baseline, with the job's own settings: method and recipe do not matter to it.
 """
 
 import sys

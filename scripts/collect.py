@@ -13,7 +13,7 @@ import os
 import sys
 from pathlib import Path
 
-from common import cli, errors, plots, reports, results
+from common import cli, errors, grids, plots, reports, results
 from common.catalog import ROOT
 from common.files import write_text
 from common.tables import text_table
@@ -66,7 +66,12 @@ def show(outputs: Path) -> None:
         raise errors.ReportError(f"{outputs}: no finished run is here.")
     for dataset in reports.datasets(found):
         members = [result for result in found if result.dataset == dataset]
-        print(f"\nResults on {dataset} (test, %)\n\n{text_table(*reports.results_table(members))}")
+        for job, table in reports.result_tables(members):
+            print(f"\nResults on {dataset} (test, %){f': {job}' if job else ''}\n\n{text_table(*table)}")
+        if grids.has_errors_to_show(members):
+            print(f"\nMisidentified (test, % of a label's rows)\n\n{text_table(*reports.errors_table(members))}")
+        if any(result.with_train() for result in members):
+            print(f"\nTrain and test (accuracy in %, loss in nats)\n\n{text_table(*reports.fit_table(members))}")
         print(f"\nCost\n\n{text_table(*reports.cost_table(members))}")
         print("\nPlots")
         for path in plots.draw(dataset, members, outputs / "plots"):

@@ -10,12 +10,12 @@ import argparse
 import dataclasses
 import os
 import shlex
-import subprocess
 import sys
 import time
 from pathlib import Path
 
 from common import catalog, data, errors, runs, yamlio
+from common.cli import run
 from common.config import Job
 from common.stats import duration
 
@@ -90,16 +90,6 @@ def is_stale(step: Step, data_sha256: str) -> bool:
 def is_done(step: Step, data_sha256: str) -> bool:
     """Return whether a step's run is finished with today's recipe and data."""
     return runs.is_finished(step.folder) and not is_stale(step, data_sha256)
-
-
-def run(command: list[str]) -> int:
-    """Run a command and return its exit code; a signal to us is passed on, and the command is waited for."""
-    process = subprocess.Popen([sys.executable, *command])
-    try:
-        return process.wait()
-    except KeyboardInterrupt:
-        process.terminate()  # training saves a checkpoint first
-        return process.wait()
 
 
 def main(argv: list[str] | None = None) -> int:

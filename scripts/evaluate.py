@@ -5,7 +5,8 @@
     make evaluate MODEL=minilm-lora SPLIT=validation
 
 Writes predictions-<split>.jsonl and its metrics into the run folder (for test: metrics.json). An adapter has a run
-folder of its own, outputs/<dataset>/<job>/adapter-<name>-<hash>/.
+folder of its own, outputs/<dataset>/<job>/adapter-<name>-<hash>/. Of a job with a `sweep:` all
+variants that are trained are evaluated.
 """
 
 import argparse
@@ -13,21 +14,37 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from common import cli, data, errors, files, runs
+from common import cli, data, errors, files, runs, sweeps
 from common.config import SPLITS
 
 
-def main(argv: list[str] | None = None) -> None:
-    """Evaluate one run; see the module."""
+def main(argv: list[str] | None = None) -> int:
+    """Evaluate one run, or those of a sweep; see the module."""
     parser = cli.parser(__doc__, "model", "dataset", "set", "seed", "data")
     parser.add_argument("--split", choices=SPLITS, default="test", help="which rows to score (default test)")
     parser.add_argument("--adapter", metavar="DIR", type=cli.path, help="a folder that peft's save_pretrained wrote")
     arguments = parser.parse_args(argv)
-    target = cli.target(arguments)
+    variants = [arguments] if arguments.adapter else sweeps.variants(arguments)
+    if len(variants) > 1:
+        return sweeps.run_each(__file__, argv, _finished(variants, arguments), "evaluate")
     evaluate = _adapter if arguments.adapter else _trained
-    folder, document = evaluate(target, arguments)
+    folder, document = evaluate(cli.target(variants[0]), variants[0])
     print(runs.headline(document, arguments.split))
     print(f"{cli.shown(folder)}: predictions-{arguments.split}.jsonl and its metrics are written")
+    return 0
+
+
+def _finished(variants: list[argparse.Namespace], arguments: argparse.Namespace) -> list[argparse.Namespace]:
+    """Return the variants whose runs are finished, naming the others."""
+    last = f"seed-{arguments.seed}"
+    finished = [v for v in variants if runs.is_finished(cli.target(v).folder(arguments.outputs, last))]
+    if not finished:
+        train = cli.run_command("train", arguments)
+        raise errors.RunError(f"none of the {len(variants)} variants is trained. Train them first: {train}")
+    for variant in variants:
+        if variant not in finished:
+            print(f"not trained yet: {sweeps.label(variant)}")
+    return finished
 
 
 def _trained(target: cli.Target, arguments: argparse.Namespace) -> tuple[Path, dict[str, Any]]:

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from common import cli, data, errors, runs, tablefiles
+from common import cli, data, errors, runs, sweeps, tablefiles
 from common.stats import duration
 
 SEPARATOR = "||"
@@ -65,9 +65,10 @@ def _find(arguments: argparse.Namespace) -> tuple[Path, runs.RunConfig]:
         config = runs.thaw(arguments.run)
         runs.need_model(arguments.run, f"make train MODEL={config.job_name}")
         return arguments.run, config
-    target = cli.target(arguments)
     if arguments.adapter:
-        return arguments.adapter, target.config(None, "")
+        return arguments.adapter, cli.target(arguments).config(None, "")
+    arguments = sweeps.need_one(arguments)
+    target = cli.target(arguments)
     folder = cli.trained_folder(target, arguments)
     return folder, runs.need_same_recipe(folder, target.config(arguments.seed, ""))
 

@@ -5,27 +5,35 @@
     make train MODEL=minilm-lora DATASET=mine SEED=2 SET="training.epochs=1 method.r=8"
 
 The run's folder is outputs/<dataset>/<job>[/<variant>]/seed-<n>/. A finished run is left alone; a killed one continues
-from its last checkpoint with the same command. SIGTERM and SIGINT save a checkpoint and exit with code 75.
+from its last checkpoint with the same command. SIGTERM and SIGINT save a checkpoint and exit with code 75. A job with a
+`sweep:` is trained in all its variants, one after the other; one that fails does not keep the others from running.
 """
 
+import argparse
 import dataclasses
 import shutil
 import sys
 from pathlib import Path
 from typing import Any
 
-from common import cli, data, errors, files, runs
+from common import cli, data, errors, files, runs, sweeps
 
 
-def main(argv: list[str] | None = None) -> None:
-    """Train one run; see the module."""
+def main(argv: list[str] | None = None) -> int:
+    """Train one run, or those of a sweep; see the module."""
     parser = cli.parser(__doc__, "model", "dataset", "set", "seed", "data", "force")
     arguments = parser.parse_args(argv)
+    variants = sweeps.variants(arguments)
+    if len(variants) > 1:
+        return sweeps.run_each(__file__, argv, variants, "train")
+    train(variants[0])
+    return 0
+
+
+def train(arguments: argparse.Namespace) -> None:
+    """Carry one run from wherever it stands to its end."""
     target = cli.target(arguments)
-    rows = data.load(target.dataset, target.data_dir)
-    data.need_split(rows, "train", "to train on")
-    data.need_split(rows, "validation", "to choose the best checkpoint")
-    data.need_split(rows, "test", "to evaluate on")
+    rows = data.load_all_splits(target.dataset, target.data_dir)
     config = target.config(arguments.seed, data.fingerprint(rows))
     folder = target.folder(arguments.outputs, f"seed-{arguments.seed}")
     command = cli.run_command("train", arguments)

@@ -83,6 +83,24 @@ def tiny_job(tiny_model):
 
 
 @pytest.fixture
+def swept(tmp_path, monkeypatch):
+    """`swept("sweep: …")` writes minilm-lora with that sweep into a folder of jobs of its own, and returns its name."""
+    from common import catalog
+
+    folder = tmp_path / "jobs"
+    folder.mkdir()
+    shutil.copy(catalog.JOBS / "_defaults.yaml", folder)
+    own = (catalog.JOBS / "minilm-lora.yaml").read_text(encoding="utf-8")
+    monkeypatch.setattr(catalog, "JOBS", folder)
+
+    def write(text: str) -> str:
+        (folder / "swept.yaml").write_text(f"{own}\n{text}\n", encoding="utf-8")
+        return "swept"
+
+    return write
+
+
+@pytest.fixture
 def tiny_arguments(tiny_model, rows_dir, tmp_path):
     """Arguments of the scripts for the tiny model, `rows_dir` and outputs in `tmp_path / "outputs"`."""
 

@@ -157,3 +157,27 @@ def test_no_weights_are_read(run_script, tiny_arguments, tiny_model, tmp_path):
     whole = checked(run_script, arguments)
     arguments[arguments.index("--set") + 1] = f'model="{folder}"'
     assert checked(run_script, arguments)["params_total_count"] == whole["params_total_count"]
+
+
+def test_a_sweep_is_checked_in_every_variant(run_script, tiny_arguments, swept):
+    arguments = tiny_arguments(job=swept("sweep: {method.r: [2, 4, 16]}"))
+    found = checked(run_script, arguments)
+    assert "variant" not in found and found["splits"]["train"]["n"] == 48
+    assert [part["variant"].split(",")[0] for part in found["variants"][:2]] == ["method.r=2", "method.r=4"]
+    counts = [part["params_trainable_count"] for part in found["variants"]]
+    assert counts == sorted(set(counts))
+    for part, r in zip(found["variants"], (2, 4, 16), strict=True):
+        one = checked(run_script, tiny_arguments(f"method.r={r}", job="swept"))
+        assert one["variant"] == part["variant"] and one["params_trainable_count"] == part["params_trainable_count"]
+    code, out, _ = run_script("check", *arguments)
+    assert code == 0 and "A sweep of 3 variants" in out and f"{counts[0]:,}" in out
+    assert out.count("Tokens") == 1 and out.rstrip().endswith("The job is sound.")
+    code, out, _ = run_script("check", *arguments, "--config-only")
+    assert code == 0 and "A sweep of 3 variants" in out and "parameters" not in out
+
+
+def test_a_variant_that_cannot_be_is_named(run_script, tiny_arguments, swept):
+    job = swept("sweep: {max_length: [64, 300]}")
+    code, out, err = run_script("check", *tiny_arguments(job=job))
+    assert (code, out) == (4, "")
+    assert "error: SET=max_length=300 " in err and "max_length is 300" in err

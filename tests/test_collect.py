@@ -16,6 +16,9 @@ before
 
 between
 
+<!-- errors:begin --><!-- errors:end -->
+<!-- fit:begin -->
+<!-- fit:end -->
 <!-- cost:begin -->
 old
 <!-- cost:end -->

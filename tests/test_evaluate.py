@@ -59,7 +59,9 @@ def test_the_train_split_can_be_scored(run_script, trained):
     assert run_script("evaluate", *arguments, "--split", "train")[0] == 0
     records = files.read_jsonl(folder / "predictions-train.jsonl")
     assert len(records) == 48 and files.read_json(folder / "metrics-train.json")["train_n"] == 48
-    assert files.read_json(folder / "metrics-train.json")["score"] == "train_accuracy"
+    document = files.read_json(folder / "metrics-train.json")
+    assert document["score"] == "train_accuracy" and document["train_cpu_s"] > 0
+    assert document["train_s"] == files.read_json(folder / "metrics.json")["train_s"]  # of training, not of scoring
 
 
 def test_test_is_the_default_split_and_the_rows_are_remembered(run_script, trained):

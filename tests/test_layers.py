@@ -18,12 +18,14 @@ LAYERS = [
     {"data", "provenance", "peft.wrapping"},
     {"truncation", "quantization", "batching", "datachecks", "classical", "cli"},
     {"peft.last_layers", "peft.library", "peft.lora", "peft.adapters"},
-    {"peft", "encoding", "prompts"},
+    {"peft", "encoding", "prompts", "sweeps"},
     {"heads"},
     {"models", "scoring"},
     {"saved", "recipes", "callbacks", "evaluation"},
     {"training"},
     {"results"},
+    {"grids"},
+    {"comparisons"},
     {"reports", "plots"},
 ]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}

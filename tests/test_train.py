@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from common import files, metrics
+from common import cli, files, metrics
 
 ROOT = Path(__file__).resolve().parents[1]
 PREDICTIONS = "predictions-test.jsonl"
@@ -245,3 +245,68 @@ def test_a_tracker_s_files_stay(run_script, tiny_arguments, tmp_path):
     assert (code, err) == (0, "")
     [events] = only_run(tmp_path / "outputs").rglob("events.out.tfevents.*")
     assert events.stat().st_size > 1000
+
+
+# --- sweeps ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def sweep_arguments(swept, tiny_arguments, run_main, monkeypatch):
+    """Arguments of a sweep of two variants; their processes are calls here, so that torch is imported once."""
+    job = swept("sweep: {method.r: [2, 4]}")
+    monkeypatch.setattr(cli, "run", lambda command: run_main(Path(command[0]).stem, *command[1:]))
+    return tiny_arguments("training.epochs=1", job=job)
+
+
+def test_a_sweep_trains_every_variant_as_if_alone(run_script, sweep_arguments, tmp_path):
+    code, out, err = run_script("train", *sweep_arguments)
+    assert (code, err) == (0, "")
+    assert "[1/2] method.r=2 " in out and "[2/2] method.r=4 " in out
+    found = {path.parent: path.read_bytes() for path in (tmp_path / "outputs").rglob(PREDICTIONS)}
+    assert len(found) == 2
+
+    code, out, _ = run_script("train", *sweep_arguments)
+    assert code == 0 and out.count("is finished") == 2
+
+    alone = [*sweep_arguments, "--outputs", str(tmp_path / "alone")]
+    alone.insert(alone.index("--set") + 1, "method.r=4")
+    code, out, _ = run_script("train", *alone)
+    assert code == 0 and "[1/2]" not in out
+    folder = only_run(tmp_path / "alone")
+    assert found[tmp_path / "outputs" / folder.relative_to(tmp_path / "alone")] == (folder / PREDICTIONS).read_bytes()
+
+
+def test_a_failing_variant_keeps_none_from_training(run_script, sweep_arguments, tmp_path, swept):
+    swept("sweep: [{method.target_modules: [nothing]}, {method.r: 2}]")
+    code, out, err = run_script("train", *sweep_arguments)
+    assert code == 4 and "'nothing'" in err and "1 of 2 variants failed" in err
+    assert "make train MODEL=swept SET=" in err and "(exit code 4)" in err
+    assert (only_run(tmp_path / "outputs") / "metrics.json").exists()
+    assert "[2/2] method.r=2 " in out
+
+
+def test_the_variants_of_a_sweep_are_evaluated_and_predict_needs_one(run_script, sweep_arguments, tmp_path):
+    code, _, err = run_script("evaluate", *sweep_arguments)
+    assert code == 5 and "none of the 2 variants is trained. Train them first: make train MODEL=swept" in err
+    one = list(sweep_arguments)
+    one.insert(one.index("--set") + 1, "method.r=4")
+    assert run_script("train", *one)[0] == 0
+    code, out, err = run_script("evaluate", *sweep_arguments, "--split", "train")
+    assert (code, err) == (0, "")
+    assert "not trained yet: method.r=2" in out and "[1/1] method.r=4" in out and "train (n=48)" in out
+    assert run_script("train", *sweep_arguments)[0] == 0
+    code, out, err = run_script("evaluate", *sweep_arguments, "--split", "train")
+    assert (code, err) == (0, "") and out.count("train (n=48)") == 2
+    assert len(list((tmp_path / "outputs").rglob("metrics-train.json"))) == 2
+
+    data_dir = sweep_arguments.index("--data-dir")
+    words = [*sweep_arguments[:data_dir], *sweep_arguments[data_dir + 2 :], "--text", "A claim. || A sentence."]
+    code, out, err = run_script("predict", *words)
+    assert code == 2 and out == "" and "is a sweep of 2 variants" in err and "SET='method.r=2 " in err
+    words.insert(words.index("--set") + 1, "method.r=2")
+    assert run_script("predict", *words)[0] == 0
+
+
+def test_the_baseline_of_a_sweep_is_one(run_script, sweep_arguments, tmp_path):
+    assert run_script("baseline", *sweep_arguments)[0] == 0
+    assert only_run(tmp_path / "outputs").name == "baseline-untuned"

@@ -1,9 +1,11 @@
 """Jobs and datasets by name: defaults < job < overrides, and the one canonical name of a variant.
 
 job, variant = load_job("minilm-lora", overrides={"training.epochs": 1})   # variant "training.epochs=1"
+settings = load_sweep("minilm-emotion-lora")                               # [{"method.r": 1, "method.alpha": 1}, …]
 """
 
 import copy
+import itertools
 import json
 import re
 from pathlib import Path
@@ -39,14 +41,72 @@ def load_job(name: str | None, overrides: dict[str, Any] | None = None) -> tuple
         ConfigError: unknown name, unknown key, wrong value.
     """
     path = _named(name, JOBS, "MODEL", "job")
-    plain = with_defaults(yamlio.read(path))
-    base = validate(Job, plain, _short(path))
+    document = yamlio.read(path)
+    document.pop("sweep", None)  # a run is one variant, and knows nothing of the others
+    return _overridden(document, overrides or {}, _short(path), "SET")
+
+
+def load_sweep(name: str | None) -> list[dict[str, Any]]:
+    """Return what the `sweep:` of `jobs/<name>.yaml` sets in each of its variants, in order.
+
+    A grid, {key: [value, …], …}, stands for all combinations, the last key varying fastest; a list of mappings,
+    [{key: value, …}, …], stands for itself.
+
+    Returns:
+        Dotted key to value, a mapping a variant; an empty list for a job without a sweep.
+
+    Raises:
+        ConfigError: neither grid nor list, an empty one, an unknown key, a wrong value, or the same variant twice.
+    """
+    path = _named(name, JOBS, "MODEL", "job")
+    document = yamlio.read(path)
+    if "sweep" not in document:
+        return []
+    found = _settings(document.pop("sweep"), f"{_short(path)}: sweep")
+    numbers: dict[str, int] = {}
+    for number, settings in enumerate(found, 1):
+        origin = f"{_short(path)}: sweep, variant {number} of {len(found)}"
+        _, variant = _overridden(document, settings, _short(path), origin)
+        if variant in numbers:
+            raise ConfigError(
+                f"{origin}: {_line(settings)} is the same variant as number {numbers[variant]}, "
+                f"{_line(found[numbers[variant] - 1])}."
+            )
+        numbers[variant] = number
+    return found
+
+
+def _settings(sweep: Any, origin: str) -> list[dict[str, Any]]:
+    """Return the variants that a grid or a list of mappings stands for."""
+    if not isinstance(sweep, dict | list) or not sweep:
+        raise ConfigError(
+            f"{origin} is {sweep!r}; allowed is a grid, {{key: [value, …]}}, or a list of mappings, [{{key: value}}]."
+        )
+    if isinstance(sweep, dict):
+        for key, values in sweep.items():
+            if not isinstance(values, list) or not values:
+                raise ConfigError(f"{origin}: '{key}' is {values!r}; allowed in a grid is a list of values.")
+        sweep = [dict(zip(sweep, values, strict=True)) for values in itertools.product(*sweep.values())]
+    for number, settings in enumerate(sweep, 1):
+        if not isinstance(settings, dict) or not settings:
+            raise ConfigError(f"{origin}, variant {number} is {settings!r}; allowed is {{key: value}}.")
+    return [{str(key): value for key, value in settings.items()} for settings in sweep]
+
+
+def _line(settings: dict[str, Any]) -> str:
+    return ", ".join(f"{key}: {value}" for key, value in settings.items())
+
+
+def _overridden(document: dict[str, Any], overrides: dict[str, Any], file: str, origin: str) -> tuple[Job, str]:
+    """Return a job's document under overrides, which come from `origin`, and the variant's name."""
+    plain = with_defaults(document)
+    base = validate(Job, plain, file)
     changed = copy.deepcopy(plain)
     if overrides and overrides.get("method.name", base.method.name) != base.method.name:
         changed["method"] = {}  # another method: the keys of the job's own would be unknown to it
-    for key, value in (overrides or {}).items():
-        _assign(changed, key, value)
-    job = validate(Job, changed, "SET" if overrides else _short(path))
+    for key, value in overrides.items():
+        _assign(changed, key, value, origin)
+    job = validate(Job, changed, origin if overrides else file)
     return job, variant_name(base, job)
 
 
@@ -139,7 +199,7 @@ def _merge(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
     return merged
 
 
-def _assign(document: dict[str, Any], dotted: str, value: Any) -> None:
+def _assign(document: dict[str, Any], dotted: str, value: Any, origin: str) -> None:
     *parents, last = dotted.split(".")
     here = document
     for depth, key in enumerate(parents):
@@ -147,7 +207,7 @@ def _assign(document: dict[str, Any], dotted: str, value: Any) -> None:
         if not isinstance(inner, dict):
             known = [name for name, content in here.items() if isinstance(content, dict)]
             raise ConfigError(
-                f"SET: unknown key '{dotted}': '{'.'.join(parents[: depth + 1])}' holds no keys."
+                f"{origin}: unknown key '{dotted}': '{'.'.join(parents[: depth + 1])}' holds no keys."
                 f"{nearest(key, known)} Allowed here: {choices(known)}."
             )
         here = inner

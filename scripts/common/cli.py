@@ -6,12 +6,14 @@ import json
 import os
 import re
 import shlex
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 from common import catalog, runs, yamlio
 from common.config import Dataset, Job
-from common.errors import ConfigError, ModelError
+from common.errors import ConfigError, Interrupted, ModelError
 from common.files import sha256, sha256_file
 
 OUTPUTS = catalog.ROOT / "outputs"
@@ -130,6 +132,22 @@ def run_command(verb: str, arguments: argparse.Namespace) -> str:
         data_dir=arguments.data_dir,
         outputs=arguments.outputs if arguments.outputs != OUTPUTS else None,
     )
+
+
+def run(command: list[str]) -> int:
+    """Run a script and return its exit code; a signal to us is passed on, and the script is waited for.
+
+    Args:
+        command: the script and its arguments.
+    """
+    process = subprocess.Popen([sys.executable, *command])
+    try:
+        code = process.wait()
+    except KeyboardInterrupt:
+        process.terminate()  # training saves a checkpoint first
+        process.wait()
+        return Interrupted.exit_code
+    return code if code >= 0 else 128 - code  # what a shell reports of a process that a signal ended
 
 
 def trained_folder(target: Target, arguments: argparse.Namespace) -> Path:

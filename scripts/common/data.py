@@ -134,6 +134,15 @@ def need_split(rows: Rows, split: str, why: str) -> list[Row]:
     return rows[split]
 
 
+def load_all_splits(dataset: Dataset, data_dir: Path | None) -> Rows:
+    """Load a dataset that has every split which a run needs; see `load` and `need_split`."""
+    rows = load(dataset, data_dir)
+    need_split(rows, "train", "to train on")
+    need_split(rows, "validation", "to choose the best checkpoint")
+    need_split(rows, "test", "to evaluate on")
+    return rows
+
+
 def sample(rows: list[Row], count: int | None, seed: int) -> list[Row]:
     """Return a stratified sample of `count` rows in their order, or all of them.
 

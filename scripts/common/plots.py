@@ -1,39 +1,47 @@
-"""Plots of results: confusion matrix, learning curves, accuracy against trainable parameters."""
+"""Plots of results: confusion matrix, learning curves, accuracy against trainable parameters, and `comparisons`."""
 
 from collections.abc import Sequence
 from pathlib import Path
 
-import matplotlib
-
-matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
+from common import comparisons, grids
+from common.comparisons import COLORS, GREY, SIZE, framed
 from common.files import atomic_path
 from common.results import Result
 
-_SIZE = (5.2, 4.2)  # inches
-_COLORS = plt.get_cmap("tab10").colors  # type: ignore[attr-defined]
-_GREY = "#777777"
+_FEW = 6  # entries of a legend for which a figure of the usual size has room
+
+
+def _size(more: int) -> tuple[float, float]:
+    """Return a figure's size with room for so many more lines of a legend."""
+    return SIZE[0], SIZE[1] + 0.16 * max(more, 0)
 
 
 def draw(dataset: str, results: Sequence[Result], folder: Path) -> list[Path]:
     """Draw the plots of one dataset's results and return their files; a plot without data is left out."""
+    results = grids.arrange(results)
     tuned = [result for result in results if not result.baseline]
     if not tuned:
         return []
     title = str(results[0].documents[0]["dataset_title"])
-    figures = {}
+    figures: dict[str, Figure | None] = {}
     if any(result.mean("params_trainable_count") for result in tuned):
         figures["accuracy-parameters"] = _accuracy_parameters(title, results)
     if any(document.get("history") for result in tuned for document in result.documents):
         figures["learning-curves"] = _learning_curves(title, tuned)
     best = max(tuned, key=lambda result: result.mean(result.score_key) or 0.0)
-    figures["confusion"] = _confusion(title, best)
+    figures["confusion"] = _confusion(title, best, grids.names(results)[results.index(best)])
+    figures["rank"] = comparisons.score_by_rank(title, results)
+    figures["errors"] = comparisons.errors_by_label(title, results) if grids.has_errors_to_show(results) else None
+    figures["fit"] = comparisons.train_and_test(title, results)
     paths = []
     for name, figure in figures.items():
+        if figure is None:
+            continue
         path = folder / f"{dataset}.{name}.png"
         with atomic_path(path) as partial:
             # No software version in the file: the same results give the same bytes.
@@ -43,20 +51,13 @@ def draw(dataset: str, results: Sequence[Result], folder: Path) -> list[Path]:
     return paths
 
 
-def _axes(title: str) -> tuple[Figure, plt.Axes]:
-    figure, axes = plt.subplots(figsize=_SIZE, layout="constrained")
-    axes.set_title(title, fontsize=10)
-    axes.spines[["top", "right"]].set_visible(False)
-    return figure, axes
-
-
-def _confusion(title: str, result: Result) -> Figure:
+def _confusion(title: str, result: Result, name: str) -> Figure:
     """Rows gold, columns predicted; counts summed over seeds, colours by row share."""
     counts = np.sum([document["test_confusion"] for document in result.documents], axis=0)
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     labels = [str(label) for label in result.documents[0]["test_labels"]]
     seeds = len(result.documents)
-    figure, axes = _axes(f"{title}: {result.name}\n{'test' if seeds == 1 else f'test, {seeds} seeds summed'}")
+    figure, axes = framed(f"{title}: {name}\n{'test' if seeds == 1 else f'test, {seeds} seeds summed'}")
     image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
     for (row, column), share in np.ndenumerate(shares):
         text = f"{counts[row, column]}\n{share:.0%}"
@@ -72,9 +73,10 @@ def _confusion(title: str, result: Result) -> Figure:
 
 def _learning_curves(title: str, results: Sequence[Result]) -> Figure:
     """Training loss and validation loss over epochs; a line is the mean over seeds, the band their range."""
-    figure, axes = _axes(f"{title}: loss over epochs")
-    for index, result in enumerate(results):
-        color = _COLORS[index % len(_COLORS)]
+    many = len(results) > _FEW  # their legend would hide the curves, so it stands below
+    figure, axes = framed(f"{title}: loss over epochs", _size(len(results) if many else 0))
+    for index, (name, result) in enumerate(zip(grids.names(results), results, strict=True)):
+        color = COLORS[index % len(COLORS)]
         for key, style in (("validation_loss", "-"), ("loss", ":")):
             curves = [
                 [(entry["epoch"], entry[key]) for entry in document.get("history", []) if key in entry]
@@ -87,7 +89,7 @@ def _learning_curves(title: str, results: Sequence[Result]) -> Figure:
             length = min(map(len, curves))
             epochs = [epoch for epoch, _ in curves[0][:length]]
             values = np.array([[value for _, value in curve[:length]] for curve in curves])
-            label = result.name if key == "validation_loss" else None
+            label = name if key == "validation_loss" else None
             axes.plot(
                 epochs, values.mean(axis=0), style, color=color, label=label, marker="o" if style == "-" else None, ms=3
             )
@@ -96,16 +98,22 @@ def _learning_curves(title: str, results: Sequence[Result]) -> Figure:
     axes.set_xlabel("epoch")
     axes.set_ylabel("cross-entropy (nats); solid validation, dotted train")
     axes.set_ylim(bottom=0)
-    axes.legend(fontsize=8, frameon=False)
+    if many:
+        figure.legend(fontsize=7, frameon=False, loc="outside lower center")
+    else:
+        axes.legend(fontsize=8, frameon=False)
     return figure
 
 
 def _accuracy_parameters(title: str, results: Sequence[Result]) -> Figure:
     """Test score against the number of trainable parameters; baselines as lines."""
     key = results[0].score_key
-    figure, axes = _axes(f"{title}: {key.replace('_', ' ')} against trainable parameters")
+    # Below the axes, where it hides no line; names of variants are long, and two columns of them would be cut off.
+    columns = 2 if max(map(len, grids.names(results))) < 32 else 1
+    size = _size(len(results) - _FEW if columns == 1 else 0)
+    figure, axes = framed(f"{title}: {key.replace('_', ' ')} against trainable parameters", size)
     tuned = [result for result in results if not result.baseline]
-    for index, result in enumerate(tuned):
+    for index, (name, result) in enumerate(zip(grids.names(tuned), tuned, strict=True)):
         trainable = result.mean("params_trainable_count")
         if not trainable:
             continue  # unmeasured
@@ -116,12 +124,12 @@ def _accuracy_parameters(title: str, results: Sequence[Result]) -> Figure:
             np.mean(values),
             yerr=deviation,
             fmt="o",
-            color=_COLORS[index % len(_COLORS)],
+            color=COLORS[index % len(COLORS)],
             capsize=3,
-            label=result.name,
+            label=name,
         )
     for result, style in zip((r for r in results if r.baseline), ("--", ":", "-."), strict=False):
-        axes.axhline(100 * (result.mean(key) or 0.0), color=_GREY, ls=style, lw=1, label=result.name)
+        axes.axhline(100 * (result.mean(key) or 0.0), color=GREY, ls=style, lw=1, label=result.name)
     axes.set_xscale("log")
     axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value / 1e6:g} M"))
@@ -129,7 +137,5 @@ def _accuracy_parameters(title: str, results: Sequence[Result]) -> Figure:
     axes.margins(x=0.15, y=0.12)
     axes.set_xlabel("trainable parameters")
     axes.set_ylabel(f"{key.replace('_', ' ')} (%)")
-    # Below the axes, where it hides no line; names of variants are long, and two columns of them would be cut off.
-    columns = 2 if max(len(result.name) for result in results) < 32 else 1
     figure.legend(fontsize=8 if columns == 2 else 7, frameon=False, loc="outside lower center", ncols=columns)
     return figure

@@ -5,13 +5,14 @@ in which a README differs from what the metrics say.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from common import grids
 from common.errors import ReportError
 from common.results import Result
-from common.stats import count, duration, percent, size
+from common.stats import count, decimal, duration, percent, size
 from common.tables import markdown_table
 
 Table = tuple[list[str], list[list[str]]]
@@ -29,13 +30,38 @@ def results_table(results: Sequence[Result]) -> Table:
 
     The leading score comes first; micro-F1 is left out, being accuracy for one label a row.
     """
-    leading = results[0].score_key
-    names = {leading: _score_name(results[0])} | {f"test_{key}": name for key, name in _METRICS.items()}
-    header = ["model", "seeds", *names.values()]
+    scores = _score_names(results[0])
+    return ["model", "seeds", *scores.values()], [[result.name, *_scores(result, scores)] for result in results]
+
+
+def grid_table(grid: grids.Grid) -> Table:
+    """Return the results of a job's variants: a row a variant, a column a setting that varies, then as the others.
+
+    Where rank and alpha of LoRA vary, their quotient, the scale of the update, has a column, too.
+    """
+    scores = _score_names(grid.members[0])
+    scale = ["alpha / r"] if grid.alpha else []
     rows = []
-    for result in results:
-        rows.append([result.name, str(len(result.documents)), *(percent(result.values(key)) for key in names)])
-    return header, rows
+    for member in grid.members:
+        rows.append([*grid.cells(member), *([grid.scale(member)] if scale else []), *_scores(member, scores)])
+    return [*grid.titles(), *scale, "seeds", *scores.values()], rows
+
+
+def result_tables(results: Sequence[Result]) -> list[tuple[str, Table]]:
+    """Return the tables of one dataset's results with their titles: "" for the first, the job for those of variants."""
+    found = grids.find(results)
+    swept = {id(member) for grid in found for member in grid.members}
+    others = [result for result in results if id(result) not in swept]
+    tables = [("", results_table(others))] if others else []
+    return tables + [(grid.job, grid_table(grid)) for grid in found]
+
+
+def _score_names(result: Result) -> dict[str, str]:
+    return {result.score_key: _score_name(result)} | {f"test_{key}": name for key, name in _METRICS.items()}
+
+
+def _scores(result: Result, keys: Iterable[str]) -> list[str]:
+    return [str(len(result.documents)), *(percent(result.values(key)) for key in keys)]
 
 
 def _score_name(result: Result) -> str:
@@ -50,7 +76,8 @@ def cost_table(results: Sequence[Result]) -> Table:
     """Return what each fine-tuned model cost: trainable share, time, memory, on which hardware."""
     header = ["model", "parameters", "trainable", "share", "train time", "examples/s", "peak memory", "on"]
     rows = []
-    for result in results:
+    results = grids.arrange(results)
+    for name, result in zip(grids.names(results), results, strict=True):
         if result.baseline:
             continue
         total, trainable = result.mean("params_total_count"), result.mean("params_trainable_count")
@@ -59,10 +86,10 @@ def cost_table(results: Sequence[Result]) -> Table:
         rate = result.mean("train_examples_per_s")
         rows.append(
             [
-                result.name,
+                name,
                 count(total),
                 count(trainable),
-                "–" if not total or trainable is None else f"{100 * trainable / total:.2f} %",
+                _share(result),
                 duration(result.mean("train_s")),
                 "–" if rate is None else f"{rate:.1f}",
                 size(result.mean(f"{device}_memory_peak_bytes")),
@@ -72,6 +99,36 @@ def cost_table(results: Sequence[Result]) -> Table:
     return header, rows
 
 
+def errors_table(results: Sequence[Result]) -> Table:
+    """Return the share of each label's test rows that are misidentified (1 - recall), in percent, and of all rows."""
+    results = grids.arrange(results)
+    rows = []
+    for name, result in zip(grids.names(results), results, strict=True):
+        of_all = [1 - value for value in result.values("test_accuracy")]
+        rows.append([name, *map(percent, [*result.label_errors().values(), of_all])])
+    return ["model", *results[0].label_errors(), "all"], rows
+
+
+def fit_table(results: Sequence[Result]) -> Table:
+    """Return accuracy (percent) and loss (nats) on train and test, of the models whose train rows were scored."""
+    header = ["model", "train accuracy", "test accuracy", "train loss", "test loss", "trainable share"]
+    rows = []
+    results = grids.arrange(results)
+    for name, whole in zip(grids.names(results), results, strict=True):
+        if (result := whole.with_train()) is None:
+            continue
+        accuracies = [percent(result.values(f"{split}_accuracy")) for split in ("train", "test")]
+        losses = [decimal(result.values(f"{split}_loss")) for split in ("train", "test")]
+        times = [duration(result.mean(key)) for key in ("train_cpu_s", "train_s")]
+        rows.append([name, *accuracies, *losses, _share(result), *times])
+    return [*header, "train CPU time", "train time"], rows
+
+
+def _share(result: Result) -> str:
+    total, trainable = result.mean("params_total_count"), result.mean("params_trainable_count")
+    return "–" if not total or trainable is None else f"{100 * trainable / total:.2f} %"
+
+
 def _cpu(hardware: dict[str, Any]) -> str:
     name = re.sub(r"\((R|TM)\)", "", str(hardware.get("cpu") or "CPU"))
     threads = hardware.get("threads", "?")
@@ -79,29 +136,51 @@ def _cpu(hardware: dict[str, Any]) -> str:
 
 
 def blocks(results: Sequence[Result], plots: dict[str, list[str]]) -> dict[str, str]:
-    """Return the text of every README block.
+    """Return the text of every README block: results, errors, fit and cost, each with its datasets' tables and plots.
 
     Args:
         results: all published results.
         plots: dataset → its plots' paths relative to the README.
     """
-    result_parts, cost_parts = [], []
+    parts: dict[str, list[str]] = {"results": [], "errors": [], "fit": [], "cost": []}
     for dataset in datasets(results):
         members = [result for result in results if result.dataset == dataset]
-        title = members[0].documents[0]["dataset_title"]
-        pictures = "\n".join(
-            f'<img src="{path}" alt="{title}: {_caption(path)}" width="32%">' for path in plots.get(dataset, [])
-        )
-        n = members[0].documents[0]["test_n"]
-        table = markdown_table(*results_table(members))
-        result_parts.append(f"**{title}** (`{dataset}`, {n:,} test rows)\n\n{table}\n\n{pictures}".rstrip())
-        cost = cost_table(members)
-        if cost[1]:
-            cost_parts.append(f"**{title}** (`{dataset}`)\n\n{markdown_table(*cost)}")
-    return {
-        "results": "\n\n".join(result_parts) or "No results are published yet: `make train`, then `make report`.",
-        "cost": "\n\n".join(cost_parts) or "No results are published yet.",
-    }
+        document = members[0].documents[0]
+        head = f"**{document['dataset_title']}** (`{dataset}`)"
+        tables = [
+            f"`{job}`, by what varies:\n\n{markdown_table(*table)}" if job else markdown_table(*table)
+            for job, table in result_tables(members)
+        ]
+        counted = f"{head[:-1]}, {document['test_n']:,} test rows)"
+        shown = [path for path in plots.get(dataset, []) if _caption(path) not in ("errors", "fit")]
+        parts["results"].append(_joined(counted, *tables, _images(document, shown)))
+        for name, table, is_due in (
+            ("errors", errors_table, grids.has_errors_to_show(members)),
+            ("fit", fit_table, any(result.with_train() for result in members)),
+            ("cost", cost_table, not all(result.baseline for result in members)),
+        ):
+            if is_due:
+                own = [path for path in plots.get(dataset, []) if _caption(path) == name]
+                parts[name].append(_joined(head, markdown_table(*table(members)), _images(document, own, 65)))
+    return {name: "\n\n".join(found) or _nothing(name, results) for name, found in parts.items()}
+
+
+def _nothing(name: str, results: Sequence[Result]) -> str:
+    """Say why a block is empty."""
+    if not results or name in ("results", "cost"):
+        return "No results are published yet: `make train`, then `make report`."
+    if name == "errors":
+        return "No data set with more than two labels, and no sweep, is published yet."
+    return "No train rows of a published run are scored yet: `make evaluate MODEL=… SPLIT=train`, then `make report`."
+
+
+def _joined(*parts: str) -> str:
+    return "\n\n".join(part for part in parts if part)
+
+
+def _images(document: dict[str, Any], paths: Sequence[str], width: int = 32) -> str:
+    title = document["dataset_title"]
+    return "\n".join(f'<img src="{path}" alt="{title}: {_caption(path)}" width="{width}%">' for path in paths)
 
 
 def _caption(path: str) -> str:
@@ -152,8 +231,10 @@ def compare(text: str, contents: dict[str, str], readme: Path) -> None:
                 for column, (was, should) in enumerate(zip(_cells(old), _cells(new), strict=False)):
                     if was != should:
                         title = header[column] if column < len(header) else str(column + 1)
+                        # Variants are told apart by all their settings, which stand before the number of seeds.
+                        row = ", ".join(_cells(new)[: header.index("seeds") if "seeds" in header else 1])
                         raise ReportError(
-                            f"{readme}, table '{name}', row '{_cells(new)[0]}', column '{title}': found '{was}', "
+                            f"{readme}, table '{name}', row '{row}', column '{title}': found '{was}', "
                             f"the published metrics say '{should}'. Run: make report"
                         )
             raise ReportError(

@@ -5,11 +5,12 @@ from pathlib import Path
 from typing import Any
 
 from common import runs, yamlio
-from common.catalog import ROOT
+from common.catalog import ROOT, leaves, results_part
 from common.errors import ReportError
 from common.files import read_json, write_json, write_text
 
 PUBLISHED = ROOT / "outputs" / "published"
+SPLIT_METRICS = ("metrics-train.json", "metrics-validation.json")  # published, too, where a run has them
 NEVER_PUBLISHED = ("published", "demo", "smoke")  # folders of outputs/ whose runs are no results
 
 
@@ -19,7 +20,8 @@ class Result:
 
     Attributes:
         dataset, job, variant, baseline: which one; baseline is "" for a fine-tuned model.
-        documents: the metrics.json of every seed, by ascending seed.
+        documents: the metrics.json of every seed, by ascending seed, with the metrics of train where it was scored.
+        settings: dotted key to value, all that the job sets and that changes results; empty for a classical baseline.
     """
 
     dataset: str
@@ -27,6 +29,7 @@ class Result:
     variant: str
     baseline: str
     documents: tuple[dict[str, Any], ...]
+    settings: dict[str, Any] = dataclasses.field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -50,6 +53,20 @@ class Result:
         values = self.values(key)
         return sum(values) / len(values) if values else None
 
+    def label_errors(self) -> dict[str, list[float]]:
+        """Return, by label, the share of its test rows that were taken for another, of every seed (1 - recall)."""
+        found: dict[str, list[float]] = {str(label): [] for label in self.documents[0]["test_labels"]}
+        for document in self.documents:
+            for index, (label, counts) in enumerate(zip(found, document["test_confusion"], strict=True)):
+                if sum(counts):
+                    found[label].append(1 - counts[index] / sum(counts))
+        return found
+
+    def with_train(self) -> "Result | None":
+        """Return the result over the seeds whose train rows were scored, None where there is none."""
+        scored = tuple(document for document in self.documents if document.get("train_accuracy") is not None)
+        return dataclasses.replace(self, documents=scored) if scored else None
+
     @property
     def score_key(self) -> str:
         """The metric that the dataset is led by, such as "test_accuracy"."""
@@ -71,33 +88,44 @@ def find(outputs: Path) -> list[Path]:
 
 
 def publish(outputs: Path, published: Path) -> list[Path]:
-    """Copy metrics.json and config.yaml of every finished run; return the published folders that are new or changed.
+    """Copy config.yaml and the metrics of every finished run; return the published folders that are new or changed.
 
     Host names, absolute paths and the machine's own folders stay behind.
     """
     changed = []
     for folder in find(outputs):
         target = published / folder.relative_to(outputs)
-        document, config = _read(folder), _anonymous(yamlio.read(folder / runs.CONFIG))
-        before = _read(target) if (target / runs.METRICS).exists() else None
-        document["model"] = config["job"]["model"] if config["job"] else None
-        if before != document or not (target / runs.CONFIG).exists():
-            write_text(target / runs.CONFIG, yamlio.dump(config))
-            write_json(target / runs.METRICS, document)
-            changed.append(target)
+        config = _anonymous(yamlio.read(folder / runs.CONFIG))
+        names = [runs.METRICS, *(name for name in SPLIT_METRICS if (folder / name).exists())]
+        model = {"model": config["job"]["model"] if config["job"] else None}
+        documents = {name: _read(folder / name) | model for name in names}
+        before = {name: _read(target / name) for name in names if (target / name).exists()}
+        if before == documents and (target / runs.CONFIG).exists():
+            continue
+        if before.get(runs.METRICS) != documents[runs.METRICS]:
+            for name in SPLIT_METRICS:  # of another run than this one
+                (target / name).unlink(missing_ok=True)
+        write_text(target / runs.CONFIG, yamlio.dump(config))
+        for name, document in documents.items():
+            write_json(target / name, document)
+        changed.append(target)
     return changed
 
 
-def _read(folder: Path) -> dict[str, Any]:
+def _read(file: Path) -> dict[str, Any]:
     try:
-        document = dict(read_json(folder / runs.METRICS))
+        document = dict(read_json(file))
     except (OSError, ValueError) as error:
-        raise ReportError(f"{folder / runs.METRICS}: cannot be read: {error}") from error
+        raise ReportError(f"{file}: cannot be read: {error}") from error
     if document.get("schema") != runs.SCHEMA:
-        raise ReportError(
-            f"{folder / runs.METRICS}: its schema is {document.get('schema')}; this version reads {runs.SCHEMA}."
-        )
+        raise ReportError(f"{file}: its schema is {document.get('schema')}; this version reads {runs.SCHEMA}.")
     return document
+
+
+def _with_train(run: Path) -> dict[str, Any]:
+    """Return a run's metrics.json with what metrics-train.json, where there is one, adds to it."""
+    document, train = _read(run / runs.METRICS), run / SPLIT_METRICS[0]
+    return (_read(train) if train.exists() else {}) | document
 
 
 def _anonymous(config: dict[str, Any]) -> dict[str, Any]:
@@ -128,7 +156,7 @@ def load(folder: Path) -> list[Result]:
     """
     groups: dict[tuple[str, str, str, str], list[tuple[int, dict[str, Any], runs.RunConfig]]] = {}
     for run in find(folder):
-        document = _read(run)
+        document = _with_train(run)
         baseline = str(document.get("baseline") or "")
         if baseline == "adapter":
             baseline = run.name
@@ -140,7 +168,9 @@ def load(folder: Path) -> list[Result]:
         _check_alike(key, [config for _, _, config in members])
         if len({document["score"] for _, document, _ in members}) > 1:
             raise ReportError(f"{'/'.join(part for part in key if part)}: its seeds lead with different scores.")
-        results.append(Result(*key, documents=tuple(document for _, document, _ in members)))
+        job = members[0][2].job
+        settings = leaves(results_part(job)) if job else {}
+        results.append(Result(*key, tuple(document for _, document, _ in members), settings))
     order = {"majority": 0, "tfidf": 1, "untuned": 2, "zero-shot": 2}
     return sorted(results, key=lambda r: (r.dataset, order.get(r.baseline, 3), r.job, r.variant, r.baseline))
 

@@ -17,6 +17,14 @@ def percent(values: Sequence[float]) -> str:
     return f"{100 * mean:.1f}" if deviation is None else f"{100 * mean:.1f} ± {100 * deviation:.1f}"
 
 
+def decimal(values: Sequence[float]) -> str:
+    """Return numbers with three places: "0.412" for one value, "0.412 ± 0.008" for several, "–" for none."""
+    if not values:
+        return "–"
+    mean, deviation = mean_sd(values)
+    return f"{mean:.3f}" if deviation is None else f"{mean:.3f} ± {deviation:.3f}"
+
+
 def count(value: float | None) -> str:
     """Return a count with thousands separators, "–" when unmeasured."""
     return "–" if value is None else f"{value:,.0f}"

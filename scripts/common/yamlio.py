@@ -3,7 +3,9 @@
 YAML 1.1 readers take `2e-4` for a string and `no` for False; YAML 1.2, read here with ruamel.yaml, does not.
 """
 
+import contextlib
 import io
+import json
 import shlex
 from pathlib import Path
 from typing import Any
@@ -83,6 +85,20 @@ def split_overrides(words: list[str]) -> dict[str, Any]:
             raise ConfigError(f"SET: '{key}' is given twice.")
         overrides[key] = parse(value, f"SET {key}")
     return overrides
+
+
+def override_word(key: str, value: Any) -> str:
+    """Return the "key=value" word that `split_overrides` reads as {key: value}.
+
+    Raises:
+        ConfigError: there is none, as for a text with both a quote and a bracket.
+    """
+    meant, text = json.dumps({key: value}, default=str), json.dumps(value, default=str, ensure_ascii=False)
+    for written in (value if isinstance(value, str) else text, text, shlex.quote(text)):
+        with contextlib.suppress(ConfigError):
+            if json.dumps(split_overrides([f"{key}={written}"]), default=str) == meant:
+                return f"{key}={written}"
+    raise ConfigError(f"'{key}': {value!r} cannot be written as SET={key}=…; choose a simpler value.")
 
 
 def _pieces(text: str) -> list[str]:

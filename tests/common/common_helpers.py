@@ -40,17 +40,24 @@ def run_config(
 
 
 def finished_run(
-    outputs: Path, config: runs.RunConfig | None = None, right: int = 3, baseline: str = "", **facts: Any
+    outputs: Path,
+    config: runs.RunConfig | None = None,
+    right: int = 3,
+    baseline: str = "",
+    train_right: int | None = None,
+    rows: int = 4,
+    **facts: Any,
 ) -> Path:
-    """Write a finished run over 4 test rows, of which `right` are predicted well, and return its folder."""
+    """Write a finished run over some test rows, of which `right` are predicted well, and return its folder.
+
+    `train_right` scores as many train rows, too, as `make evaluate SPLIT=train` does.
+    """
     config = config or run_config()
     config = dataclasses.replace(config, baseline=baseline or config.baseline)
     last = f"baseline-{baseline}" if baseline else f"seed-{config.seed}"
     folder = runs.folder(outputs, config.dataset_name, config.job_name, config.variant, last)
     folder.mkdir(parents=True)
     runs.freeze(folder, config, "make train")
-    rows = [Row(id=str(number), texts=("a", "b"), label=number % 2) for number in range(4)]
-    scores = np.log([[0.8, 0.2] if (row.label == 0) == (int(row.id) < right) else [0.2, 0.8] for row in rows])
     known = {
         "params_total_count": 22_713_986,
         "params_trainable_count": 1_000_000,
@@ -58,5 +65,17 @@ def finished_run(
         "hardware": {"gpu": None, "cpu": "Intel(R) Xeon(R)", "threads": 2},
         "history": [{"epoch": 1.0, "loss": 0.7}, {"epoch": 1.0, "validation_loss": 0.6}],
     }
-    evaluation.write_split(folder, config, "test", rows, scores, known | facts)
+    for split, count in (("test", right), ("train", train_right)):
+        if count is not None:
+            scored = _scored(rows, count, len(config.dataset.labels))
+            evaluation.write_split(folder, config, split, *scored, known | facts)
     return folder
+
+
+def _scored(count: int, right: int, classes: int) -> tuple[list[Row], np.ndarray]:
+    """Rows whose labels take turns, and log probabilities (N, C): 0.8 for the label, or for the next one if wrong."""
+    rows = [Row(id=str(number), texts=("a", "b"), label=number % classes) for number in range(count)]
+    scores = np.full((count, classes), np.log(0.2 / (classes - 1)))
+    for number in range(count):
+        scores[number, (number + (number >= right)) % classes] = np.log(0.8)
+    return rows, scores

@@ -138,3 +138,69 @@ def test_results_part_leaves_out_what_changes_no_result():
     part = catalog.results_part(BASE)
     assert not {"runtime", "dataset", "schema"} & set(part)
     assert {"model", "method", "training", "precision"} <= set(part)
+
+
+# --- sweeps ----------------------------------------------------------------------------------------------------------
+
+
+def load_sweep(swept, text):
+    return catalog.load_sweep(swept(text))
+
+
+def test_a_grid_is_all_combinations(swept):
+    found = load_sweep(swept, "sweep: {method.r: [4, 8], training.learning_rate: [1e-4, 1e-3]}")
+    assert found == [
+        {"method.r": r, "training.learning_rate": rate} for r, rate in [(4, 1e-4), (4, 1e-3), (8, 1e-4), (8, 1e-3)]
+    ]
+
+
+def test_a_list_stands_for_itself(swept):
+    found = load_sweep(swept, "sweep: [{method.r: 4, method.lora_alpha: 4}, {method.name: full}, {method.r: 8}]")
+    assert found == [{"method.r": 4, "method.lora_alpha": 4}, {"method.name": "full"}, {"method.r": 8}]
+
+
+def test_a_job_with_a_sweep_is_the_job_without_it(swept):
+    load_sweep(swept, "sweep: {method.r: [4, 8]}")
+    job, name = catalog.load_job("swept")
+    assert (job, name) == (BASE, "")
+    assert catalog.load_job("swept", {"method.r": 4})[1] == "method.r=4"
+
+
+def test_a_job_without_a_sweep():
+    assert catalog.load_sweep("minilm-lora") == []
+
+
+def test_the_sweep_of_the_emotion_job():
+    names = [catalog.load_job("minilm-emotion-lora", entry)[1] for entry in catalog.load_sweep("minilm-emotion-lora")]
+    assert len(set(names)) == 8
+    assert names[0] == "method.alpha=1,method.r=1"
+    assert "" in names  # rank 8 and alpha 16 are the job's own
+
+
+@pytest.mark.parametrize(
+    ("text", "parts"),
+    [
+        ("sweep: 3", ["sweep is 3", "a grid", "a list of mappings"]),
+        ("sweep:", ["sweep is None", "a grid"]),
+        ("sweep: {}", ["sweep is {}", "a grid"]),
+        ("sweep: []", ["sweep is []", "a grid"]),
+        ("sweep: [3]", ["variant 1 is 3", "{key: value}"]),
+        ("sweep: [{method.r: 4}, {}]", ["variant 2 is {}"]),
+        ("sweep: {method.r: []}", ["'method.r' is []", "a list of values"]),
+        ("sweep: {method.r: 4}", ["'method.r' is 4", "a list of values"]),
+        ("sweep: {method.rank: [4]}", ["variant 1 of 1", "unknown key 'method.rank'", "lora_alpha"]),
+        ("sweep: {trainng.epochs: [4]}", ["variant 1 of 1", "'trainng' holds no keys", "Did you mean 'training'?"]),
+        ("sweep: {1: [4]}", ["unknown key '1'"]),
+        ("sweep: {method.r: [4, 0]}", ["variant 2 of 2", "'method.r' is 0", "greater than or equal to 1"]),
+        ("sweep: {method.r: [4, 8, 4]}", ["variant 3 of 3", "method.r: 4 is the same variant as number 1"]),
+        (
+            "sweep: [{method.r: 16}, {training.epochs: 8.0}]",
+            ["variant 2 of 2", "same variant as number 1, method.r: 16"],
+        ),
+        ("sweep: {runtime.log_every: [1, 2]}", ["same variant as number 1"]),
+    ],
+)
+def test_a_wrong_sweep_is_named(swept, text, parts):
+    with pytest.raises(ConfigError) as raised:
+        load_sweep(swept, text)
+    assert all(part in str(raised.value) for part in ["swept.yaml: sweep", *parts]), str(raised.value)

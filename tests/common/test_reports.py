@@ -1,9 +1,10 @@
+import re
 from pathlib import Path
 
 import pytest
 from common_helpers import finished_run, run_config
 
-from common import reports, results
+from common import grids, reports, results
 from common.errors import ReportError
 from common.results import Result
 from common.tables import markdown_table
@@ -17,6 +18,7 @@ old
 
 middle
 <!-- cost:begin --><!-- cost:end -->
+<!-- errors:begin --><!-- errors:end --><!-- fit:begin --><!-- fit:end -->
 end
 """
 
@@ -71,7 +73,7 @@ def test_memory_is_that_of_the_device(tmp_path):
 
 def test_blocks_hold_title_table_and_plots(found):
     blocks = reports.blocks(found, {"toy": ["plots/toy.learning-curves.png"]})
-    assert set(blocks) == {"results", "cost"}
+    assert list(blocks) == ["results", "errors", "fit", "cost"]
     assert "**Toy stance** (`toy`, 4 test rows)" in blocks["results"]
     assert '<img src="plots/toy.learning-curves.png" alt="Toy stance: learning curves"' in blocks["results"]
     assert "| minilm-lora | 3 | 83.3 ± 14.4 |" in blocks["results"]
@@ -83,7 +85,7 @@ def test_blocks_without_results():
 
 def test_insert_replaces_what_lies_between_and_nothing_else():
     text = reports.insert(TEXT, {"results": "new", "cost": "dear"}, README)
-    assert text == TEXT.replace("old", "new").replace("--><!--", "-->\ndear\n<!--")
+    assert text == TEXT.replace("old", "new").replace("cost:begin --><!--", "cost:begin -->\ndear\n<!--")
 
 
 def test_insert_is_idempotent(found):
@@ -142,3 +144,108 @@ def test_compare_of_a_name_with_a_pipe():
     text = TEXT.replace("old", markdown_table(["model", "n"], [["a|b", "2"]]))
     with pytest.raises(ReportError, match=r"row 'a\|b', column 'n': found '2'"):
         reports.compare(text, {"results": new}, README)
+
+
+# --- sweeps, errors, fit ---------------------------------------------------------------------------------------------
+
+LABELS = {"labels": ["con", "neu", "pro"], "title": "Three labels"}
+
+
+@pytest.fixture
+def swept(tmp_path):
+    """A baseline, another model, and four variants of one job, of which one is the job itself (rank 8, alpha 16)."""
+    finished_run(tmp_path, run_config(**LABELS), baseline="untuned", right=2)
+    finished_run(tmp_path, run_config("minilm-emotion-full", **LABELS), right=4)
+    for r, alpha in ((16, 32), (8, 16), (8, 8), (16, 16)):
+        overrides = {"method.r": r, "method.alpha": alpha}
+        for seed in (1, 2):
+            config = run_config("minilm-emotion-lora", seed, overrides, **LABELS)
+            finished_run(tmp_path, config, right=2 + (r == 16), train_right=4 if r == 16 else None)
+    return results.load(tmp_path)
+
+
+def test_variants_have_a_table_of_their_own(swept):
+    (first, others), (job, table) = reports.result_tables(swept)
+    assert (first, job) == ("", "minilm-emotion-lora")
+    assert [row[0] for row in others[1]] == ["minilm-lora, untuned", "minilm-emotion-full"]
+    header, rows = table
+    assert header[:5] == ["r", "alpha", "alpha / r", "seeds", "accuracy"]
+    assert [row[:5] for row in rows] == [
+        ["8", "8", "1", "2", "50.0 ± 0.0"],
+        ["8", "16", "2", "2", "50.0 ± 0.0"],
+        ["16", "16", "1", "2", "75.0 ± 0.0"],
+        ["16", "32", "2", "2", "75.0 ± 0.0"],
+    ]
+
+
+def test_without_variants_there_is_one_table(found):
+    assert reports.result_tables(found) == [("", reports.results_table(found))]
+
+
+def test_variants_alone_have_no_other_table(tmp_path):
+    for r in (4, 8):
+        finished_run(tmp_path, run_config(overrides={"method.r": r}))
+    [(job, (header, rows))] = reports.result_tables(results.load(tmp_path))
+    assert (job, header[:2]) == ("minilm-lora", ["r", "seeds"])
+    assert [row[0] for row in rows] == ["4", "8"]
+
+
+def test_errors_are_one_minus_recall(swept):
+    header, rows = reports.errors_table(swept)
+    assert header == ["model", "con", "neu", "pro", "all"]
+    # 4 rows with the labels con, neu, pro, con, of which the first 2 are right: con 1 of 2 wrong, pro 1 of 1.
+    assert rows[0] == ["minilm-lora, untuned", "50.0", "0.0", "100.0", "50.0"]
+    assert rows[1] == ["minilm-emotion-full", "0.0", "0.0", "0.0", "0.0"]
+    assert rows[2][:2] == ["minilm-emotion-lora (r=8, alpha=8)", "50.0 ± 0.0"]
+
+
+def test_a_label_without_test_rows_has_no_error(tmp_path):
+    finished_run(tmp_path, run_config(**LABELS), rows=2, right=1)
+    _, rows = reports.errors_table(results.load(tmp_path))
+    assert rows == [["minilm-lora", "0.0", "100.0", "–", "50.0"]]
+
+
+def test_fit_sets_train_beside_test(swept):
+    header, rows = reports.fit_table(swept)
+    assert header == [
+        *("model", "train accuracy", "test accuracy", "train loss", "test loss"),
+        *("trainable share", "train CPU time", "train time"),
+    ]
+    assert [row[0] for row in rows] == [f"minilm-emotion-lora (r=16, alpha={alpha})" for alpha in (16, 32)]
+    # Of 4 rows a wrong one costs -ln 0.1, a right one -ln 0.8.
+    losses = ["0.223 ± 0.000", "0.743 ± 0.000"]
+    assert rows[0][1:] == ["100.0 ± 0.0", "75.0 ± 0.0", *losses, "4.40 %", "–", "2 min 05 s"]
+
+
+def test_fit_counts_the_seeds_whose_train_rows_were_scored(tmp_path):
+    finished_run(tmp_path, run_config(seed=1), right=4, train_right=4, train_cpu_s=61.0)
+    finished_run(tmp_path, run_config(seed=2), right=0)
+    _, [row] = reports.fit_table(results.load(tmp_path))
+    assert row[:3] == ["minilm-lora", "100.0", "100.0"] and row[6] == "1 min 01 s"
+
+
+def test_blocks_of_a_sweep(swept):
+    paths = [f"plots/toy.{name}.png" for name in ("confusion", "errors", "fit", "rank")]
+    blocks = reports.blocks(swept, {"toy": paths})
+    assert "`minilm-emotion-lora`, by what varies:\n\n| r | alpha | alpha / r | seeds |" in blocks["results"]
+    assert re.findall(r"toy\.(\w+)\.png", blocks["results"]) == ["confusion", "rank"]
+    assert re.findall(r"toy\.(\w+)\.png", blocks["errors"]) == ["errors"]
+    assert re.findall(r"toy\.(\w+)\.png", blocks["fit"]) == ["fit"]
+    assert blocks["errors"].startswith("**Three labels** (`toy`)\n\n| model | con | neu | pro | all |")
+    assert "| minilm-emotion-lora (r=8, alpha=16) |" in blocks["cost"] and "method." not in blocks["cost"]
+    text = reports.insert(TEXT, blocks, README)
+    reports.compare(text, blocks, README)
+
+
+def test_two_labels_without_a_sweep_have_no_errors_and_no_fit(found):
+    blocks = reports.blocks(found, {})
+    assert blocks["errors"].startswith("No data set with more than two labels, and no sweep")
+    assert "`make evaluate MODEL=… SPLIT=train`" in blocks["fit"]
+    assert not grids.has_errors_to_show(found)
+
+
+def test_compare_names_a_variant_by_its_settings(swept):
+    blocks = reports.blocks(swept, {})
+    text = reports.insert(TEXT, blocks, README)
+    with pytest.raises(ReportError, match=r"row '8, 16, 2', column 'accuracy': found '51.0 ± 0.0'"):
+        reports.compare(text.replace("| 8 | 16 | 2 | 2 | 50.0", "| 8 | 16 | 2 | 2 | 51.0"), blocks, README)

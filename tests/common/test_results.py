@@ -143,3 +143,80 @@ def test_metrics_that_cannot_be_read_are_named(folders, text, problem):
 
 def test_nothing_there(tmp_path):
     assert results.load(tmp_path / "absent") == []
+
+
+# --- other splits ----------------------------------------------------------------------------------------------------
+
+
+def test_publish_copies_the_metrics_of_train(folders, tmp_path):
+    outputs, published = folders
+    model = str(tmp_path / "ann" / "bert")
+    config = dataclasses.replace(run_config(overrides={"model": model}), variant="", job_name="mine")
+    run = finished_run(outputs, config, train_right=4)
+    (folder,) = results.publish(outputs, published)
+    assert sorted(path.name for path in folder.iterdir()) == ["config.yaml", "metrics-train.json", "metrics.json"]
+    assert files.read_json(folder / "metrics-train.json")["model"] == "local:bert"
+    assert str(tmp_path) not in (folder / "metrics-train.json").read_text()
+    assert results.publish(outputs, published) == []
+    files.write_json(run / "metrics-validation.json", files.read_json(run / runs.METRICS))
+    assert results.publish(outputs, published) == [folder]
+    assert (folder / "metrics-validation.json").exists()
+    assert results.find(published) == [folder]
+
+
+def test_metrics_of_train_alone_are_no_run(folders):
+    outputs, published = folders
+    run = finished_run(outputs, train_right=4)
+    (run / runs.METRICS).unlink()
+    assert results.find(outputs) == [] == results.publish(outputs, published)
+
+
+def test_metrics_of_train_of_an_older_run_do_not_stay(folders):
+    outputs, published = folders
+    run = finished_run(outputs, train_right=4)
+    (folder,) = results.publish(outputs, published)
+    (run / "metrics-train.json").unlink()
+    assert results.publish(outputs, published) == []  # the same run: what was published of it stays
+    assert (folder / "metrics-train.json").exists()
+    files.write_json(run / runs.METRICS, files.read_json(run / runs.METRICS) | {"test_accuracy": 0.9})
+    assert results.publish(outputs, published) == [folder]
+    assert not (folder / "metrics-train.json").exists()
+
+
+def test_train_stands_beside_test(folders):
+    outputs, _ = folders
+    run = finished_run(outputs, right=3, train_right=4)
+    # Written before training's time was kept apart from that of scoring the train rows.
+    train = files.read_json(run / "metrics-train.json")
+    files.write_json(run / "metrics-train.json", train | {"train_s": 1.0})
+    finished_run(outputs, run_config(seed=2))
+    (result,) = results.load(outputs)
+    assert result.values("train_accuracy") == [1.0]
+    assert (result.score_key, result.values("train_s")) == ("test_accuracy", [125.0, 125.0])
+    assert [document["seed"] for document in result.with_train().documents] == [1]
+
+
+def test_without_train_there_is_none(folders):
+    outputs, _ = folders
+    finished_run(outputs)
+    (result,) = results.load(outputs)
+    assert result.with_train() is None
+
+
+def test_settings_are_those_of_the_job(folders):
+    outputs, _ = folders
+    finished_run(outputs, run_config(overrides={"method.r": 4}))
+    finished_run(
+        outputs, dataclasses.replace(run_config("minilm-full"), job_name="classical", job=None), baseline="tfidf"
+    )
+    tfidf, lora = results.load(outputs)
+    assert tfidf.settings == {}
+    assert lora.settings["method.r"] == 4 and "runtime.log_every" not in lora.settings
+
+
+def test_label_errors(folders):
+    outputs, _ = folders
+    for seed, right in ((1, 1), (2, 4)):
+        finished_run(outputs, run_config(seed=seed, labels=["con", "neu", "pro", "off"]), rows=3, right=min(right, 3))
+    (result,) = results.load(outputs)
+    assert result.label_errors() == {"con": [0.0, 0.0], "neu": [1.0, 0.0], "pro": [1.0, 0.0], "off": []}

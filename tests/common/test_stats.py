@@ -42,3 +42,9 @@ def test_duration(seconds, text):
 )
 def test_size(value, text):
     assert stats.size(value) == text
+
+
+def test_decimal():
+    assert stats.decimal([]) == "–"
+    assert stats.decimal([0.41249]) == "0.412"
+    assert stats.decimal([0.1, 0.3]) == "0.200 ± 0.141"

@@ -120,3 +120,35 @@ def test_wrong_overrides(words, message):
         yamlio.split_overrides(words)
     assert message in str(raised.value)
     assert str(raised.value).startswith("SET")
+
+
+WORDS = [
+    "word",
+    "1",
+    "true",
+    "null",
+    "two words",
+    "it's",
+    "[a, b]",
+    "",
+    "a\nb",
+    "é",
+    "a=b",
+    "#x",
+    'say "x"',
+    "\\",
+    " x ",
+]
+VALUES = [1, 0.001, True, None, ["query", "key"], ["1", 1], {"a": "b c"}, {}, []]
+
+
+@pytest.mark.parametrize("value", WORDS + VALUES)
+def test_an_override_word_is_read_as_what_it_means(value):
+    word = yamlio.override_word("a.b", value)
+    found = yamlio.split_overrides([f"{word} c=1"])
+    assert found == {"a.b": value, "c": 1} and type(found["a.b"]) is type(value)
+
+
+def test_an_override_that_cannot_be_written():
+    with pytest.raises(ConfigError, match=r"'a.b': .* cannot be written as SET=a.b="):
+        yamlio.override_word("a.b", 'x" [y')
