@@ -5,7 +5,8 @@
     python scripts/check.py --model minilm-lora --no-data      parameter counts alone
     make check MODEL=minilm-lora DATASET=mine
 
-Reads the model's config and tokenizer, never its weights. Exit code 0 means that `make train` can start.
+Reads the model's config and tokenizer, never its weights; with --no-data, of a model whose shape is known (those in
+scripts/common/architectures.yaml) not even these. Exit code 0 means that `make train` can start.
 """
 
 import contextlib
@@ -52,7 +53,7 @@ def _with_libraries(target: cli.Target, read_rows: bool) -> dict[str, Any]:
         found["splits"] = datachecks.counts(rows, target.dataset)
         found["duplicates"] = datachecks.duplicates(rows)
         found["contradictions"] = datachecks.contradictions(rows, target.dataset)
-    from common import models, recipes
+    from common import memory, models, recipes
 
     models.quiet_libraries()
     recipes.check_recipe(target.job, target.dataset, rows["train"] if read_rows else [])
@@ -64,7 +65,8 @@ def _with_libraries(target: cli.Target, read_rows: bool) -> dict[str, Any]:
             lengths = encoder.lengths(members)
             over = sum(length > target.job.max_length for length in lengths)
             found["tokens"][split] = datachecks.token_lengths(lengths, over)
-    return found | models.count_parameters(target.job, target.dataset)
+    found |= models.count_parameters(target.job, target.dataset)
+    return found | memory.estimate(target.job, target.dataset)
 
 
 def _for_people(found: dict[str, Any], target: cli.Target) -> str:
@@ -85,8 +87,17 @@ def _for_people(found: dict[str, Any], target: cli.Target) -> str:
             "",
             f"Parameters: {found['params_total_count']:,} in all, "
             f"{found['params_trainable_count']:,} trainable ({share:.2%})",
+            _memory(found, target.job.training.token_budget),
         ]
     return "\n".join([*lines, "", "The job is sound."])
+
+
+def _memory(found: dict[str, Any], tokens: int) -> str:
+    parts = ", ".join(
+        f"{name.replace('_', ' ')} {size / 1e9:.2f}" for name, size in found["memory_estimate_parts_bytes"].items()
+    )
+    total = found["memory_estimate_bytes"] / 1e9
+    return f"GPU memory of a training step of {tokens:,} tokens: about {total:.2f} GB ({parts})"
 
 
 def _count_table(splits: dict[str, Any], key: str, names: list[str]) -> str:

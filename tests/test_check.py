@@ -157,3 +157,17 @@ def test_no_weights_are_read(run_script, tiny_arguments, tiny_model, tmp_path):
     whole = checked(run_script, arguments)
     arguments[arguments.index("--set") + 1] = f'model="{folder}"'
     assert checked(run_script, arguments)["params_total_count"] == whole["params_total_count"]
+
+
+def test_a_known_model_needs_neither_hub_nor_data(run_script, tmp_path):
+    """No tokenizer, no config, no rows: this machine has none of them."""
+    found = checked(run_script, ["--model", "mistral-7b-v0.3", "--no-data", "--outputs", str(tmp_path)])
+    assert (found["params_total_count"], found["params_trainable_count"]) == (7_127_461_888, 13_643_776)
+    parts = found["memory_estimate_parts_bytes"]
+    assert list(parts) == ["weights", "trainable_states", "activations", "workspace"]
+    assert found["memory_estimate_bytes"] == sum(parts.values()) > 10e9
+
+
+def test_memory_is_told_to_people(run_script, tiny_arguments):
+    _, out, _ = run_script("check", *tiny_arguments(), "--no-data")
+    assert "GPU memory of a training step of 4,096 tokens: about 0.0" in out and "trainable states 0.0" in out
