@@ -5,8 +5,9 @@
     python scripts/check.py --model minilm-lora --no-data      parameter counts alone
     make check MODEL=minilm-lora DATASET=mine
 
-Reads the model's config and tokenizer, never its weights. Exit code 0 means that `make train` can start. Of a `sweep:`
-all variants are checked and counted; rows and tokens once, as the first one has them.
+Reads the model's config and tokenizer, never its weights; with --no-data, of a model whose shape is known (those in
+scripts/common/architectures.yaml) not even these. Exit code 0 means that `make train` can start. Of a `sweep:` all
+variants are checked and counted; rows and tokens once, as the first one has them.
 """
 
 import contextlib
@@ -32,6 +33,8 @@ def main(argv: list[str] | None = None) -> None:
     found: dict[str, Any] = {"schema": 1, "job": target.job_name, "dataset": target.dataset_name}
     each: list[dict[str, Any]] = [{"variant": one.variant} for one in targets]
     if not arguments.config_only:
+        from common import memory  # seconds to import
+
         with contextlib.redirect_stdout(sys.stderr):  # nothing but the result on stdout
             rows = {} if arguments.no_data else data.load_all_splits(target.dataset, target.data_dir)
             for place, one, variant in zip(each, targets, variants, strict=True):
@@ -40,6 +43,9 @@ def main(argv: list[str] | None = None) -> None:
                 except errors.PeftableError as error:
                     raise type(error)(f"SET={sweeps.label(variant)}: {error}" if len(each) > 1 else error) from error
             found |= _about_rows(target, rows) if rows else {}
+            # Of a sweep, what the variant needs that trains most.
+            most = max(range(len(each)), key=lambda index: each[index]["params_trainable_count"])
+            found |= memory.estimate(targets[most].job, target.dataset)
     found |= each[0] if len(each) == 1 else {"variants": each}
     print(json.dumps(found, indent=2, ensure_ascii=False) if arguments.json else _for_people(found, target))
 
@@ -76,18 +82,14 @@ def _for_people(found: dict[str, Any], target: cli.Target) -> str:
     variant = f" ({found['variant']})" if found.get("variant") else ""
     lines = [f"job {found['job']}{variant} on dataset {found['dataset']}"]
     if "splits" in found:
-        labels = [str(label) for label in target.dataset.labels]
-        lines += ["", "Rows", _count_table(found["splits"], "labels", labels)]
-        groups = sorted({group for split in found["splits"].values() for group in split["groups"]})
-        if groups:
-            lines += ["", f"Rows by {target.dataset.group}", _group_table(found["splits"], groups)]
-        lines += ["", f"Tokens (max_length {target.job.max_length})", _token_table(found["tokens"])]
-        lines += ["", *_findings(found)]
+        lines += datachecks.described(found, target.dataset, target.job.max_length)
     if len(each) > 1:
         lines += ["", f"A sweep of {len(each)} variants", _variant_table(each)]
     elif "params_total_count" in found:
         total, trainable, share = _counts(found)
         lines += ["", f"Parameters: {total} in all, {trainable} trainable ({share})"]
+    if "memory_estimate_bytes" in found:
+        lines += [_memory(found, target.job.training.token_budget)]
     return "\n".join([*lines, "", "The job is sound."])
 
 
@@ -102,47 +104,12 @@ def _variant_table(each: list[dict[str, Any]]) -> str:
     return text_table(header, [[one["variant"] or own, *(_counts(one) if len(header) > 1 else ())] for one in each])
 
 
-def _count_table(splits: dict[str, Any], key: str, names: list[str]) -> str:
-    return text_table(
-        ["split", "rows", *names],
-        [[split, str(part["n"]), *(str(part[key].get(name, 0)) for name in names)] for split, part in splits.items()],
+def _memory(found: dict[str, Any], tokens: int) -> str:
+    parts = ", ".join(
+        f"{name.replace('_', ' ')} {size / 1e9:.2f}" for name, size in found["memory_estimate_parts_bytes"].items()
     )
-
-
-def _group_table(splits: dict[str, Any], groups: list[str]) -> str:
-    return text_table(
-        ["group", *splits],
-        [[group, *(str(part["groups"].get(group, 0)) for part in splits.values())] for group in groups],
-    )
-
-
-def _token_table(tokens: dict[str, Any]) -> str:
-    rows = [
-        [
-            split,
-            str(t["min"]),
-            f"{t['median']:g}",
-            f"{t['p95']:g}",
-            str(t["max"]),
-            f"{t['truncated_count']} ({t['truncated_share']:.1%})",
-        ]
-        for split, t in tokens.items()
-    ]
-    return text_table(["split", "min", "median", "p95", "max", "truncated"], rows)
-
-
-def _findings(found: dict[str, Any]) -> list[str]:
-    repeated = [f"{count} in {split}" for split, count in found["duplicates"]["within"].items() if count]
-    leaked = [f"{count} of {pair}" for pair, count in found["duplicates"]["between"].items() if count]
-    torn = found["contradictions"]
-    lines = [
-        f"Repeated rows: {', '.join(repeated) or 'none'}",
-        f"Rows shared between splits: {', '.join(leaked) or 'none'}",
-        f"Identical texts with different labels: {torn['count'] or 'none'}",
-    ]
-    for example in torn["examples"]:
-        lines.append("  " + "; ".join(f"{split} {row_id} = {label}" for split, row_id, label in example))
-    return lines
+    total = found["memory_estimate_bytes"] / 1e9
+    return f"GPU memory of a training step of {tokens:,} tokens: about {total:.2f} GB ({parts})"
 
 
 if __name__ == "__main__":

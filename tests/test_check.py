@@ -181,3 +181,17 @@ def test_a_variant_that_cannot_be_is_named(run_script, tiny_arguments, swept):
     code, out, err = run_script("check", *tiny_arguments(job=job))
     assert (code, out) == (4, "")
     assert "error: SET=max_length=300 " in err and "max_length is 300" in err
+
+
+def test_a_known_model_needs_neither_hub_nor_data(run_script, tmp_path):
+    """No tokenizer, no config, no rows: this machine has none of them."""
+    found = checked(run_script, ["--model", "mistral-7b-v0.3", "--no-data", "--outputs", str(tmp_path)])
+    assert (found["params_total_count"], found["params_trainable_count"]) == (7_127_461_888, 13_643_776)
+    parts = found["memory_estimate_parts_bytes"]
+    assert list(parts) == ["weights", "trainable_states", "activations", "workspace"]
+    assert found["memory_estimate_bytes"] == sum(parts.values()) > 10e9
+
+
+def test_memory_is_told_to_people(run_script, tiny_arguments):
+    _, out, _ = run_script("check", *tiny_arguments(), "--no-data")
+    assert "GPU memory of a training step of 4,096 tokens: about 0.0" in out and "trainable states 0.0" in out

@@ -21,7 +21,7 @@ LAYERS = [
     {"peft", "encoding", "prompts", "sweeps"},
     {"heads"},
     {"models", "scoring"},
-    {"saved", "recipes", "callbacks", "evaluation"},
+    {"saved", "recipes", "callbacks", "evaluation", "memory"},
     {"training"},
     {"results"},
     {"grids"},

@@ -9,6 +9,7 @@ import numpy as np
 
 from common.config import Dataset
 from common.data import Row, Rows
+from common.tables import text_table
 
 _EXAMPLES = 5
 
@@ -70,3 +71,62 @@ def token_lengths(lengths: Sequence[int], truncated: int) -> dict[str, Any]:
         "truncated_count": truncated,
         "truncated_share": truncated / len(lengths),
     }
+
+
+def described(found: dict[str, Any], dataset: Dataset, max_length: int) -> list[str]:
+    """Return lines for people about rows, tokens and doubtful rows.
+
+    Args:
+        found: the results of the functions above as "splits", "tokens", "duplicates" and "contradictions".
+        dataset: its labels and group column.
+        max_length: tokens.
+    """
+    labels = [str(label) for label in dataset.labels]
+    lines = ["", "Rows", _count_table(found["splits"], "labels", labels)]
+    groups = sorted({group for split in found["splits"].values() for group in split["groups"]})
+    if groups:
+        lines += ["", f"Rows by {dataset.group}", _group_table(found["splits"], groups)]
+    return [*lines, "", f"Tokens (max_length {max_length})", _token_table(found["tokens"]), "", *_findings(found)]
+
+
+def _count_table(splits: dict[str, Any], key: str, names: list[str]) -> str:
+    return text_table(
+        ["split", "rows", *names],
+        [[split, str(part["n"]), *(str(part[key].get(name, 0)) for name in names)] for split, part in splits.items()],
+    )
+
+
+def _group_table(splits: dict[str, Any], groups: list[str]) -> str:
+    return text_table(
+        ["group", *splits],
+        [[group, *(str(part["groups"].get(group, 0)) for part in splits.values())] for group in groups],
+    )
+
+
+def _token_table(tokens: dict[str, Any]) -> str:
+    rows = [
+        [
+            split,
+            str(t["min"]),
+            f"{t['median']:g}",
+            f"{t['p95']:g}",
+            str(t["max"]),
+            f"{t['truncated_count']} ({t['truncated_share']:.1%})",
+        ]
+        for split, t in tokens.items()
+    ]
+    return text_table(["split", "min", "median", "p95", "max", "truncated"], rows)
+
+
+def _findings(found: dict[str, Any]) -> list[str]:
+    repeated = [f"{count} in {split}" for split, count in found["duplicates"]["within"].items() if count]
+    leaked = [f"{count} of {pair}" for pair, count in found["duplicates"]["between"].items() if count]
+    torn = found["contradictions"]
+    lines = [
+        f"Repeated rows: {', '.join(repeated) or 'none'}",
+        f"Rows shared between splits: {', '.join(leaked) or 'none'}",
+        f"Identical texts with different labels: {torn['count'] or 'none'}",
+    ]
+    for example in torn["examples"]:
+        lines.append("  " + "; ".join(f"{split} {row_id} = {label}" for split, row_id, label in example))
+    return lines

@@ -16,7 +16,7 @@ from transformers import (
     set_seed,
 )
 
-from common import models, saved, scoring
+from common import architectures, catalog, models, saved, scoring
 from common.data import Row
 from common.errors import ModelError
 
@@ -166,6 +166,41 @@ def test_a_package_is_found_and_not_imported(tmp_path, monkeypatch):
     assert models.locate("package:somepackage/model", "main").name == str(package / "model")
     with pytest.raises(ModelError, match=r"holds no config\.json"):
         models.locate("package:somepackage/other", "main")
+
+
+@pytest.fixture
+def cached_config(tmp_path, monkeypatch):
+    """`cached_config(hub_id, **keys)`: a config.json in an otherwise empty hub cache, as a download leaves it."""
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
+
+    def put(model: str, **changes: object) -> None:
+        known = architectures.known(model)
+        place = tmp_path / "cache" / f"models--{model.replace('/', '--')}"
+        for folder in ("refs", "snapshots/abc"):
+            (place / folder).mkdir(parents=True)
+        (place / "refs" / "main").write_text("abc")
+        keys = {"model_type": known.model_type, **known.keys, **changes}
+        (place / "snapshots" / "abc" / "config.json").write_text(json.dumps(keys))
+
+    return put
+
+
+def test_a_known_model_is_counted_without_a_hub(cached_config):
+    job, _ = catalog.load_job("distilbert-emotion-lora")
+    dataset = catalog.load_dataset("emotion")
+    counts = models.count_parameters(job, dataset)
+    cached_config(job.model)
+    assert models.count_parameters(job, dataset) == counts
+    assert models.shape(job, dataset).num_labels == 6
+
+
+def test_a_cached_model_that_is_not_the_published_one(cached_config):
+    job, _ = catalog.load_job("distilbert-emotion-lora")
+    cached_config(job.model, n_layers=7)
+    with pytest.raises(ModelError, match=r"distilbert-base-uncased: .*n_layers is 7 \(published: 6\)"):
+        models.count_parameters(job, catalog.load_dataset("emotion"))
 
 
 def test_a_hub_model_offline(tiny_job):
