@@ -279,6 +279,7 @@ _UNUSABLE = {
     "adamss": "it decomposes the base's weights when attached, so a job cannot be checked before they are loaded",
     "frod": "it decomposes the base's weights when attached, so a job cannot be checked before they are loaded",
     "shira": "it chooses among the base's weights when attached, so a job cannot be checked before they are loaded",
+    "cartridge": "it starts from the cache of a long text, which a job does not have; prefix_tuning is its like",
     "cpt": "its prompt is made of one tokenizer's ids of labelled examples, and it classifies nothing itself",
     "multitask_prompt_tuning": "it learns several tasks at once; a job has one. prompt_tuning has none of its own",
     "poly": "it learns several tasks at once; a job has one",
@@ -290,7 +291,7 @@ _UNUSABLE_INITS = {
     "lora_ga": "it needs gradients of the whole base, computed before the method is attached",
 }
 _OWN_HEAD = ("adaption_prompt", "trainable_tokens")
-_VIRTUAL_TOKENS = ("cartridge", "p_tuning", "prefix_tuning", "prompt_tuning")
+_VIRTUAL_TOKENS = ("p_tuning", "prefix_tuning", "prompt_tuning")
 # What computes with the rounded weights' bytes as if they were numbers; measured with bitsandbytes 0.50, peft 0.21.
 _NOT_QUANTIZED = {
     "nf4": ("deft", "delora", "glora", "hra", "loha", "lokr", "osf", "peanut", "psoft", "supertuning", "tinylora"),
@@ -317,7 +318,7 @@ def _impossible_in_library(job: Job, method: LibraryMethod) -> str | None:
         return f"method {name} cannot train a classification head beside it, which would stay random; use another"
     if name in _VIRTUAL_TOKENS and job.head == "prompt":
         return f"method {name} puts virtual tokens before the text, where the prompt head counts positions; use another"
-    if name in ("prefix_tuning", "cartridge") and job.runtime.activation_checkpointing:
+    if name == "prefix_tuning" and job.runtime.activation_checkpointing:
         return f"method {name} feeds the layers' caches, which runtime.activation_checkpointing does away with"
     if name in _NOT_QUANTIZED.get(job.quantization, ()):
         return f"method {name} computes with the base's weights, which quantization {job.quantization} has rounded away"
