@@ -12,6 +12,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 from common import files
 from common.config import Job
 from common.errors import Interrupted
+from common.peft.library import allocator
 from common.progress import Progress
 from common.stats import duration
 
@@ -115,3 +116,12 @@ class RunCallback(TrainerCallback):
         """Close the progress display."""
         if self.progress is not None:
             self.progress.close()
+
+
+class RankCallback(TrainerCallback):
+    """Lets AdaLoRA move its ranks after every optimizer step; other methods have nothing to move."""
+
+    def on_optimizer_step(self, args: Any, state: TrainerState, control: Any, model: Any = None, **kwargs: Any) -> None:
+        """Weigh the ranks by their gradients, which are still there."""
+        if (found := allocator(model)) is not None:
+            found.update_and_allocate(state.global_step + 1)  # this step is counted only afterwards

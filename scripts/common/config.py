@@ -6,9 +6,10 @@ what was found, what is allowed and the nearest name.
 """
 
 import string
-from typing import Annotated, Any, Literal, TypeVar, get_args
+from typing import Annotated, Any, ClassVar, Literal, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic_core import PydanticCustomError
 
 from common.errors import ConfigError, choices, nearest
 
@@ -40,8 +41,56 @@ BestMetric = Literal[
 # --- jobs ------------------------------------------------------------------------------------------------------------
 
 
-class Lora(Strict):
+class LibraryMethod(Strict):
+    """A method of the peft library; keys are those of its config class there, and are checked when it is attached."""
+
+    model_config = ConfigDict(extra="allow")
+    OPTIONS: ClassVar[tuple[str, ...]] = ()  # further keys, where they are known without the library
+
+    @model_validator(mode="before")
+    @classmethod
+    def _keys_are_the_users(cls, value: Any) -> Any:
+        allowed = [*cls.model_fields, *cls.OPTIONS]
+        for key in value if isinstance(value, dict) else ():
+            if key in SET_BY_TRAINING:
+                raise ValueError(f"'{key}' is set by the training itself; leave it out")
+            if cls.OPTIONS and key not in allowed:
+                raise PydanticCustomError("unknown_option", "{key}", {"key": key, "allowed": allowed})
+        return value
+
+
+# Keys of every peft config that follow from the job.
+SET_BY_TRAINING = (
+    "task_type",
+    "peft_type",
+    "auto_mapping",
+    "peft_version",
+    "base_model_name_or_path",
+    "revision",
+    "inference_mode",
+)
+
+
+class Lora(LibraryMethod):
     """Low-rank adaptation with the peft library; keys are those of `peft.LoraConfig`."""
+
+    OPTIONS = (
+        "init_lora_weights",  # true | false | gaussian | olora | pissa | pissa_niter_<n> | orthogonal | eva | mica
+        "eva_config",
+        "exclude_modules",
+        "layers_pattern",
+        "rank_pattern",
+        "alpha_pattern",
+        "bias",
+        "lora_bias",
+        "fan_in_fan_out",
+        "trainable_token_indices",
+        "target_parameters",
+        "ensure_weight_tying",
+        "use_bdlora",
+        "velora_config",
+        "kasa_config",
+    )
 
     name: Literal["lora"]
     r: int = Field(16, ge=1)
@@ -52,6 +101,57 @@ class Lora(Strict):
     layers_to_transform: list[Annotated[int, Field(ge=0)]] | None = None  # None: every layer
     use_rslora: bool = False
     use_dora: bool = False
+
+
+class OtherLibraryMethod(LibraryMethod):
+    """Any other method of the peft library, by its name there in lower case."""
+
+    name: Literal[
+        "adalora",
+        "adamss",
+        "adaption_prompt",
+        "beft",
+        "boft",
+        "c3a",
+        "cartridge",
+        "cpt",
+        "deft",
+        "delora",
+        "fourierft",
+        "frod",
+        "glora",
+        "gralora",
+        "hira",
+        "hra",
+        "ia3",
+        "lily",
+        "ln_tuning",
+        "loha",
+        "lokr",
+        "miss",
+        "multitask_prompt_tuning",
+        "oft",
+        "osf",
+        "p_tuning",
+        "peanut",
+        "poly",
+        "prefix_tuning",
+        "prompt_tuning",
+        "psoft",
+        "pvera",
+        "randlora",
+        "road",
+        "shadow",
+        "shira",
+        "supertuning",
+        "tinylora",
+        "trainable_tokens",
+        "unilora",
+        "vblora",
+        "vera",
+        "waveft",
+        "xlora",
+    ]
 
 
 class LoraFromScratch(Strict):
@@ -93,7 +193,10 @@ class Untrained(Strict):
     name: Literal["none"]
 
 
-Method = Annotated[Lora | LoraFromScratch | Adapters | LastLayers | Full | Untrained, Field(discriminator="name")]
+Method = Annotated[
+    Lora | LoraFromScratch | Adapters | LastLayers | Full | Untrained | OtherLibraryMethod,
+    Field(discriminator="name"),
+]
 
 
 class Training(Strict):
@@ -168,6 +271,65 @@ def _impossible(job: Job) -> str | None:
         return "method full trains the base's own weights: it needs quantization: none and dtype: float32"
     if isinstance(method, LastLayers) and method.k > 0 and quantized:
         return f"last-layers with k {method.k} trains quantised layers, which cannot learn; k: 0 or quantization: none"
+    return _impossible_in_library(job, method) if isinstance(method, LibraryMethod) else None
+
+
+# Methods and options of the peft library that no job can use, and why.
+_UNUSABLE = {
+    "adamss": "it decomposes the base's weights when attached, so a job cannot be checked before they are loaded",
+    "frod": "it decomposes the base's weights when attached, so a job cannot be checked before they are loaded",
+    "shira": "it chooses among the base's weights when attached, so a job cannot be checked before they are loaded",
+    "cartridge": "it starts from the cache of a long text, which a job does not have; prefix_tuning is its like",
+    "cpt": "its prompt is made of one tokenizer's ids of labelled examples, and it classifies nothing itself",
+    "multitask_prompt_tuning": "it learns several tasks at once; a job has one. prompt_tuning has none of its own",
+    "poly": "it learns several tasks at once; a job has one",
+    "xlora": "it mixes adapters that were trained before",
+}
+_UNUSABLE_INITS = {
+    "corda": "it needs covariances of sampled activations, computed before the method is attached",
+    "loftq": "it needs the unquantised weights beside the quantised ones",
+    "lora_ga": "it needs gradients of the whole base, computed before the method is attached",
+}
+_OWN_HEAD = ("adaption_prompt", "trainable_tokens")
+_VIRTUAL_TOKENS = ("p_tuning", "prefix_tuning", "prompt_tuning")
+# What computes with the rounded weights' bytes as if they were numbers; measured with bitsandbytes 0.50, peft 0.21.
+_NOT_QUANTIZED = {
+    "nf4": ("deft", "delora", "glora", "hra", "loha", "lokr", "osf", "peanut", "psoft", "supertuning", "tinylora"),
+    "int8": ("deft", "delora", "glora", "hra", "osf", "peanut", "psoft", "supertuning", "tinylora"),
+}
+_INITS_NOT_QUANTIZED = ("pissa", "orthogonal", "mica")
+
+
+def _impossible_in_library(job: Job, method: LibraryMethod) -> str | None:
+    """Return why a method of the peft library cannot work in a job, None where it can."""
+    name, options = method.name, method.model_extra or {}  # type: ignore[attr-defined]
+    init = options.get("init_lora_weights", True)
+    if name in _UNUSABLE:
+        return f"method {name} cannot be used: {_UNUSABLE[name]}"
+    if init in _UNUSABLE_INITS:
+        return f"method.init_lora_weights {init} cannot be used: {_UNUSABLE_INITS[init]}"
+    if name == "adalora" and not isinstance(init, bool):
+        return f"method adalora starts in its own way: leave init_lora_weights {init} out, or use method lora"
+    if name == "adalora" and "orth_reg_weight" in options:
+        return "method adalora: orth_reg_weight would have no effect, since our loss is the cross-entropy alone"
+    if name == "adalora" and not options.get("total_step"):
+        return "method adalora plans its ranks over the run: give total_step, epochs times rows over batch_size"
+    if name in _OWN_HEAD and job.head == "classification":
+        return f"method {name} cannot train a classification head beside it, which would stay random; use another"
+    if name in _VIRTUAL_TOKENS and job.head == "prompt":
+        return f"method {name} puts virtual tokens before the text, where the prompt head counts positions; use another"
+    if name == "prefix_tuning" and job.runtime.activation_checkpointing:
+        return f"method {name} feeds the layers' caches, which runtime.activation_checkpointing does away with"
+    if name in _NOT_QUANTIZED.get(job.quantization, ()):
+        return f"method {name} computes with the base's weights, which quantization {job.quantization} has rounded away"
+    if job.quantization != "none" and str(init).startswith(_INITS_NOT_QUANTIZED):
+        return f"method.init_lora_weights {init} decomposes the base's weights: it needs quantization: none"
+    if getattr(method, "use_dora", False) and job.quantization == "int8":
+        return "method.use_dora needs the weights' norms, which peft cannot take of quantization: int8; use nf4 or none"
+    if name == "shadow" and job.dtype == "bfloat16":
+        return "method shadow trains in the base's dtype: it needs dtype: float32"
+    if (name == "p_tuning" or options.get("prefix_projection")) and job.precision == "bfloat16":
+        return f"method {name} saves what its encoder computes, rounded differently: it needs precision: float32"
     return None
 
 
@@ -326,14 +488,20 @@ def _describe(schema: type[Strict], document: dict[str, Any], fault: dict[str, A
             location.append(part)
         # Other parts are pydantic's names for the branch of a union.
     path = ".".join(str(part) for part in location)
-    if fault["type"] == "extra_forbidden":
-        parent = _owner(schema, document, location[:-1])
-        allowed = _keys(parent) if parent else []
+    if fault["type"] in ("extra_forbidden", "unknown_option"):
+        if fault["type"] == "unknown_option":
+            allowed = fault["ctx"]["allowed"]
+            location.append(fault["ctx"]["key"])
+            path = ".".join(str(part) for part in location)
+        else:
+            parent = _owner(schema, document, location[:-1])
+            allowed = _keys(parent) if parent else []
         return f"unknown key '{path}'.{nearest(location[-1], allowed)} Allowed here: {choices(allowed, 30)}."
     if fault["type"] == "missing":
         return f"the key '{path}' is missing."
     if fault["type"] in ("union_tag_invalid", "union_tag_not_found"):
-        tags = [get_args(branch.model_fields["name"].annotation)[0] for branch in get_args(get_args(Method)[0])]
+        branches = get_args(get_args(Method)[0])
+        tags = [tag for branch in branches for tag in get_args(branch.model_fields["name"].annotation)]
         found = here.get("name") if isinstance(here, dict) else here
         return f"'{path}.name' is {found!r}.{nearest(found, tags)} Allowed: {choices(tags)}."
     if fault["type"] == "value_error":

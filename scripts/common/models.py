@@ -256,9 +256,12 @@ def row_encoder(job: Job, dataset: Dataset, tokenizer: Any) -> Encoder | PromptE
 
 def _check_length(job: Job, config: PretrainedConfig) -> None:
     limit = getattr(config.get_text_config(), "max_position_embeddings", None)
-    if limit is not None and job.max_length > limit:
+    virtual = getattr(job.method, "num_virtual_tokens", 0)  # a method's, which take positions of their own
+    if limit is not None and job.max_length + virtual > limit:
+        beside = f" and the method takes {virtual} of them" if virtual else ""
         raise ModelError(
-            f"max_length is {job.max_length}, but the model has {limit} positions; allowed is 8 to {limit}."
+            f"max_length is {job.max_length}, but the model has {limit} positions{beside}; "
+            f"allowed is 8 to {limit - virtual}."
         )
 
 

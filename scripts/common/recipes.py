@@ -1,5 +1,6 @@
 """A job's recipe in the Trainer's words, and refused early where the libraries would refuse it late."""
 
+import math
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -85,6 +86,9 @@ def check_recipe(job: Job, dataset: Dataset, rows: Sequence[Row]) -> None:
                 f"Installed: {choices(installed) or 'none'}."
             )
     class_weights(job, dataset, rows)
+    steps = math.ceil(job.training.epochs * math.ceil(len(rows) / job.training.batch_size))
+    if (planned := getattr(job.method, "total_step", None)) and planned > steps:
+        raise ConfigError(f"method.total_step is {planned}, but the run has {steps} steps; the ranks would not settle.")
     count_parameters(job, dataset)  # locates the model and attaches the method, without weights
 
 

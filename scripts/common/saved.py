@@ -17,6 +17,7 @@ from common.files import atomic_folder, read_json, sha256, sha256_file, write_js
 from common.heads import Head
 from common.models import Base, head_modules, inner_model, load_base, load_tokenizer, locate, with_head
 from common.peft import attach
+from common.peft.library import reload
 
 SCHEMA = 1
 DESCRIPTION, PARAMETERS, ADAPTER = "peftable.json", "parameters.safetensors", "adapter_config.json"
@@ -95,7 +96,7 @@ def load(job: Job, dataset: Dataset, path: Path) -> Head:
     job = job.model_copy(update={"revision": description["model_commit"] or job.revision})
     need_same_base(job, description["model_sha256"], str(path))
     if (path / ADAPTER).is_file():
-        model = PeftModel.from_pretrained(load_base(job, dataset, tokenizer.pad_token_id), str(path))
+        model = reload(load_base(job, dataset, tokenizer.pad_token_id), path)
     else:
         model = attach(load_base(job, dataset, tokenizer.pad_token_id), job.method)
         load_trained_state(model, path / PARAMETERS)

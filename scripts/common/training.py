@@ -13,24 +13,25 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch.utils.data import DataLoader
 from transformers import Trainer, TrainerCallback, TrainerState, set_seed
 from transformers.trainer_callback import PrinterCallback
 
 from common import files, metrics, scoring
 from common.batching import Batch, Encoded, StepSampler, token_batches
-from common.callbacks import RunCallback, StopSignal, is_exhausted
+from common.callbacks import RankCallback, RunCallback, StopSignal, is_exhausted
 from common.config import Dataset, Job
 from common.data import Row
 from common.errors import Interrupted, ModelError
 from common.heads import Head
 from common.models import inner_model
+from common.peft.library import allocator_state, load_allocator_state
 from common.recipes import class_weights, training_arguments
 from common.saved import PARAMETERS, base_identity, load_trained_state, need_same_base, trained_state
 from common.stats import duration
 
-_STATE, _CLOCK = "trainer_state.json", "clock.json"
+_STATE, _CLOCK, _RANKS = "trainer_state.json", "clock.json", "ranks.safetensors"
 
 
 class StepTrainer(Trainer):
@@ -138,6 +139,8 @@ class StepTrainer(Trainer):
         path = self.folder / f"checkpoint-{self.state.global_step}"
         with files.atomic_folder(path) as partial:
             save_file(trained_state(self.head.model), partial / PARAMETERS)
+            if ranks := allocator_state(self.head.model):
+                save_file(ranks, partial / _RANKS)
             self._save_optimizer_and_scheduler(str(partial))
             self._save_scaler(str(partial))
             self._save_rng_state(str(partial))
@@ -150,11 +153,16 @@ class StepTrainer(Trainer):
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         load_trained_state(self.head.model, Path(resume_from_checkpoint) / PARAMETERS)
+        if (ranks := Path(resume_from_checkpoint) / _RANKS).exists():
+            load_allocator_state(self.head.model, load_file(ranks))
 
     def load_best(self) -> int:
         """Load the checkpoint with the best validation metric and return its step."""
         step = int(self.state.best_global_step or self.state.global_step)
         load_trained_state(self.head.model, self.folder / f"checkpoint-{step}" / PARAMETERS)
+        load_allocator_state(
+            self.head.model, {}
+        )  # pruned ranks are zeros; saved with the last pattern they would shift
         return step
 
 
@@ -185,7 +193,9 @@ def train(
     folder = run_folder / "checkpoints"
     set_seed(seed)
     with StopSignal() as stop:
-        trainer = StepTrainer(head, job, dataset, train_rows, validation, folder, seed, [RunCallback(log, stop, job)])
+        trainer = StepTrainer(
+            head, job, dataset, train_rows, validation, folder, seed, [RunCallback(log, stop, job), RankCallback()]
+        )
         last = checkpoints(folder)[-1][1] if checkpoints(folder) else None
         if last is not None:
             clock = files.read_json(last / _CLOCK)

@@ -10,10 +10,10 @@ from typing import Any
 from torch import nn
 from transformers import PreTrainedModel
 
-from common.config import Adapters, Full, LastLayers, Lora, LoraFromScratch, Method, Untrained
+from common.config import Adapters, Full, LastLayers, Lora, LoraFromScratch, Method, OtherLibraryMethod, Untrained
 from common.peft.adapters import add_adapters
 from common.peft.last_layers import train_last_layers
-from common.peft.library import add_lora
+from common.peft.library import add_library_method
 from common.peft.lora import add_lora_from_scratch
 
 
@@ -26,7 +26,8 @@ def _train_nothing(model: PreTrainedModel, method: Untrained) -> nn.Module:
 
 
 _METHODS: dict[type, Callable[[PreTrainedModel, Any], nn.Module]] = {
-    Lora: add_lora,
+    Lora: add_library_method,
+    OtherLibraryMethod: add_library_method,
     LoraFromScratch: add_lora_from_scratch,
     Adapters: add_adapters,
     LastLayers: train_last_layers,

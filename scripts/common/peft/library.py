@@ -1,32 +1,234 @@
-"""Methods of the peft library, by their own option names."""
+"""Methods of the peft library, by their own names and options: LoRA with its variants, IA3, AdaLoRA, OFT and others.
 
-from peft import LoraConfig, PeftModel, TaskType, get_peft_model
+Keys are checked against the fields of the method's config class; what peft raises becomes one message.
+
+Sources: https://huggingface.co/docs/peft for every method; LoRA: Hu et al. (2021), https://arxiv.org/abs/2106.09685;
+EVA: Paischer et al. (2024), https://arxiv.org/abs/2410.07170; AdaLoRA: Zhang et al. (2023),
+https://arxiv.org/abs/2303.10512.
+"""
+
+import contextlib
+import dataclasses
+import typing
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import AdaLoraModel, PeftConfig, PeftModel, PeftType, TaskType, get_peft_model, initialize_lora_eva_weights
+from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING
+from torch import nn
 from transformers import PreTrainedModel
 
-from common.config import Lora
-from common.errors import ModelError
+from common.config import SET_BY_TRAINING, LibraryMethod
+from common.errors import ConfigError, ModelError, choices, nearest
+
+Batch = dict[str, torch.Tensor]
+_EVA_BATCHES = 200  # most that are read, unless three times the data is more
 
 
-def add_lora(model: PreTrainedModel, method: Lora) -> PeftModel:
-    """Add trainable low-rank updates to linear layers; the base is frozen, the head trains.
+def add_library_method(model: PreTrainedModel, method: LibraryMethod) -> PeftModel:
+    """Attach a method of the peft library; the base is frozen, a classification head trains.
 
-    y = W x + (alpha / r) B A x, with A (r, in) and B (out, r), B zero at the start, so training begins at the base.
-
-    Source: Hu et al. (2021), "LoRA: Low-Rank Adaptation of Large Language Models", https://arxiv.org/abs/2106.09685.
+    LoRA: y = W x + (alpha / r) B A x, A (r, in), B (out, r); B is zero at the start, so training begins at the base.
 
     Raises:
-        ModelError: `target_modules` names no layer of the model.
+        ConfigError: an option that the method does not have, or a value that it refuses.
+        ModelError: the method does not fit the model, for example as `target_modules` names no layer.
     """
-    options = method.model_dump(exclude={"name"})
-    # The task decides what stays as it is: a classification head trains, a language-model head is left alone.
-    task = TaskType.CAUSAL_LM if model.can_generate() else TaskType.SEQ_CLS
-    try:
-        return get_peft_model(model, LoraConfig(task_type=task, **options))
-    except ValueError as error:
-        names = sorted(
-            {name.rsplit(".", 1)[-1] for name, module in model.named_modules() if hasattr(module, "in_features")}
-        )
+    config = _config(model, method)
+    on_meta = next(model.parameters()).is_meta
+    if on_meta and hasattr(config, "init_lora_weights"):
+        config.init_lora_weights = True  # other ways to start need weights, and give tensors of the same shapes
+    pools_last = hasattr(model, "score")  # as the sequence-classification classes of decoders name their head
+    if config.peft_type in (PeftType.PROMPT_TUNING, PeftType.P_TUNING) and pools_last:
         raise ModelError(
-            f"method.target_modules is {method.target_modules}: {error} Linear layers of this model: "
-            f"{', '.join(names)}."
-        ) from error
+            f"method {_name(config)}: {type(model).__name__} reads its scores off the last token, which it cannot tell "
+            "from padding behind virtual tokens; use prefix_tuning, or an encoder."
+        )
+    try:
+        # Small tables of a method are computed, also where the base has no weights.
+        with _same_decomposition(config), torch.device("cpu") if on_meta else contextlib.nullcontext():
+            attached = get_peft_model(model, config)
+    except Exception as error:  # peft raises whatever its layers stumble over
+        raise ModelError(_misfit(model, config, error)) from error
+    for name, parameter in attached.named_parameters():
+        if "ranknum" in name:
+            parameter.requires_grad_(False)  # AdaLoRA's count of ranks; peft's cast to float32 makes it train
+    return attached
+
+
+def _config(model: PreTrainedModel, method: LibraryMethod) -> PeftConfig:
+    """Return peft's config for a model; see `add_library_method`."""
+    options = method.model_dump(exclude={"name"})
+    name: str = method.name  # type: ignore[attr-defined]
+    kind = PEFT_TYPE_TO_CONFIG_MAPPING[PeftType(name.upper())]
+    task = TaskType.SEQ_CLS if model.get_output_embeddings() is None else TaskType.CAUSAL_LM
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # defaults that peft takes, and says so
+            return _filled(kind, options, "method", {"task_type": task})
+    except (ValueError, TypeError, ImportError) as error:
+        raise ConfigError(f"method {name}: {' '.join(str(error).split())[:300]}") from error
+
+
+def _filled(kind: type, options: dict[str, Any], path: str, ours: dict[str, Any]) -> Any:
+    """Make a config dataclass from plain values, and those inside it from their mappings.
+
+    Raises:
+        ConfigError: an option that the class does not have.
+    """
+    allowed = [field.name for field in dataclasses.fields(kind) if field.name not in SET_BY_TRAINING]
+    types = typing.get_type_hints(kind)
+    filled = dict(options)
+    for key, value in options.items():
+        if key not in allowed:
+            raise ConfigError(
+                f"unknown key '{path}.{key}'.{nearest(key, allowed)} Allowed here: {choices(allowed, 60)}."
+            )
+        inner = [part for part in typing.get_args(types[key]) if dataclasses.is_dataclass(part)]
+        if inner and isinstance(value, dict):
+            filled[key] = _filled(typing.cast(type, inner[0]), value, f"{path}.{key}", {})
+    return kind(**filled, **ours)
+
+
+def _misfit(model: PreTrainedModel, config: PeftConfig, error: Exception) -> str:
+    """Say why a method cannot be attached, and what the model's layers are called."""
+    reason = " ".join(str(error).split())[:300]
+    targets = getattr(config, "target_modules", None)
+    named = f"method.target_modules is {sorted(targets) if isinstance(targets, set) else targets}"
+    norms = config.peft_type == PeftType.LN_TUNING
+    layers = {
+        name.rsplit(".", 1)[-1]
+        for name, module in model.named_modules()
+        if ("norm" in type(module).__name__.lower() if norms else hasattr(module, "in_features"))
+    }
+    where = f"{'Norms' if norms else 'Linear layers'} of this model: {', '.join(sorted(layers))}."
+    return f"method {_name(config)}, {named if targets else 'target_modules not given'}: {reason} {where}"
+
+
+@contextlib.contextmanager
+def _same_decomposition(config: PeftConfig | None) -> Iterator[None]:
+    """Fix the randomness of PiSSA's fast decomposition: reloading repeats it, since only its factors are saved."""
+    if config is not None and not str(getattr(config, "init_lora_weights", "")).startswith("pissa_niter"):
+        yield
+        return
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        yield
+
+
+def reload(model: PreTrainedModel, folder: Path) -> PeftModel:
+    """Return `model` with the adapter that was saved in `folder`; its outputs equal those before saving."""
+    with _same_decomposition(None):
+        return PeftModel.from_pretrained(model, str(folder))
+
+
+def _name(config: PeftConfig) -> str:
+    return PeftType(config.peft_type).value.lower()
+
+
+def needs_batches(model: nn.Module) -> bool:
+    """Return whether `initialise` has something to do."""
+    return isinstance(model, PeftModel) and getattr(_active(model), "init_lora_weights", True) == "eva"
+
+
+def initialise(
+    model: nn.Module, batches: Sequence[Batch], device: torch.device, forward: Callable[[Batch], Any]
+) -> None:
+    """Start EVA's matrices A at the main directions of their layers' inputs, in place; ranks move to where they count.
+
+    The result depends on the base, the batches and their order alone, so a resumed run gets the same shapes.
+
+    Raises:
+        ModelError: a layer sees no tokens, or its directions do not settle.
+
+    Args:
+        model: with LoRA attached.
+        batches: of train rows, with attention_mask (B, L); read until the directions settle.
+        device: of the model.
+        forward: runs the model on a batch.
+    """
+    model.eval()
+    moved = [{key: value.to(device) for key, value in batch.items()} for batch in batches]
+    limit, seen = max(_EVA_BATCHES, 3 * len(moved)), 0
+
+    def bounded_forward(_: Any, batch: Batch) -> None:
+        nonlocal seen
+        seen += 1
+        if seen > limit:  # peft would go on for ever
+            raise ModelError(
+                f"EVA's directions have not settled after {limit} batches; lower method.r or eva_config.tau."
+            )
+        forward(batch)
+
+    initialize_lora_eva_weights(
+        model,
+        moved,
+        forward_fn=bounded_forward,
+        prepare_model_inputs_fn=lambda batch, _: batch["attention_mask"].bool().nonzero(),  # padding says nothing
+        prepare_layer_inputs_fn=_tokens,
+        show_progress_bar=False,
+    )
+    for parameter in model.parameters():
+        if parameter.requires_grad:
+            parameter.data = parameter.data.float()  # layers of another rank are made anew, in the base's dtype
+
+
+def _tokens(layer_input: Any, where: torch.Tensor, name: str) -> torch.Tensor:
+    """Return a layer's inputs (N, d) at the real tokens."""
+    hidden = layer_input[0] if isinstance(layer_input, tuple) else layer_input  # (B, L, d)
+    if hidden.dim() != 3:
+        last = name.rsplit(".", 2)[-2]
+        raise ModelError(
+            f"EVA needs a layer's inputs token by token, and {name} sees one vector of a row: "
+            f"set method.exclude_modules to ['{last}.{name.rsplit('.', 1)[-1]}']."
+        )
+    return hidden[where[:, 0], where[:, 1]]
+
+
+def _active(model: nn.Module) -> Any:
+    return model.peft_config["default"]  # type: ignore[index]
+
+
+# --- AdaLoRA's schedule of ranks -------------------------------------------------------------------------------------
+
+
+def allocator(model: nn.Module) -> AdaLoraModel | None:
+    """Return what moves AdaLoRA's ranks while it trains, None for other methods."""
+    inner = model.base_model if isinstance(model, PeftModel) else None
+    return inner if isinstance(inner, AdaLoraModel) else None
+
+
+def allocator_state(model: nn.Module) -> dict[str, torch.Tensor]:
+    """Return what AdaLoRA's schedule carries from step to step, {} for other methods."""
+    found = allocator(model)
+    if found is None:
+        return {}
+    state = {
+        f"{part}:{name}": value.detach().cpu().clone()
+        for part in _AVERAGES
+        for name, value in getattr(found.rankallocator, part).items()
+    }
+    pattern = _active(model).rank_pattern or {}
+    return state | {f"rank_pattern:{name}": torch.tensor(kept) for name, kept in pattern.items()}
+
+
+def load_allocator_state(model: nn.Module, state: dict[str, torch.Tensor]) -> None:
+    """Put back what `allocator_state` gave."""
+    found = allocator(model)
+    if found is None:
+        return
+    device = next(model.parameters()).device
+    pattern = {}
+    for key, value in state.items():
+        part, _, name = key.partition(":")
+        if part == "rank_pattern":
+            pattern[name] = value.tolist()
+        else:
+            getattr(found.rankallocator, part)[name] = value.to(device)
+    _active(model).rank_pattern = pattern or None
+
+
+_AVERAGES = ("ipt", "exp_avg_ipt", "exp_avg_unc")
