@@ -58,10 +58,9 @@ def test_a_hub_model_from_download_to_a_moved_branch(run, tmp_path, tiny_model, 
         message = refused(run(hub, "train", HF_TOKEN=WRONG))
         assert "HF_TOKEN is wrong or has expired" in message
         written = [path.read_text() for path in (tmp_path / "outputs").rglob("*") if path.is_file()]
-        assert any("HF_TOKEN is wrong" in text for text in written)  # failure.json
         assert not [text for text in [message, *written] if WRONG in text]
 
-        done = run(hub, "train")  # downloads, and takes the failed run up
+        done = run(hub, "train")  # downloads
         assert done.returncode == 0, done.stderr
         folder = next((tmp_path / "outputs").rglob("metrics.json")).parent
         assert files.read_json(folder / "model/peftable.json")["model_commit"] == OLD
