@@ -12,9 +12,9 @@ SCRIPTS = Path(__file__).resolve().parents[1] / "scripts"
 # Lowest first. A module may import from the layers above its own line, never from its own layer or below it.
 LAYERS = [
     {"errors", "files", "stats", "tables"},
-    {"yamlio", "progress", "config"},
+    {"yamlio", "progress", "config", "hubfaults"},
     {"architectures", "catalog", "metrics", "tablefiles"},
-    {"hub", "runs"},
+    {"hub", "runs", "pretrained"},
     {"data", "provenance", "peft.wrapping"},
     {"truncation", "quantization", "batching", "datachecks", "classical", "cli"},
     {"peft.last_layers", "peft.library", "peft.lora", "peft.adapters"},

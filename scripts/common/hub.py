@@ -4,6 +4,7 @@ import sys
 
 import pandas as pd
 
+from common import hubfaults
 from common.config import SPLITS, Source
 from common.errors import DataError, choices
 
@@ -40,8 +41,11 @@ def read_hub(source: Source) -> dict[str, tuple[pd.DataFrame, str]]:
         try:
             loaded = datasets.load_dataset(source.hub, part.config, revision=source.revision)
         except Exception as error:  # the library raises a dozen unrelated types for "not reachable" and "not there"
+            fetch = f'python -c "import datasets; datasets.load_dataset({_written(source.hub, part.config)}'
+            fetch += f"revision='{source.revision}')\""
+            reason = hubfaults.reason(_asked_again(error, source), source.hub, source.revision, fetch, dataset=True)
             raise DataError(
-                f"the Hub dataset {name} (revision {source.revision}) cannot be loaded: {_first_line(error)} "
+                f"the Hub dataset {name} (revision {source.revision}) cannot be loaded: {reason} "
                 "On a machine without internet, give the rows as files: "
                 "DATA_DIR=<folder with {train,validation,test}.<format>>."
             ) from error
@@ -66,5 +70,20 @@ def read_hub(source: Source) -> dict[str, tuple[pd.DataFrame, str]]:
     return {split: (joined[split], f"{source.hub} {split}") for split in SPLITS if split in joined}
 
 
-def _first_line(error: Exception) -> str:
-    return (str(error) or type(error).__name__).splitlines()[0].rstrip(".") + "."
+def _asked_again(error: Exception, source: Source) -> Exception:
+    """Return the Hub's own error for a data set, where it has one: the library drops its cause."""
+    from datasets.exceptions import DatasetNotFoundError
+    from huggingface_hub import HfApi
+
+    if not isinstance(error, DatasetNotFoundError):
+        return error
+    try:
+        HfApi().resolve_revision(str(source.hub), repo_type="dataset", revision=source.revision)
+        HfApi().auth_check(str(source.hub), repo_type="dataset")
+    except Exception as clearer:  # whatever it is, it says more
+        return clearer
+    return error
+
+
+def _written(*arguments: str | None) -> str:
+    return "".join(f"'{argument}', " for argument in arguments if argument is not None)

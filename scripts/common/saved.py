@@ -5,6 +5,7 @@ that training changed: a peft adapter, the trained parameters, or the whole mode
 """
 
 from pathlib import Path
+from typing import Any
 
 import torch
 from peft import PeftModel
@@ -15,9 +16,10 @@ from common.config import Dataset, Job
 from common.errors import ModelError, choices
 from common.files import atomic_folder, read_json, sha256, sha256_file, write_json
 from common.heads import Head
-from common.models import Base, head_modules, inner_model, load_base, load_tokenizer, locate, with_head
+from common.models import head_modules, inner_model, load_base, load_tokenizer, with_head
 from common.peft import attach
 from common.peft.library import reload
+from common.pretrained import Base, locate
 
 SCHEMA = 1
 DESCRIPTION, PARAMETERS, ADAPTER = "peftable.json", "parameters.safetensors", "adapter_config.json"
@@ -94,7 +96,8 @@ def load(job: Job, dataset: Dataset, path: Path) -> Head:
         return with_head(job, dataset, model.requires_grad_(False), tokenizer)
     # A branch of the Hub moves on; the commit that the model was trained on does not.
     job = job.model_copy(update={"revision": description["model_commit"] or job.revision})
-    need_same_base(job, description["model_sha256"], str(path))
+    wanted = {"model_sha256": description["model_sha256"]}
+    need_same_base(job, wanted, {"model_sha256": _weights_hash(locate(job.model, job.revision))}, str(path))
     if (path / ADAPTER).is_file():
         model = reload(load_base(job, dataset, tokenizer.pad_token_id), path)
     else:
@@ -142,14 +145,28 @@ def base_identity(job: Job, model: nn.Module) -> dict[str, str | None]:
     return {"model_commit": commit, "model_sha256": _weights_hash(locate(job.model, job.revision))}
 
 
-def need_same_base(job: Job, sha256: str | None, where: str) -> None:
-    """Raise a `ModelError` when a local base's weights are not those that `where` was trained on."""
-    found = _weights_hash(locate(job.model, job.revision))
-    if found != sha256:
-        raise ModelError(
-            f"{where}: was trained on a base whose weights had SHA-256 {sha256}; those of {job.model} have {found}. "
-            "Put the old base back, or train again with FORCE=1."
-        )
+def need_same_base(job: Job, wanted: dict[str, Any], found: dict[str, Any], where: str) -> None:
+    """Raise a `ModelError` when the base is not the one that `where` was trained on.
+
+    Args:
+        job: names the base.
+        wanted: model_sha256 and model_commit at the time, as `base_identity` gave them.
+        found: what of these is known now.
+        where: the saved model or checkpoint.
+    """
+    for key, what, mend in (
+        ("model_sha256", "whose weights had SHA-256", "Put the old base back, or train again with FORCE=1."),
+        (
+            "model_commit",
+            "at the Hub's commit",
+            f"Its revision '{job.revision}' has moved on: train again with FORCE=1. A commit as the job's `revision` "
+            "never moves.",
+        ),
+    ):
+        if key in found and found[key] != wanted.get(key):
+            raise ModelError(
+                f"{where}: was trained on a base {what} {wanted.get(key)}; that of {job.model} is {found[key]}. {mend}"
+            )
 
 
 def _weights_hash(base: Base) -> str | None:

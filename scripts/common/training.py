@@ -199,7 +199,7 @@ def train(
         last = checkpoints(folder)[-1][1] if checkpoints(folder) else None
         if last is not None:
             clock = files.read_json(last / _CLOCK)
-            need_same_base(job, clock["model_sha256"], str(last))
+            need_same_base(job, clock, trainer.base, str(last))
             trainer.before = {key: clock[key] for key in trainer.before}
             print(f"continuing from {last.name} after {duration(clock['seconds'])} of training", flush=True)
         if last is not None and _has_ended(last, trainer):

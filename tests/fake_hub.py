@@ -1,0 +1,144 @@
+"""A Hugging Face Hub on 127.0.0.1: answers as huggingface.co does, from folders on disk.
+
+Source of paths and headers: huggingface_hub's file_download.py, hf_api.py and utils/_http.py.
+"""
+
+import contextlib
+import dataclasses
+import hashlib
+import json
+import os
+import re
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+_FILE = re.compile(r"/(?P<data>datasets/)?(?P<repo>[^/]+/[^/]+)/resolve/(?P<revision>[^/]+)/(?P<file>.+)")
+_INFO = re.compile(
+    r"/api/(?P<data>model|dataset)s/(?P<repo>[^/]+/[^/]+)(?:/(?P<what>revision|tree|auth-check)(?:/(?P<revision>[^/]+))?)?"
+)
+
+
+@dataclasses.dataclass
+class Repo:
+    """A repository: {commit: folder}, {branch or tag: commit}; `breaks` cuts weights off in the middle."""
+
+    commits: dict[str, Path]
+    refs: dict[str, str]
+    gated: bool = False
+    breaks: bool = False
+
+
+@dataclasses.dataclass
+class FakeHub:
+    """The server's repositories and tokens, and what was asked of it."""
+
+    url: str = ""
+    repos: dict[str, Repo] = dataclasses.field(default_factory=dict)
+    tokens: dict[str, set[str]] = dataclasses.field(default_factory=dict)  # to the gated repositories accepted
+    asked: list[str] = dataclasses.field(default_factory=list)
+
+    def publish(self, repo: str, folder: Path, commit: str = "a" * 40, **options: bool) -> None:
+        """Make a folder the newest commit of main."""
+        known = self.repos.setdefault(repo, Repo({}, {}, **options))
+        known.commits[commit] = folder
+        known.refs["main"] = commit
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    hub: FakeHub
+
+    def log_message(self, *arguments: object) -> None:
+        pass
+
+    def do_HEAD(self) -> None:
+        self.do_GET()
+
+    def do_POST(self) -> None:
+        self._refuse(404, "", "no such path")
+
+    def do_GET(self) -> None:
+        path = urlsplit(self.path).path
+        self.hub.asked.append(f"{self.command} {path}")
+        match = _INFO.fullmatch(path) or _FILE.fullmatch(path)
+        token = self.headers.get("authorization", "").removeprefix("Bearer ")
+        if token and token not in self.hub.tokens:
+            return self._refuse(401, "", "Invalid credentials in Authorization header")
+        if match is None:
+            return self._refuse(404, "", "no such path")
+        data = match["data"] in ("dataset", "datasets/")
+        repo = self.hub.repos.get(("datasets/" if data else "") + match["repo"])
+        if repo is None:
+            # The Hub does not tell strangers whether a private repository exists.
+            return self._refuse(404 if token else 401, "RepoNotFound", "Repository not found")
+        wanted = unquote(match["revision"] or "main")
+        commit = repo.refs.get(wanted, wanted)
+        if commit not in repo.commits:
+            return self._refuse(404, "RevisionNotFound", f"Invalid rev id: {wanted}")
+        named = match.groupdict()
+        if "file" not in named and named["what"] != "auth-check":
+            return self._info(match["repo"], repo, commit, named["what"])  # a gated repository shows this to all
+        if repo.gated and match["repo"] not in self.hub.tokens.get(token, set()):
+            return self._refuse(403 if token else 401, "GatedRepo", f"Access to {match['repo']} is restricted.")
+        if "file" not in named:
+            return self._send(200, b"{}", commit)
+        file = repo.commits[commit] / unquote(match["file"])
+        if not file.is_file():
+            return self._refuse(404, "EntryNotFound", "Entry not found", commit)
+        content = file.read_bytes()
+        self._send(200, content, commit, repo.breaks and file.suffix == ".safetensors")
+
+    def _info(self, name: str, repo: Repo, commit: str, what: str | None) -> None:
+        files = sorted(path.name for path in repo.commits[commit].iterdir() if path.is_file())
+        if what == "tree":
+            sizes = {name: (repo.commits[commit] / name).stat().st_size for name in files}
+            answer: object = [{"type": "file", "path": name, "size": sizes[name], "oid": "0" * 40} for name in files]
+        else:
+            answer = {"id": name, "sha": commit, "private": False, "gated": "auto" if repo.gated else False}
+            answer |= {"tags": [], "downloads": 0, "siblings": [{"rfilename": name} for name in files]}
+        self._send(200, json.dumps(answer).encode(), commit)
+
+    def _refuse(self, status: int, code: str, message: str, commit: str = "") -> None:
+        self._send(status, json.dumps({"error": message}).encode(), commit, code=code, message=message)
+
+    def _send(
+        self, status: int, body: bytes, commit: str = "", broken: bool = False, code: str = "", message: str = ""
+    ) -> None:
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(body)))
+        self.send_header("Content-Type", "application/json" if body[:1] in (b"{", b"[") else "application/octet-stream")
+        self.send_header("ETag", f'"{hashlib.sha256(body).hexdigest()}"')
+        for header, value in (("X-Repo-Commit", commit), ("X-Error-Code", code), ("X-Error-Message", message)):
+            if value:
+                self.send_header(header, value)
+        self.end_headers()
+        if self.command == "HEAD":
+            return
+        self.wfile.write(body[: len(body) // 2] if broken else body)
+        self.close_connection = broken
+
+
+@contextlib.contextmanager
+def serve() -> Iterator[FakeHub]:
+    """Run a fake Hub on a free port for as long as the block lasts."""
+    hub = FakeHub()
+    server = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (_Handler,), {"hub": hub}))
+    server.daemon_threads = True
+    hub.url = f"http://127.0.0.1:{server.server_port}"
+    thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
+    thread.start()
+    try:
+        yield hub
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+def environment(hub: FakeHub, home: Path, **more: str) -> dict[str, str]:
+    """The environment of a process that knows the fake Hub alone."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("HF_")}
+    return kept | {"HF_ENDPOINT": hub.url, "HF_HOME": str(home), "OMP_NUM_THREADS": "1"} | more
