@@ -1,7 +1,7 @@
 # peftable: names and wiring. `make` prints help; what the targets do is in scripts/.
 PYTHON ?= python3
 PY := .venv/bin/python
-VARIABLES := MODEL DATASET SEED SET DATA_DIR SPLIT BASELINE ADAPTER RUN INPUT OUTPUT TEXT FORCE CHECK HERE JSON OUTPUTS
+VARIABLES := MODEL DATASET SEED SET DATA_DIR SPLIT BASELINE ADAPTER RUN INPUT OUTPUT TEXT FORCE CHECK HERE JSON OUTPUTS DRY_RUN
 # Values reach the recipes through the environment, untouched by make: spaces, quotes and $ survive.
 $(foreach name,$(VARIABLES),$(eval override $(name) := $$(value $(name))))
 export $(VARIABLES) PIP_DISABLE_PIP_VERSION_CHECK=1
@@ -12,7 +12,7 @@ RUN_OPTIONS = $(call given,MODEL,--model) $(call given,DATASET,--dataset) $(call
 JOB_OPTIONS = $(RUN_OPTIONS) $(call given,SEED,--seed) $(call given,DATA_DIR,--data-dir)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo check train evaluate baseline predict report setup test lint format clean
+.PHONY: help demo smoke check train evaluate baseline predict report setup test lint format clean
 
 help: ## print this help
 	@$(PYTHON) scripts/make_help.py Makefile
@@ -20,6 +20,8 @@ help: ## print this help
 ## Start here
 demo: .venv/requirements .venv/demo ## fine-tune a small encoder three ways on the embedded corpus (3 minutes, no GPU)
 	@$(PY) scripts/demo.py
+smoke: .venv/requirements ## every job, or MODEL=, in miniature: check, train, evaluate, predict, baseline, report [DRY_RUN=1]
+	@$(PY) scripts/smoke.py $(call given,MODEL,--model) $(call flag,DRY_RUN,--dry-run)
 
 ## Experiments
 check: .venv/requirements ## look before training: rows, token lengths, duplicates, parameters [JSON=1]

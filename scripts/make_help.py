@@ -29,6 +29,7 @@ VARIABLES = {
     "CHECK": "1: compare only (report)",
     "HERE": "1: print the tables of your runs, leave the README alone (report)",
     "JSON": "1: machine-readable (check)",
+    "DRY_RUN": "1: say what would be downloaded, and do nothing (smoke)",
     "OUTPUTS": "where run folders lie, default outputs",
     "PYTHON": "interpreter that creates .venv, default python3",
 }

