@@ -279,7 +279,7 @@ _UNUSABLE = {
     "adamss": "it decomposes the base's weights when attached, so a job cannot be checked before they are loaded",
     "frod": "it decomposes the base's weights when attached, so a job cannot be checked before they are loaded",
     "shira": "it chooses among the base's weights when attached, so a job cannot be checked before they are loaded",
-    "cartridge": "it starts from the cache of a long text, which a job does not have; prefix_tuning is its like",
+    "cartridge": "its model did not score the same after reloading (peft 0.21); prefix_tuning is its like",
     "cpt": "its prompt is made of one tokenizer's ids of labelled examples, and it classifies nothing itself",
     "multitask_prompt_tuning": "it learns several tasks at once; a job has one. prompt_tuning has none of its own",
     "poly": "it learns several tasks at once; a job has one",

@@ -34,6 +34,12 @@ def test_shipped_datasets_are_valid(path):
     assert len(validate(Dataset, yamlio.read(path), path.name).labels) >= 2
 
 
+@pytest.mark.parametrize("path", sorted(catalog.JOBS.glob("[!_]*.yaml")), ids=lambda path: path.stem)
+def test_a_job_is_short_and_says_what_it_is(path):
+    lines = path.read_text(encoding="utf-8").splitlines()
+    assert lines[0].startswith("# ") and len(lines) <= 20
+
+
 def test_the_template_shows_every_key_of_a_dataset():
     text = (catalog.DATASETS / "_example.yaml").read_text(encoding="utf-8")
     keys = {field.alias or name for name, field in Dataset.model_fields.items()}

@@ -40,7 +40,7 @@ DRIVER = """
 import json, os, sys, time
 import datasets, huggingface_hub
 from common import errors, hub, models, pretrained
-from common.catalog import load_job
+from common.catalog import load_dataset, load_job
 from common.config import Source, validate
 models.quiet_libraries()
 time.sleep = lambda seconds: None  # between the library's own attempts
@@ -55,7 +55,7 @@ for name, (kind, repo, revision, token, offline) in json.load(sys.stdin).items()
             answers[name] = [sorted(hub.read_hub(validate(Source, {"hub": repo, "revision": revision}, "data/x.yaml")))]
         else:
             job, _ = load_job("minilm-lora", {"model": repo, "revision": revision})
-            model = models.build(job, ["con", "pro"]).model
+            model = models.build(job, load_dataset("stance-sample")).model
             answers[name] = [models.inner_model(model).config._commit_hash]
     except errors.PeftableError as error:
         answers[name] = [type(error).__name__, str(error)]

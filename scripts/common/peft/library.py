@@ -23,6 +23,7 @@ from transformers import PreTrainedModel
 
 from common.config import SET_BY_TRAINING, LibraryMethod
 from common.errors import ConfigError, ModelError, choices, nearest
+from common.peft.wrapping import ends_with
 
 Batch = dict[str, torch.Tensor]
 _EVA_BATCHES = 200  # most that are read, unless three times the data is more
@@ -38,6 +39,7 @@ def add_library_method(model: PreTrainedModel, method: LibraryMethod) -> PeftMod
         ModelError: the method does not fit the model, for example as `target_modules` names no layer.
     """
     config = _config(model, method)
+    _need_every_target(model, method, config)
     on_meta = next(model.parameters()).is_meta
     if on_meta and hasattr(config, "init_lora_weights"):
         config.init_lora_weights = True  # other ways to start need weights, and give tensors of the same shapes
@@ -71,6 +73,15 @@ def _config(model: PreTrainedModel, method: LibraryMethod) -> PeftConfig:
             return _filled(kind, options, "method", {"task_type": task})
     except (ValueError, TypeError, ImportError) as error:
         raise ConfigError(f"method {name}: {' '.join(str(error).split())[:300]}") from error
+
+
+def _need_every_target(model: PreTrainedModel, method: LibraryMethod, config: PeftConfig) -> None:
+    """Raise a `ModelError` for an entry of target_modules that names nothing; peft is content with one that does."""
+    targets = getattr(method, "target_modules", None)
+    names = [name for name, _ in model.named_modules()]
+    for end in targets if isinstance(targets, list) else []:
+        if not any(ends_with(name, end) for name in names):
+            raise ModelError(_misfit(model, config, ValueError(f"'{end}' names no module.")))
 
 
 def _filled(kind: type, options: dict[str, Any], path: str, ours: dict[str, Any]) -> Any:

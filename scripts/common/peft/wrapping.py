@@ -33,14 +33,14 @@ def wrap_linears(
     }
     ends = list(linears) if isinstance(targets, str) else list(targets)
     for end in ends:
-        if not any(_ends_with(name, end) for name in linears):
+        if not any(ends_with(name, end) for name in linears):
             named = sorted({name.rsplit(".", 1)[-1] for name in linears})
             raise ModelError(
                 f"method.target_modules: '{end}' names no linear layer. This model's end in: {choices(named)}."
             )
     wrapped = []
     for name, linear in linears.items():
-        if any(_ends_with(name, end) for end in ends):
+        if any(ends_with(name, end) for end in ends):
             parent, _, last = name.rpartition(".")
             module = wrap(linear)
             setattr(model.base_model.get_submodule(parent), last, module)
@@ -48,7 +48,8 @@ def wrap_linears(
     return wrapped
 
 
-def _ends_with(name: str, end: str) -> bool:
+def ends_with(name: str, end: str) -> bool:
+    """Return whether a module's dotted name ends in `end`, whole parts compared, as peft matches targets."""
     return name == end or name.endswith(f".{end}")
 
 
@@ -64,7 +65,7 @@ def freeze_backbone(model: PreTrainedModel, modules_to_save: Sequence[str]) -> N
         if name != model.base_model_prefix and model.get_output_embeddings() is None:
             child.requires_grad_(True)
     for end in modules_to_save:
-        found = [module for name, module in model.base_model.named_modules() if _ends_with(name, end)]
+        found = [module for name, module in model.base_model.named_modules() if ends_with(name, end)]
         if not found:
             named = sorted(name for name, _ in model.base_model.named_children())
             raise ModelError(f"method.modules_to_save: '{end}' names no module. On top there are: {choices(named)}.")
