@@ -279,10 +279,7 @@ def parameter_counts(model: nn.Module) -> dict[str, int]:
 
     A 4-bit weight holds two parameters in a byte; its own shape tells how many they are.
     """
-    counts = [
-        (getattr(parameter, "quant_state", None) or parameter).shape.numel()
-        for parameter in model.parameters()
-    ]
+    counts = [(getattr(parameter, "quant_state", None) or parameter).shape.numel() for parameter in model.parameters()]
     trains = [parameter.requires_grad for parameter in model.parameters()]
     return {
         "params_total_count": sum(counts),

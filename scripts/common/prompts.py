@@ -124,11 +124,12 @@ class PromptEncoder:
             texts = shorten(self.tokenizer, texts, own)
             ids = self._ids(self.render(texts))
         prompt = self.render(texts)
-        if self._ids(prompt + self.lead + self.words[0] + self.end) != ids + self.answers[0]:
-            raise ModelError(
-                f"row {row.id}: the end of its prompt and the answer '{self.words[0]}' share a token, so the answer "
-                "cannot be scored by itself. End the data set's prompt with a line break or a colon, not with a column."
-            )
+        for word, answer in zip(self.words, self.answers, strict=True):
+            if self._ids(prompt + self.lead + word + self.end) != ids + answer:
+                raise ModelError(
+                    f"row {row.id}: the end of its prompt and the answer '{word}' share a token, so the answer cannot "
+                    "be scored by itself. End the data set's prompt with a line break or a colon, not with a column."
+                )
         return Encoded(ids, None, row.label, row.weight, texts != row.texts)
 
     def _ids(self, text: str) -> list[int]:
@@ -142,8 +143,8 @@ class PromptEncoder:
         for word, ids in zip(self.words, bare, strict=True):
             if not ids:
                 raise ModelError(
-                    f"the answer '{word}' has no tokens of its own after the prompt; change it under `answers` in the "
-                    "data set's YAML."
+                    f"the answer '{word}' has no tokens of its own behind the end of the prompt; end the prompt without "
+                    "a space, or change the answer under `answers`, both in the data set's YAML."
                 )
         seen: dict[tuple[int, ...], str] = {}
         for word, ids in zip(self.words, bare, strict=True):
