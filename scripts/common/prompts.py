@@ -143,8 +143,8 @@ class PromptEncoder:
         for word, ids in zip(self.words, bare, strict=True):
             if not ids:
                 raise ModelError(
-                    f"the answer '{word}' has no tokens of its own behind the end of the prompt; end the prompt without "
-                    "a space, or change the answer under `answers`, both in the data set's YAML."
+                    f"the answer '{word}' has no tokens of its own behind the end of the prompt; end the prompt "
+                    "without a space, or change the answer under `answers`, both in the data set's YAML."
                 )
         seen: dict[tuple[int, ...], str] = {}
         for word, ids in zip(self.words, bare, strict=True):
