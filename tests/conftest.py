@@ -48,6 +48,7 @@ def causal_twin(tmp_path_factory):
     """A miniature causal model's folder: `causal_twin("gemma", sliding_window=8)`; families are `causal_twins`'."""
     pytest.importorskip("torch")
     import causal_twins
+
     from common import models
 
     models.quiet_libraries()
@@ -66,6 +67,7 @@ def causal_twin(tmp_path_factory):
 def prompt_job(causal_twin):
     """A job of the prompt head on a twin: `prompt_job("qwen", **{"quantization": "nf4"})`; LoRA on all its layers."""
     import causal_twins
+
     from common import catalog
 
     def job(family: str, folder: Path | None = None, **overrides: object):
