@@ -319,7 +319,7 @@ def test_a_model_that_answers_is_understood(build, family):
 @pytest.mark.parametrize("decoding", ["score", "generate"])
 def test_answers_with_spaces_around_them(build, decoding):
     data = described({"con": " pro ", "neu": "maybe", "pro": "good right "})
-    head, job = build("qwen", data, decoding=decoding)
+    head, _ = build("qwen", data, decoding=decoding)
     taught(head, TAUGHT)
     texts = scoring.generate(head, TAUGHT, 500, "test") if decoding == "generate" else None
     records = scoring.predictions(TAUGHT, scoring.score(head, TAUGHT, 500, "test"), LABELS, texts, head.encoder.words)
