@@ -1,6 +1,7 @@
 """Methods of the peft library, by their own option names."""
 
 from peft import LoraConfig, PeftModel, TaskType, get_peft_model
+from torch import nn
 from transformers import PreTrainedModel
 
 from common.config import Lora
@@ -20,6 +21,12 @@ def add_lora(model: PreTrainedModel, method: Lora) -> PeftModel:
     options = method.model_dump(exclude={"name"})
     # The task decides what stays as it is: a classification head trains, a language-model head is left alone.
     task = TaskType.CAUSAL_LM if model.can_generate() else TaskType.SEQ_CLS
+    if task == TaskType.SEQ_CLS and method.target_modules == "all-linear":
+        # DistilBERT's head is two linear layers: both train whole, and peft would take only the last from the targets.
+        trunk = model.base_model_prefix
+        options["exclude_modules"] = [
+            name for name, child in model.named_children() if name != trunk and isinstance(child, nn.Linear)
+        ]
     try:
         return get_peft_model(model, LoraConfig(task_type=task, **options))
     except ValueError as error:
