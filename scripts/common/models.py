@@ -19,6 +19,7 @@ from transformers import (
     PretrainedConfig,
     PreTrainedModel,
 )
+from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_NAMES
 from transformers.utils import logging as transformers_logging
 
 from common import architectures
@@ -165,6 +166,12 @@ def meta_model(job: Job, config: PretrainedConfig) -> PreTrainedModel:
     Raises:
         ModelError: there is no such class for this kind of model, or no such attention.
     """
+    if job.head == "prompt" and config.model_type in MODEL_FOR_MASKED_LM_MAPPING_NAMES:
+        # Transformers would build one all the same, in which every token sees the answer it should predict.
+        raise ModelError(
+            f"model {job.model}: head prompt needs a causal language model, and {config.model_type} reads in both "
+            "directions; set head: classification."
+        )
     with torch.device("meta"):
         try:
             return _kind(job).from_config(config, attn_implementation=job.attention)
@@ -314,8 +321,15 @@ def build_untuned(job: Job, dataset: Dataset) -> Head:
 
 
 def check_untuned(job: Job, dataset: Dataset) -> None:
-    """Raise the `ModelError` that `build_untuned` would raise, without reading weights."""
+    """Raise what `build_untuned` would raise, without reading weights."""
     count_parameters(_untuned(job), dataset)
+    check_prompt(job, dataset)
+
+
+def check_prompt(job: Job, dataset: Dataset) -> None:
+    """Raise the `ConfigError` or `ModelError` that a prompt job's encoder would raise, before anything is written."""
+    if job.head == "prompt":
+        row_encoder(job, dataset, load_tokenizer(locate(job.model, job.revision)))
 
 
 def _untuned(job: Job) -> Job:
