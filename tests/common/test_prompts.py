@@ -212,13 +212,16 @@ def test_three_text_columns(tokenizers, family):
 
 
 def test_a_prompt_that_is_too_long_without_its_texts(tokenizers, family):
-    encoder = PromptEncoder(tokenizers[family], 20, DATASET)
-    with pytest.raises(ModelError, match=r"row r1: its prompt has \d+ tokens even without its texts.*max_length is 20"):
+    with pytest.raises(ModelError, match=r"^the prompt has \d+ tokens even without its texts.*max_length is 20"):
+        PromptEncoder(tokenizers[family], 20, DATASET)
+    encoder = PromptEncoder(tokenizers[family], 200, DATASET)
+    encoder.max_length = 20
+    with pytest.raises(ModelError, match=r"^row r1: the prompt has \d+ tokens even without its texts"):
         encoder.encode([row(sentence=words(50))])
 
 
 def test_no_rows(tokenizers):
-    encoder = PromptEncoder(tokenizers["qwen"], 64, DATASET)
+    encoder = PromptEncoder(tokenizers["qwen"], 256, DATASET)
     assert encoder.encode([]) == [] and encoder.lengths([]) == []
 
 
