@@ -21,12 +21,16 @@ def add_lora(model: PreTrainedModel, method: Lora) -> PeftModel:
     options = method.model_dump(exclude={"name"})
     # The task decides what stays as it is: a classification head trains, a language-model head is left alone.
     task = TaskType.CAUSAL_LM if model.can_generate() else TaskType.SEQ_CLS
-    if task == TaskType.SEQ_CLS and method.target_modules == "all-linear":
-        # DistilBERT's head is two linear layers: both train whole, and peft would take only the last from the targets.
-        trunk = model.base_model_prefix
-        options["exclude_modules"] = [
-            name for name, child in model.named_children() if name != trunk and isinstance(child, nn.Linear)
-        ]
+    if task == TaskType.SEQ_CLS:
+        # peft knows the last layer of a head by its name; DeBERTa's pooler and ModernBERT's head are new, too.
+        heads = {
+            name: child
+            for name, child in model.named_children()
+            if name != model.base_model_prefix and any(True for _ in child.parameters())
+        }
+        options["modules_to_save"] = sorted({*heads, *(method.modules_to_save or [])})
+        if method.target_modules == "all-linear":
+            options["exclude_modules"] = [name for name, child in heads.items() if isinstance(child, nn.Linear)]
     try:
         return get_peft_model(model, LoraConfig(task_type=task, **options))
     except ValueError as error:
