@@ -43,6 +43,41 @@ def tiny_model(tmp_path_factory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="session")
+def causal_twin(tmp_path_factory):
+    """A miniature causal model's folder: `causal_twin("gemma", sliding_window=8)`; families are `causal_twins`'."""
+    pytest.importorskip("torch")
+    import causal_twins
+
+    from common import models
+
+    models.quiet_libraries()
+    made: dict[str, Path] = {}
+
+    def twin(family: str, **config: object) -> Path:
+        key = json.dumps([family, config], sort_keys=True)
+        if key not in made:
+            made[key] = causal_twins.make(family, tmp_path_factory.mktemp("twins") / family, **config)
+        return made[key]
+
+    return twin
+
+
+@pytest.fixture(scope="session")
+def prompt_job(causal_twin):
+    """A job of the prompt head on a twin: `prompt_job("qwen", **{"quantization": "nf4"})`; LoRA on all its layers."""
+    import causal_twins
+
+    from common import catalog
+
+    def job(family: str, folder: Path | None = None, **overrides: object):
+        return catalog.load_job(
+            "minilm-lora", causal_twins.overrides(family, folder or causal_twin(family), overrides)
+        )[0]
+
+    return job
+
+
 @pytest.fixture
 def rows_dir(tmp_path) -> Path:
     """A folder with {train,validation,test}.jsonl in stance-sample's columns: 48/12/12 rows that words give away."""

@@ -4,6 +4,7 @@ import json
 import math
 from collections import Counter
 
+import causal_twins
 import pytest
 
 from common import files, metrics
@@ -96,3 +97,18 @@ def test_classical_baselines_do_not_load_a_model(run_script, tiny_arguments, row
 def test_an_unknown_baseline(run_script, tiny_arguments):
     code, _, err = run_script("baseline", *tiny_arguments(), "--baseline", "svm")
     assert code == 2 and "tfidf" in err and err.startswith("error: ")
+
+
+@pytest.mark.parametrize(
+    ("head", "own", "other"), [("prompt", "zero-shot", "untuned"), ("classification", "untuned", "zero-shot")]
+)
+def test_every_head_has_its_own_baseline(run_script, causal_twin, rows_dir, tmp_path, head, own, other):
+    settings = causal_twins.words("qwen", causal_twin("qwen"), head=head)
+    places = ["--data-dir", str(rows_dir), "--outputs", str(tmp_path / "outputs")]
+    words = ["--model", "minilm-lora", "--set", *settings, *places]
+    code, _, err = run_script("baseline", *words, "--baseline", other)
+    assert code == 2 and f"BASELINE={other}: a job with head {head} has {own}." in err
+    assert not (tmp_path / "outputs").exists()
+    assert run_script("baseline", *words)[0] == run_script("baseline", *words, "--baseline", own)[0] == 0
+    [path] = (tmp_path / "outputs").rglob("metrics.json")
+    assert path.parent.name == f"baseline-{own}" and files.read_json(path)["head"] == head

@@ -13,6 +13,7 @@ import sys
 import time
 from pathlib import Path
 
+import causal_twins
 import pytest
 
 from common import callbacks, files, scoring, training
@@ -372,6 +373,34 @@ def test_killed_around_the_end_of_training(place, undisturbed, run_main, monkeyp
     outputs = f"end-{name}-{count}"
     folder = crash_and_resume(place, run_main, monkeypatch, outputs, (), target, name, count, before=True)
     same(folder, undisturbed)
+
+
+NF4 = {"quantization": "nf4", "training__epochs": 2, "training__batch_size": 6, "training__learning_rate": 0.01}
+
+
+@pytest.mark.parametrize("save", [1, 2])
+def test_a_quantised_prompt_job(place, run_main, causal_twin, monkeypatch, save):
+    """Resumed with the bytes of an undisturbed run, evaluations and answers of several tokens between the steps."""
+    folder, arguments = place
+    recipe = NF4 | {"method__lora_dropout": 0.1, "runtime__log_every": 1}
+    settings = causal_twins.words("qwen", causal_twin("qwen"), **recipe)
+
+    def words(outputs: str) -> list[str]:
+        plain = arguments(outputs)
+        return ["--model", "minilm-lora", "--set", *settings, *plain[plain.index("--data-dir") :]]
+
+    if not (folder / "nf4").exists():
+        assert run_main("train", *words("nf4")) == 0
+    outputs = f"nf4-{save}"
+    with monkeypatch.context() as patch:
+        crash_at(patch, training.StepTrainer, "_save_checkpoint", save)
+        with pytest.raises(Killed):
+            run_main("train", *words(outputs))
+    assert run_main("train", *words(outputs)) == 0
+    reference, resumed = folder_of(place, "nf4"), folder_of(place, outputs)
+    same(resumed, reference)
+    weights = "model/adapter_model.safetensors"
+    assert (resumed / weights).read_bytes() == (reference / weights).read_bytes()
 
 
 def test_runtime_may_change_between_two_starts(place, undisturbed, run_main, monkeypatch):

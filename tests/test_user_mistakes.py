@@ -4,6 +4,7 @@ import json
 import shutil
 from pathlib import Path
 
+import causal_twins
 import pytest
 
 from common import files
@@ -280,3 +281,86 @@ def test_check_prints_nothing_on_stdout_when_it_refuses(run_script, tiny_argumen
     code, out, _ = run_script("check", *tiny_arguments(), "--json")
     assert code == DATA and out == ""
     assert json.loads(run_script("check", *tiny_arguments(), "--no-data", "--json")[1])["job"] == "minilm-lora"
+
+
+# --- prompts ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def prompt_words(causal_twin, rows_dir, tmp_path):
+    """`prompt_words("qwen", max_length=900)` → arguments of the scripts for a job of the prompt head."""
+
+    def words(family: str, **changes: object) -> list[str]:
+        settings = causal_twins.words(family, causal_twin(family), **changes)
+        places = ["--outputs", str(tmp_path / "outputs"), "--data-dir", str(rows_dir)]
+        return ["--model", "minilm-lora", "--set", *settings, *places]
+
+    return words
+
+
+@pytest.fixture
+def data_set(monkeypatch, tmp_path):
+    """`data_set(prompt={…})` writes data/mine.yaml like stance-sample's, some keys changed; None takes one away."""
+    from common import catalog, yamlio
+
+    def write(**changes: object) -> None:
+        document = yamlio.read(catalog.ROOT / "data" / "stance-sample.yaml") | changes
+        folder = tmp_path / "data"
+        folder.mkdir(exist_ok=True)
+        kept = {key: value for key, value in document.items() if value is not None}
+        (folder / "mine.yaml").write_text(json.dumps(kept), encoding="utf-8")
+        monkeypatch.setattr(catalog, "DATASETS", folder)
+
+    return write
+
+
+@pytest.mark.parametrize("script", ["train", "check", "baseline"])
+@pytest.mark.parametrize(
+    ("changes", "parts"),
+    [
+        ({"prompt": {"user": "{claim} {sentense}?"}}, ["column 'sentense'", "Did you mean 'sentence'", "claim"]),
+        ({"prompt": {"user": "{claim}?"}}, ["does not use the text column 'sentence'", "{sentence}"]),
+        ({"prompt": {"user": "{claim} {sentence"}}, ["a brace that is meant is written twice"]),
+        ({"prompt": {"user": "{claim} {sentence} {}"}}, ["is no column"]),
+        ({"prompt": {"user": ""}}, ["prompt.user"]),
+        ({"answers": {"con": "no", "pro": "yes"}}, ["answers must hold every label once", "con, neu, pro"]),
+        ({"answers": {"con": "no", "neu": "no", "pro": "yes"}}, ["answers must differ"]),
+    ],
+)
+def test_a_wrong_prompt(refused, prompt_words, data_set, script, changes, parts):
+    data_set(**changes)
+    message = refused(script, [*prompt_words("qwen"), "--dataset", "mine"], CONFIG)
+    for part in ["mine.yaml", *parts]:
+        assert part in message, message
+
+
+@pytest.mark.parametrize("script", ["train", "check", "baseline"])
+def test_a_prompt_job_on_a_data_set_without_a_prompt(refused, prompt_words, data_set, script):
+    data_set(prompt=None)
+    message = refused(script, [*prompt_words("qwen"), "--dataset", "mine"], CONFIG)
+    assert "has no `prompt`" in message and "data/_example.yaml" in message
+
+
+@pytest.mark.parametrize("script", ["train", "check", "baseline"])
+def test_a_prompt_that_swallows_its_answers(refused, prompt_words, data_set, script):
+    data_set(prompt={"user": "{claim} {sentence} Stance: "})
+    message = refused(script, [*prompt_words("llama"), "--dataset", "mine"], MODEL)
+    assert "'con'" in message and "end the prompt without a space" in message
+
+
+@pytest.mark.parametrize("script", ["train", "check", "baseline"])
+def test_more_tokens_than_positions(refused, prompt_words, script):
+    message = refused(script, prompt_words("gemma", max_length=600), MODEL)
+    assert "max_length is 600" in message and "512 positions" in message
+
+
+@pytest.mark.parametrize("script", ["train", "check", "baseline"])
+def test_a_prompt_longer_than_max_length(refused, prompt_words, script):
+    message = refused(script, prompt_words("gemma", max_length=24), MODEL)
+    assert "even without its texts" in message and "max_length is 24" in message
+
+
+@pytest.mark.parametrize("script", ["train", "check"])
+def test_a_prompt_job_on_an_encoder(refused, tiny_arguments, script):
+    message = refused(script, override(tiny_arguments(), "head=prompt", "method.modules_to_save=null"), MODEL)
+    assert "head prompt needs a causal language model, and bert reads in both directions" in message

@@ -267,6 +267,8 @@ def _impossible(job: Job) -> str | None:
         return "decoding and length_normalization belong to the prompt head; set head: prompt, or leave them out"
     if job.double_quantization and job.quantization != "nf4":
         return f"double_quantization goes with quantization nf4, not {job.quantization}"
+    if job.dtype == "bfloat16" and job.precision == "float32":
+        return "dtype bfloat16 goes with precision bfloat16: its weights cannot be multiplied in float32"
     if isinstance(method, Full) and (quantized or job.dtype != "float32"):
         return "method full trains the base's own weights: it needs quantization: none and dtype: float32"
     if isinstance(method, LastLayers) and method.k > 0 and quantized:

@@ -16,10 +16,11 @@ from transformers import (
     PretrainedConfig,
     PreTrainedModel,
 )
+from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_NAMES
 from transformers.utils import logging as transformers_logging
 
 from common import architectures
-from common.config import Dataset, Job, Untrained
+from common.config import Dataset, Job, LastLayers, Untrained
 from common.encoding import Encoder
 from common.errors import ModelError, choices, nearest
 from common.heads import ClassificationHead, Head, PromptHead, keep_float32
@@ -68,7 +69,11 @@ def load_base(job: Job, dataset: Dataset, pad_token_id: int, weights: Path | Non
     base = Base(str(weights), None) if weights else locate(job.model, job.revision)
     config = load_config(job, base, dataset)
     config.pad_token_id = pad_token_id
-    quantization = quantization_config(job, _head_names(job, config))
+    bare = meta_model(job, config)
+    heads, trained = head_modules(bare), set(_trained_whole(job, bare))
+    whole = [name for name, child in bare.named_children() if any(child is head for head in heads)]
+    # What trains cannot be quantised; nor are the modules on top of the backbone.
+    quantization = quantization_config(job, sorted({*whole, *(name.rpartition(".")[0] for name in trained)}))
     placed = {"quantization_config": quantization, "device_map": {"": device()}} if quantization else {}
     model, report = from_pretrained(
         _kind(job),
@@ -89,6 +94,9 @@ def load_base(job: Job, dataset: Dataset, pad_token_id: int, weights: Path | Non
         )
     need_quantized(model, job)
     keep_norms_float32(model)
+    for name, parameter in model.named_parameters():
+        if name in trained:
+            parameter.data = parameter.data.float()  # also where frozen weights are bfloat16
     keep_trainable_on_cpu(model)
     if job.head == "classification":
         for module in head_modules(model):
@@ -105,11 +113,12 @@ def _kind(job: Job) -> Any:
     return AutoModelForCausalLM if job.head == "prompt" else AutoModelForSequenceClassification
 
 
-def _head_names(job: Job, config: PretrainedConfig) -> list[str]:
-    """Return the names of the modules on top of the backbone, which must not be quantised."""
-    model = meta_model(job, config)
-    heads = head_modules(model)
-    return [name for name, child in model.named_children() if any(child is head for head in heads)]
+def _trained_whole(job: Job, model: PreTrainedModel) -> list[str]:
+    """Return the names of the base's own parameters that the method trains, of a model on the meta device."""
+    if isinstance(job.method, LastLayers):
+        return [name for name, parameter in attach(model, job.method).named_parameters() if parameter.requires_grad]
+    ends = [f".{end}." for end in getattr(job.method, "modules_to_save", None) or []]
+    return [name for name, _ in model.named_parameters() if any(end in f".{name}" for end in ends)]
 
 
 def meta_model(job: Job, config: PretrainedConfig) -> PreTrainedModel:
@@ -118,6 +127,12 @@ def meta_model(job: Job, config: PretrainedConfig) -> PreTrainedModel:
     Raises:
         ModelError: there is no such class for this kind of model, or no such attention.
     """
+    if job.head == "prompt" and config.model_type in MODEL_FOR_MASKED_LM_MAPPING_NAMES:
+        # Transformers would build one all the same, in which every token sees the answer it should predict.
+        raise ModelError(
+            f"model {job.model}: head prompt needs a causal language model, and {config.model_type} reads in both "
+            "directions; set head: classification."
+        )
     with torch.device("meta"):
         try:
             return _kind(job).from_config(config, attn_implementation=job.attention)
@@ -260,8 +275,15 @@ def build_untuned(job: Job, dataset: Dataset) -> Head:
 
 
 def check_untuned(job: Job, dataset: Dataset) -> None:
-    """Raise the `ModelError` that `build_untuned` would raise, without reading weights."""
+    """Raise what `build_untuned` would raise, without reading weights."""
     count_parameters(_untuned(job), dataset)
+    check_prompt(job, dataset)
+
+
+def check_prompt(job: Job, dataset: Dataset) -> None:
+    """Raise the `ConfigError` or `ModelError` that a prompt job's encoder would raise, before anything is written."""
+    if job.head == "prompt":
+        row_encoder(job, dataset, load_tokenizer(locate(job.model, job.revision)))
 
 
 def _untuned(job: Job) -> Job:

@@ -34,7 +34,7 @@ class PromptEncoder:
 
     Raises:
         ConfigError: the data set has no prompt.
-        ModelError: an answer tokenises to nothing, or two to the same ids.
+        ModelError: an answer tokenises to nothing, or two to the same ids, or the prompt leaves no room for texts.
     """
 
     def __init__(self, tokenizer: Any, max_length: int, dataset: Dataset) -> None:
@@ -59,6 +59,9 @@ class PromptEncoder:
         self._check_answers(bare)
         self.endings = len(self.answers[0]) - len(bare[0])
         self.longest = max(map(len, self.answers))
+        least = len(self._ids(self.render(("",) * len(dataset.text)))) + self.longest
+        if least > max_length:
+            raise ModelError(self._no_room(least))
 
     # --- text ---
 
@@ -115,21 +118,25 @@ class PromptEncoder:
         own = sum(token_count(self.tokenizer, text) for text in texts) if len(ids) > room else 0
         while len(ids) > room:
             if own == 0:
-                raise ModelError(
-                    f"row {row.id}: its prompt has {len(ids) + self.longest} tokens even without its texts, but "
-                    f"max_length is {self.max_length}; shorten the prompt, or raise max_length."
-                )
+                raise ModelError(f"row {row.id}: {self._no_room(len(ids) + self.longest)}")
             # Tokens at the seams make a cut text a little longer or shorter than counted; a second cut is enough.
             own = max(own - (len(ids) - room), 0)
             texts = shorten(self.tokenizer, texts, own)
             ids = self._ids(self.render(texts))
         prompt = self.render(texts)
-        if self._ids(prompt + self.lead + self.words[0] + self.end) != ids + self.answers[0]:
-            raise ModelError(
-                f"row {row.id}: the end of its prompt and the answer '{self.words[0]}' share a token, so the answer "
-                "cannot be scored by itself. End the data set's prompt with a line break or a colon, not with a column."
-            )
+        for word, answer in zip(self.words, self.answers, strict=True):
+            if self._ids(prompt + self.lead + word + self.end) != ids + answer:
+                raise ModelError(
+                    f"row {row.id}: the end of its prompt and the answer '{word}' share a token, so the answer cannot "
+                    "be scored by itself. End the data set's prompt with a line break or a colon, not with a column."
+                )
         return Encoded(ids, None, row.label, row.weight, texts != row.texts)
+
+    def _no_room(self, tokens: int) -> str:
+        return (
+            f"the prompt has {tokens} tokens even without its texts, the longest answer included, but max_length is "
+            f"{self.max_length}; shorten the prompt, or raise max_length."
+        )
 
     def _ids(self, text: str) -> list[int]:
         return self.start + list(self.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
@@ -142,8 +149,8 @@ class PromptEncoder:
         for word, ids in zip(self.words, bare, strict=True):
             if not ids:
                 raise ModelError(
-                    f"the answer '{word}' has no tokens of its own after the prompt; change it under `answers` in the "
-                    "data set's YAML."
+                    f"the answer '{word}' has no tokens of its own behind the end of the prompt; end the prompt "
+                    "without a space, or change the answer under `answers`, both in the data set's YAML."
                 )
         seen: dict[tuple[int, ...], str] = {}
         for word, ids in zip(self.words, bare, strict=True):

@@ -12,7 +12,7 @@ from transformers.integrations import get_available_reporting_integrations
 from common.config import Dataset, Job
 from common.data import Row
 from common.errors import ConfigError, choices, nearest
-from common.models import count_parameters
+from common.models import check_prompt, count_parameters
 
 
 def training_arguments(job: Job, folder: Path, seed: int) -> TrainingArguments:
@@ -65,8 +65,9 @@ def check_recipe(job: Job, dataset: Dataset, rows: Sequence[Row]) -> None:
 
     Raises:
         ConfigError: a method that trains nothing, an optimizer, scheduler or tracker unknown to the Trainer, a class
-            weight for no label.
-        ModelError: no such model, a method that does not fit it, or more tokens than it has positions.
+            weight for no label, a data set without the prompt that the head asks for.
+        ModelError: no such model, a method that does not fit it, more tokens than it has positions, or answers that
+            its tokenizer cannot tell apart.
     """
     if job.method.name == "none":
         raise ConfigError("method none trains nothing; evaluate the base with: make baseline BASELINE=untuned")
@@ -90,6 +91,7 @@ def check_recipe(job: Job, dataset: Dataset, rows: Sequence[Row]) -> None:
     if (planned := getattr(job.method, "total_step", None)) and planned > steps:
         raise ConfigError(f"method.total_step is {planned}, but the run has {steps} steps; the ranks would not settle.")
     count_parameters(job, dataset)  # locates the model and attaches the method, without weights
+    check_prompt(job, dataset)
 
 
 def _optimizer_and_schedule(arguments: TrainingArguments) -> None:

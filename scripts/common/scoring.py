@@ -87,7 +87,7 @@ def predictions(
         for row, row_scores in zip(rows, scores, strict=True)
     ]
     if generated is not None:
-        by_answer = dict(zip(answers, labels, strict=True))
+        by_answer = dict(zip(map(str.strip, answers), labels, strict=True))  # as generated texts are stripped
         for record, text in zip(records, generated, strict=True):
             record |= {"predicted": by_answer.get(text), "generated": text}
     return records

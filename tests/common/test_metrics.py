@@ -100,3 +100,25 @@ def test_no_predictions():
 
 def test_prefixed():
     assert metrics.prefixed("test", {"n": 3, "loss": 0.1}) == {"test_n": 3, "test_loss": 0.1}
+
+
+def test_generated_texts_that_are_no_answer_are_errors():
+    def generated(gold: str, predicted: str | None) -> dict:
+        scores = {"con": -0.5, "pro": -1.0}
+        return {"id": "x", "group": gold, "gold": gold, "predicted": predicted, "scores": scores, "generated": "…"}
+
+    records = [generated("con", "con"), generated("con", None), generated("pro", "pro"), generated("pro", None)]
+    result = metrics.compute(records, ["con", "pro"])
+    assert result["invalid_share"] == 0.5
+    assert result["accuracy"] == result["f1_micro"] == 0.5
+    # By hand: of either label nothing is predicted wrongly and half is missed, so F1 = 2·1·½ / 1½; "no answer" is none.
+    assert result["f1_macro"] == pytest.approx(2 / 3) and result["f1_weighted"] == pytest.approx(2 / 3)
+    assert result["per_label"]["con"] == {"precision": 1.0, "recall": 0.5, "f1": pytest.approx(2 / 3), "support": 2}
+    assert result["confusion"] == [[1, 0], [0, 1]]
+    assert result["groups"]["con"]["accuracy"] == 0.5
+    nothing = metrics.compute([generated("con", None)] * 3, ["con", "pro"])
+    assert (nothing["invalid_share"], nothing["accuracy"], nothing["f1_macro"]) == (1.0, 0.0, 0.0)
+    assert "invalid_share" not in metrics.compute(
+        [{"id": "x", "group": None, "gold": "con", "predicted": "con", "scores": {"con": 0.0, "pro": -9.0}}],
+        ["con", "pro"],
+    )

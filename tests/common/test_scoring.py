@@ -90,3 +90,12 @@ def test_records_keep_integer_labels_and_missing_gold():
     first, second = scoring.predictions(rows, scores, [0, 1])
     assert first == {"id": "a", "group": None, "gold": 0, "predicted": 1, "scores": {"0": -1.609438, "1": -0.223144}}
     assert second["gold"] is None and second["predicted"] == 0
+
+
+def test_generated_texts_decide_what_is_predicted():
+    scores = np.log(np.array([[0.2, 0.8], [0.9, 0.1], [0.6, 0.4]], dtype=np.float32))
+    rows = [Row("a", ("x",), 0), Row("b", ("y",), 1), Row("c", ("z",), 1)]
+    records = scoring.predictions(rows, scores, [0, 1], ["against", "Favor", "in favor"], ["against", " in favor"])
+    assert [record["predicted"] for record in records] == [0, None, 1]
+    assert [record["generated"] for record in records] == ["against", "Favor", "in favor"]
+    assert records[0]["scores"] == {"0": -1.609438, "1": -0.223144}  # as without generation

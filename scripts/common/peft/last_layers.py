@@ -26,7 +26,8 @@ def train_last_layers(model: PreTrainedModel, method: LastLayers) -> PreTrainedM
         raise ModelError(
             f"method.k is {method.k}, but the model has {len(layers)} layers; allowed is 0 to {len(layers)}."
         )
-    model.requires_grad_(True)
+    for parameter in model.parameters():
+        parameter.requires_grad_(parameter.is_floating_point())  # quantised weights cannot learn; k = 0 leaves them be
     for module in _embedding_modules(model):
         module.requires_grad_(False)
     for layer in layers[: len(layers) - method.k]:

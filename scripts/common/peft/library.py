@@ -67,12 +67,29 @@ def _config(model: PreTrainedModel, method: LibraryMethod) -> PeftConfig:
     name: str = method.name  # type: ignore[attr-defined]
     kind = PEFT_TYPE_TO_CONFIG_MAPPING[PeftType(name.upper())]
     task = TaskType.SEQ_CLS if model.get_output_embeddings() is None else TaskType.CAUSAL_LM
+    fields = {field.name for field in dataclasses.fields(kind)}
+    if task == TaskType.SEQ_CLS and "modules_to_save" in fields:
+        # peft knows the last layer of a head by its name; DeBERTa's pooler and ModernBERT's head are new, too.
+        heads = _heads(model)
+        options["modules_to_save"] = sorted({*heads, *(options.get("modules_to_save") or [])})
+        if options.get("target_modules") == "all-linear" and "exclude_modules" in fields:
+            linear = [name for name, child in heads.items() if isinstance(child, nn.Linear)]
+            options.setdefault("exclude_modules", linear)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # defaults that peft takes, and says so
             return _filled(kind, options, "method", {"task_type": task})
     except (ValueError, TypeError, ImportError) as error:
         raise ConfigError(f"method {name}: {' '.join(str(error).split())[:300]}") from error
+
+
+def _heads(model: PreTrainedModel) -> dict[str, nn.Module]:
+    """Return the modules on top of the backbone that have weights."""
+    return {
+        name: child
+        for name, child in model.named_children()
+        if name != model.base_model_prefix and any(True for _ in child.parameters())
+    }
 
 
 def _need_every_target(model: PreTrainedModel, method: LibraryMethod, config: PeftConfig) -> None:

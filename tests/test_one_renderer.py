@@ -1,0 +1,189 @@
+"""Training, baseline, evaluation and prediction see the same token ids, by the scripts themselves, for every family."""
+
+import json
+import shutil
+from pathlib import Path
+
+import causal_twins
+import pytest
+
+from common import files, models
+from common.heads import PromptHead
+
+ROWS = 6  # of every split
+
+
+@pytest.fixture
+def same_rows(tmp_path, rows_dir) -> Path:
+    """Rows whose three splits hold the same texts."""
+    records = files.read_jsonl(rows_dir / "train.jsonl")[:ROWS]
+    records[3]["sentence"] = "good {claim} </s><end_of_turn> 👩‍👩‍👧 idea " + "really " * 300  # too long
+    folder = tmp_path / "same"
+    folder.mkdir()
+    for split in ("train", "validation", "test"):
+        files.write_jsonl(folder / f"{split}.jsonl", [r | {"id": f"{split}-{r['id']}"} for r in records])
+    return folder
+
+
+@pytest.fixture
+def arguments(causal_twin, same_rows, tmp_path):
+    """`arguments("qwen", quantization="nf4")` → words of the scripts."""
+
+    def words(family: str, folder: Path | None = None, **changes: object) -> list[str]:
+        recipe = {"training__epochs": 1, "training__batch_size": 4, "max_length": 160, **changes}
+        settings = causal_twins.words(family, folder or causal_twin(family), **recipe)
+        places = ["--data-dir", str(same_rows), "--outputs", str(tmp_path / "outputs")]
+        return ["--model", "minilm-lora", "--set", *settings, *places]
+
+    return words
+
+
+@pytest.fixture
+def recorded(monkeypatch):
+    """What the prompt head feeds to its model: {"train": …, "score": …, "generate": …}, a list of token ids each."""
+    seen: dict[str, list[list[int]]] = {"train": [], "score": [], "generate": []}
+    kinds = {"training_batch": "train", "scoring_batch": "score", "generate": "generate"}
+    now = []
+    padded = PromptHead._left_padded
+
+    def record(self, sequences):
+        batch = padded(self, sequences)
+        for ids, mask in zip(batch["input_ids"], batch["attention_mask"], strict=True):
+            seen[now[-1]].append(ids[mask.bool()].tolist())
+        return batch
+
+    monkeypatch.setattr(PromptHead, "_left_padded", record)
+    for name, kind in kinds.items():
+        original = getattr(PromptHead, name)
+
+        def wrapped(self, rows, original=original, kind=kind):
+            now.append(kind)
+            try:
+                return original(self, rows)
+            finally:
+                now.pop()
+
+        monkeypatch.setattr(PromptHead, name, wrapped)
+
+    def taken(kind: str) -> list[list[int]]:
+        """Return the different sequences, and forget all."""
+        found = [list(ids) for ids in sorted(set(map(tuple, seen[kind])))]
+        for kept in seen.values():
+            kept.clear()
+        return found
+
+    return taken
+
+
+@pytest.mark.parametrize("family", list(causal_twins.FAMILIES))
+def test_all_scripts_see_the_same_prompts(run_script, arguments, recorded, same_rows, causal_twin, tmp_path, family):
+    words = arguments(family, decoding="generate")
+    assert run_script("train", *words)[0] == 0
+    tokenizer = models.load_tokenizer(models.Base(str(causal_twin(family)), None))
+    folder = next((tmp_path / "outputs").rglob("metrics.json")).parent
+    assert files.read_json(folder / "metrics.json")["train_truncated_count"] == 1
+    whole = recorded("train")
+    assert run_script("baseline", *words)[0] == 0
+    prompts = recorded("score")
+    assert len(prompts) == ROWS and len(whole) == ROWS
+    assert run_script("evaluate", *words, "--split", "test")[0] == 0
+    assert recorded("generate") == prompts
+    assert run_script("evaluate", *words, "--split", "validation")[0] == 0
+    assert recorded("score") == prompts
+    table = tmp_path / "new.jsonl"
+    files.write_jsonl(table, files.read_jsonl(same_rows / "test.jsonl"))
+    assert run_script("predict", "--run", str(folder), "--input", str(table))[0] == 0
+    assert recorded("score") == prompts
+    # Training: the same prompts, then the answer and the end of turn, and nothing behind it.
+    end = causal_twins.FAMILIES[family][5]
+    gold = {r["sentence"][:15]: r["stance"] for r in files.read_jsonl(same_rows / "train.jsonl")}
+    for ids in whole:
+        [prompt] = [prompt for prompt in prompts if ids[: len(prompt)] == prompt]
+        answer = tokenizer.decode(ids[len(prompt) :])
+        sentence = tokenizer.decode(prompt).partition("Sentence: ")[2][:15]
+        assert answer.strip() == f"{gold[sentence]}{end}" and answer.endswith(end)
+        assert len(ids) <= 160
+    for prompt in prompts:
+        text = tokenizer.decode(prompt)
+        assert text.count("You are an assistant that classifies arguments.") == 1
+        if tokenizer.bos_token:
+            assert prompt[0] == tokenizer.bos_token_id and prompt.count(tokenizer.bos_token_id) == 1
+        if family == "gemma":
+            assert text.startswith(
+                "<bos><start_of_turn>user\nYou are an assistant that classifies arguments.\n\nIs the"
+            )
+            assert text.endswith("<end_of_turn>\n<start_of_turn>model\n")
+
+
+def test_metrics_of_a_generating_run(run_script, arguments, tmp_path):
+    assert run_script("train", *arguments("qwen", decoding="generate"))[0] == 0
+    folder = next((tmp_path / "outputs").rglob("metrics.json")).parent
+    document = files.read_json(folder / "metrics.json")
+    records = files.read_jsonl(folder / "predictions-test.jsonl")
+    invalid = [record for record in records if record["predicted"] is None]
+    assert document["test_invalid_share"] == len(invalid) / ROWS
+    assert document["test_accuracy"] == document["test_f1_micro"]
+    assert document["test_accuracy"] == sum(r["gold"] == r["predicted"] for r in records) / ROWS
+    assert all(isinstance(record["generated"], str) for record in records)
+
+
+def test_a_zero_shot_baseline(run_script, arguments, tmp_path):
+    words = arguments("gemma")
+    code, out, err = run_script("baseline", *words)
+    assert (code, err) == (0, "") and "test (n=6): accuracy" in out
+    folder = next((tmp_path / "outputs").rglob("metrics.json")).parent
+    document = files.read_json(folder / "metrics.json")
+    assert folder.name == "baseline-zero-shot" and document["head"] == "prompt"
+    assert document["params_trainable_count"] == 0 and document["decoding"] == "score"
+    assert run_script("baseline", *words, "--baseline", "untuned")[0] == 2
+
+
+@pytest.mark.parametrize("head", ["prompt", "classification"])
+@pytest.mark.parametrize(
+    "method",
+    [
+        {"name": "lora", "r": 4, "target_modules": "all-linear"},
+        {"name": "lora-from-scratch", "r": 4},
+        {"name": "adapters", "size": 4},
+        {"name": "last-layers", "k": 0},
+    ],
+    ids=lambda method: method["name"],
+)
+def test_quantised_runs_reload_with_the_same_scores(run_script, arguments, tmp_path, head, method):
+    """The script itself compares the saved model with the trained one, number by number."""
+    words = arguments("mistral", quantization="nf4", dtype="bfloat16", precision="bfloat16", head=head, method=method)
+    code, _, err = run_script("train", *words)
+    assert (code, err) == (0, "")
+    folder = next((tmp_path / "outputs").rglob("metrics.json")).parent
+    before = (folder / "predictions-test.jsonl").read_bytes()
+    (folder / "predictions-test.jsonl").unlink()
+    assert run_script("evaluate", *words)[0] == 0
+    assert (folder / "predictions-test.jsonl").read_bytes() == before
+    document = files.read_json(folder / "metrics.json")
+    assert 0 < document["params_trainable_count"] < document["params_total_count"]
+
+
+def test_an_adapter_of_a_causal_model_from_elsewhere(run_script, arguments, causal_twin, tmp_path):
+    import peft
+    from transformers import AutoModelForCausalLM
+
+    base = AutoModelForCausalLM.from_pretrained(causal_twin("qwen"))
+    model = peft.get_peft_model(base, peft.LoraConfig(task_type="CAUSAL_LM", r=2, target_modules=["q_proj"]))
+    model.save_pretrained(tmp_path / "adapter")
+    words = [*arguments("qwen"), "--adapter", str(tmp_path / "adapter")]
+    code, out, err = run_script("evaluate", *words)
+    assert (code, err) == (0, "") and "test (n=6): accuracy" in out
+    settings = json.loads((tmp_path / "adapter" / "adapter_config.json").read_text())
+    (tmp_path / "adapter" / "adapter_config.json").write_text(json.dumps(settings | {"task_type": "SEQ_CLS"}))
+    shutil.rmtree(tmp_path / "outputs")
+    code, _, err = run_script("evaluate", *words)
+    assert code == 4 and "its task_type is SEQ_CLS; needed is CAUSAL_LM (head: prompt)" in err
+
+
+def test_predicting_one_text(run_script, arguments, tmp_path):
+    words = arguments("llama")  # a base model without a chat template: plain text
+    assert run_script("train", *words)[0] == 0
+    folder = next((tmp_path / "outputs").rglob("metrics.json")).parent
+    code, out, err = run_script("predict", "--run", str(folder), "--text", "Claim 1. || good {idea}")
+    assert (code, err) == (0, "")
+    assert out.splitlines()[0] in ("con", "neu", "pro") and len(out.splitlines()) == 4
