@@ -12,7 +12,10 @@ SCRIPTS = Path(__file__).resolve().parents[1] / "scripts"
 # Lowest first. A module may import from the layers above its own line, never from its own layer or below it.
 LAYERS = [
     {"errors", "files", "stats", "tables", "templates"},
-    {"yamlio", "progress", "config", "hubfaults"},
+    {"yamlio", "progress", "strict", "hubfaults"},
+    {"methods"},
+    {"refusals"},
+    {"config"},
     {"architectures", "catalog", "metrics", "tablefiles"},
     {"hub", "runs", "pretrained", "miniature", "rehearsal"},
     {"data", "provenance", "peft.wrapping"},

@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from common import yamlio
-from common.config import Dataset, Job, validate
+from common.config import Dataset, Job
 from common.errors import ConfigError, choices, nearest
 from common.files import sha256
+from common.strict import validate
 
 ROOT = Path(__file__).resolve().parents[2]
 JOBS = ROOT / "jobs"

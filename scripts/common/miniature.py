@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from common.catalog import ROOT
-from common.config import Dataset, Job, LastLayers, Lora
+from common.config import Dataset, Job
 from common.files import write_jsonl
+from common.methods import LastLayers, Lora
 from common.tablefiles import read_table
 
 LAYERS = 4  # of a miniature model

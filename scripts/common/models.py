@@ -20,10 +20,11 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_N
 from transformers.utils import logging as transformers_logging
 
 from common import architectures
-from common.config import Dataset, Job, LastLayers, Untrained
+from common.config import Dataset, Job
 from common.encoding import Encoder
 from common.errors import ModelError, choices, nearest
 from common.heads import ClassificationHead, Head, PromptHead, keep_float32
+from common.methods import LastLayers, Untrained
 from common.peft import attach
 from common.pretrained import Base, from_pretrained, locate
 from common.prompts import PromptEncoder

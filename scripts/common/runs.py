@@ -17,9 +17,10 @@ from typing import Any
 
 from common import yamlio
 from common.catalog import leaves, results_part, with_defaults
-from common.config import Dataset, Job, validate
+from common.config import Dataset, Job
 from common.errors import Interrupted, PeftableError, RunError
 from common.files import lock, read_json, write_json, write_text
+from common.strict import validate
 
 CONFIG, METRICS, FAILURE, TRAINING, MODEL, LOG, OWNER = (
     "config.yaml",

@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 
 from common import catalog, evaluation, runs
-from common.config import Dataset, validate
+from common.config import Dataset
 from common.data import Row
+from common.strict import validate
 
 PLAIN = {
     "schema": 1,

@@ -5,8 +5,10 @@ import pytest
 from common_helpers import PLAIN, dataset
 
 from common import catalog, yamlio
-from common.config import Dataset, Job, LastLayers, Lora, Prompt, Source, Splits, validate
+from common.config import Dataset, Job, Prompt, Source, Splits
 from common.errors import ConfigError
+from common.methods import LastLayers, Lora
+from common.strict import validate
 
 
 def job_with(key, value):

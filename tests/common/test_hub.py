@@ -3,8 +3,9 @@ import pytest
 from common_helpers import dataset
 
 from common import data, hub
-from common.config import Source, validate
+from common.config import Source
 from common.errors import DataError
+from common.strict import validate
 
 datasets = pytest.importorskip("datasets")
 

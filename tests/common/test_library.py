@@ -20,10 +20,12 @@ from transformers import (
 )
 
 from common import config, models
-from common.config import SET_BY_TRAINING, Job, Lora, OtherLibraryMethod, validate
+from common.config import Job
 from common.errors import ConfigError, ModelError
+from common.methods import SET_BY_TRAINING, Lora, OtherLibraryMethod
 from common.peft import attach, library
 from common.saved import load_trained_state, trained_state
+from common.strict import validate
 
 SIZES = {
     "vocab_size": 50,

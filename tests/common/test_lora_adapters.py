@@ -7,11 +7,12 @@ from peft import LoraConfig, TaskType, get_peft_model
 from torch import nn
 from transformers import AutoModelForSequenceClassification, BertConfig, DistilBertConfig, MistralConfig, set_seed
 
-from common.config import Adapters, LoraFromScratch, validate
 from common.errors import ModelError
+from common.methods import Adapters, LoraFromScratch
 from common.peft import attach
 from common.peft.adapters import Adapter
 from common.peft.lora import LoraLinear, merge_lora
+from common.strict import validate
 
 H, M, L, C = 32, 64, 2, 3  # width, feed-forward width, layers, labels
 TARGETS = ["query", "value", "output.dense"]

@@ -3,8 +3,9 @@
 import pytest
 
 from common import catalog, data, miniature
-from common.config import Dataset, validate
+from common.config import Dataset
 from common.files import read_jsonl
+from common.strict import validate
 
 
 @pytest.mark.parametrize("name", catalog.names(catalog.DATASETS))

@@ -7,12 +7,13 @@ from transformers import AutoModelForSequenceClassification, BertConfig, GPT2Con
 
 from common import models
 from common.batching import collate
-from common.config import Full, LastLayers, Lora, Untrained, validate
 from common.data import Row
 from common.encoding import Encoder
 from common.errors import ModelError
+from common.methods import Full, LastLayers, Lora, Untrained
 from common.peft import attach
 from common.peft.last_layers import layer_stack
+from common.strict import validate
 
 DATASET = dataset(labels=["con", "neu", "pro"])
 LABELS = list(DATASET.labels)

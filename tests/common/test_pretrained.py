@@ -41,7 +41,8 @@ import json, os, sys, time
 import datasets, huggingface_hub
 from common import errors, hub, models, pretrained
 from common.catalog import load_dataset, load_job
-from common.config import Source, validate
+from common.config import Source
+from common.strict import validate
 models.quiet_libraries()
 time.sleep = lambda seconds: None  # between the library's own attempts
 answers = {}

@@ -9,9 +9,9 @@ from torch import nn
 from transformers import set_seed
 
 from common import models, quantization, saved, scoring
-from common.config import LastLayers
 from common.data import Row
 from common.errors import ConfigError, ModelError
+from common.methods import LastLayers
 from common.training import StepTrainer
 
 DATASET = dataset(labels=["con", "neu", "pro"], prompt={"user": "Claim: {claim}\nSentence: {sentence}\nStance:"})

@@ -1,6 +1,6 @@
 """Methods behind one interface: `attach(model, method)` decides which parameters train.
 
-Adding a method is a schema in `common.config`, a function here that takes and returns the model, and its line in
+Adding a method is a schema in `common.methods`, a function here that takes and returns the model, and its line in
 `_METHODS`. Parameters that train have `requires_grad`; nothing else marks them.
 """
 
@@ -10,7 +10,7 @@ from typing import Any
 from torch import nn
 from transformers import PreTrainedModel
 
-from common.config import Adapters, Full, LastLayers, Lora, LoraFromScratch, Method, OtherLibraryMethod, Untrained
+from common.methods import Adapters, Full, LastLayers, Lora, LoraFromScratch, Method, OtherLibraryMethod, Untrained
 from common.peft.adapters import add_adapters
 from common.peft.last_layers import train_last_layers
 from common.peft.library import add_library_method

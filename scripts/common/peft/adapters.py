@@ -15,8 +15,8 @@ import torch.nn.functional as F
 from torch import nn
 from transformers import PreTrainedModel
 
-from common.config import Adapters
 from common.errors import ModelError
+from common.methods import Adapters
 from common.peft.wrapping import freeze_backbone, wrap_linears
 
 # The last linear layer of each sublayer, by how families of models name it: (attention, feed-forward).

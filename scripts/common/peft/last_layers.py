@@ -11,8 +11,8 @@ https://arxiv.org/abs/1911.03090.
 from torch import nn
 from transformers import PreTrainedModel
 
-from common.config import LastLayers
 from common.errors import ModelError
+from common.methods import LastLayers
 
 
 def train_last_layers(model: PreTrainedModel, method: LastLayers) -> PreTrainedModel:

@@ -21,8 +21,8 @@ from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING
 from torch import nn
 from transformers import PreTrainedModel
 
-from common.config import SET_BY_TRAINING, LibraryMethod
 from common.errors import ConfigError, ModelError, choices, nearest
+from common.methods import SET_BY_TRAINING, LibraryMethod
 from common.peft.wrapping import ends_with
 
 Batch = dict[str, torch.Tensor]

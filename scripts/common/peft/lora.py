@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import nn
 from transformers import PreTrainedModel
 
-from common.config import LoraFromScratch
+from common.methods import LoraFromScratch
 from common.peft.wrapping import freeze_backbone, wrap_linears
 
 
