@@ -100,7 +100,7 @@ def test_weights_and_states(tiny_job):
     )
     parts = estimated(tiny_job())
     assert parts["trainable_states"] == 16 * trainable and parts["weights"] == 4 * frozen
-    half = estimated(tiny_job(dtype="bfloat16"))
+    half = estimated(tiny_job(dtype="bfloat16", precision="bfloat16"))
     assert 2 * frozen < half["weights"] < 2.2 * frozen  # norms and the head stay float32
 
 
