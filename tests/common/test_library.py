@@ -20,7 +20,7 @@ from transformers import (
     set_seed,
 )
 
-from common import config, models
+from common import models, refusals
 from common.config import Job
 from common.errors import ConfigError, ModelError
 from common.methods import SET_BY_TRAINING, Lora, OtherLibraryMethod
@@ -386,8 +386,8 @@ def job(tiny_job, name: str, options: dict | None = None, **changes: object) -> 
         ("adalora", {}, {}, "give total_step"),
         ("adalora", {"total_step": 9, "init_lora_weights": "pissa"}, {}, "starts in its own way"),
         ("adalora", {"total_step": 9, "orth_reg_weight": 0.1}, {}, "no effect"),
-        *((name, {}, {"quantization": "nf4"}, "rounded away") for name in config._NOT_QUANTIZED["nf4"]),
-        *((name, {}, {"quantization": "int8"}, "rounded away") for name in config._NOT_QUANTIZED["int8"]),
+        *((name, {}, {"quantization": "nf4"}, "rounded away") for name in refusals._NOT_QUANTIZED["nf4"]),
+        *((name, {}, {"quantization": "int8"}, "rounded away") for name in refusals._NOT_QUANTIZED["int8"]),
         *(
             ("lora", {"init_lora_weights": start}, {"quantization": "nf4"}, "needs quantization: none")
             for start in ("pissa", "pissa_niter_4", "orthogonal", "mica")
