@@ -217,7 +217,7 @@ def test_a_method_that_fits_no_such_model_is_refused(kind, name):
         attach(twin(kind), method(name, kind))
 
 
-CAUSAL = sorted(set(NAMES) - UNUSABLE - set(config._VIRTUAL_TOKENS))
+CAUSAL = sorted(set(NAMES) - UNUSABLE - set(refusals._VIRTUAL_TOKENS))
 
 
 @pytest.mark.parametrize("name", CAUSAL)
@@ -394,7 +394,7 @@ def job(tiny_job, name: str, options: dict | None = None, **changes: object) -> 
         ),
         ("lora", {"use_dora": True}, {"quantization": "int8"}, "use nf4 or none"),
         ("prefix_tuning", {}, {"runtime.activation_checkpointing": True}, "activation_checkpointing"),
-        *((name, {}, {"head": "prompt"}, "prompt head counts positions") for name in config._VIRTUAL_TOKENS),
+        *((name, {}, {"head": "prompt"}, "prompt head counts positions") for name in refusals._VIRTUAL_TOKENS),
         ("shadow", {}, {"dtype": "bfloat16", "precision": "bfloat16"}, "dtype: float32"),
         ("p_tuning", {}, {"precision": "bfloat16"}, "precision: float32"),
         ("prefix_tuning", {"prefix_projection": True}, {"precision": "bfloat16"}, "precision: float32"),
