@@ -66,6 +66,8 @@ def _about_rows(target: cli.Target, rows: data.Rows) -> dict[str, Any]:
     encoder = models.row_encoder(target.job, target.dataset, tokenizer)
     tokens = {}
     for split, members in rows.items():
+        if target.job.head == "prompt":
+            encoder.encode(members)  # raises where the end of a prompt and its answer share a token
         lengths = encoder.lengths(members)
         over = sum(length > target.job.max_length for length in lengths)
         tokens[split] = datachecks.token_lengths(lengths, over)

@@ -1,5 +1,6 @@
 """Figures that compare many results: score by rank, misidentified rows by label, train beside test."""
 
+import itertools
 from collections.abc import Sequence
 from typing import Any
 
@@ -50,7 +51,7 @@ def score_by_rank(title: str, results: Sequence[Result]) -> Figure | None:
         handles.append(axes.errorbar(ranks, means, yerr=bars, marker="o", ms=5, capsize=3, color=color, label=label))
     members = {id(member) for grid in found for member in grid.members}
     others = [result for result in results if not result.baseline and id(result) not in members]
-    for result, style in zip(others, ("--", ":", "-."), strict=False):
+    for result, style in zip(others, itertools.cycle(("--", ":", "-.")), strict=False):
         handles.append(axes.axhline(100 * (result.mean(key) or 0.0), color=GREY, ls=style, lw=1, label=result.name))
     ranks = sorted({rank for points in lines.values() for rank, _ in points})
     axes.set_xscale("log", base=2)

@@ -22,6 +22,7 @@ from common import models
 from common.config import Dataset, Job
 from common.heads import keep_float32
 from common.peft import attach
+from common.quantization import is_norm, keep_norms_float32
 
 _ANSWER_TOKENS = 8  # of the prompt head: no tokenizer is at hand to count them, and few answers are longer
 
@@ -70,18 +71,25 @@ def _held_as_the_job_says(job: Job, model: nn.Module) -> tuple[Any, dict[int, in
     """
     heads = {inner for head in models.head_modules(model) for inner in head.modules()}
     sizes: dict[int, int] = {}
+    keep_norms_float32(model, job)
     for module in model.modules():
         quantized = job.quantization != "none" and isinstance(module, nn.Linear) and module not in heads
-        float32 = "norm" in type(module).__name__.lower() or (module in heads and job.head == "classification")
+        float32 = is_norm(module) or (module in heads and job.head == "classification")
         for name, parameter in module.named_parameters(recurse=False):
             dtype = job.precision if quantized and name == "weight" else "float32" if float32 else job.dtype
             parameter.data = parameter.data.to(getattr(torch, dtype))
             if quantized and name == "weight":
                 sizes[id(parameter)] = _packed_bytes(job, *parameter.shape)
                 parameter.requires_grad_(False)
+                module.register_forward_hook(_in_the_inputs_dtype)
                 if job.quantization == "int8":
                     module.register_forward_hook(_keep_input)
     return model, sizes
+
+
+def _in_the_inputs_dtype(module: nn.Module, inputs: Any, output: torch.Tensor) -> torch.Tensor:
+    """As bitsandbytes' layers answer, whatever autocast says."""
+    return output.to(inputs[0].dtype)
 
 
 def _packed_bytes(job: Job, rows: int, columns: int) -> int:

@@ -23,7 +23,7 @@ from common import architectures
 from common.config import Dataset, Job
 from common.encoding import Encoder
 from common.errors import ModelError, choices, nearest
-from common.heads import ClassificationHead, Head, PromptHead, keep_float32
+from common.heads import ClassificationHead, Head, PromptHead, keep_float32, keep_logits_float32
 from common.methods import LastLayers, Untrained
 from common.peft import attach
 from common.pretrained import Base, from_pretrained, locate
@@ -94,7 +94,7 @@ def load_base(job: Job, dataset: Dataset, pad_token_id: int, weights: Path | Non
             f"{len(dataset.labels)} labels. Give a base without a head of its own, or one with as many labels."
         )
     need_quantized(model, job)
-    keep_norms_float32(model)
+    keep_norms_float32(model, job)
     for name, parameter in model.named_parameters():
         if name in trained:
             parameter.data = parameter.data.float()  # also where frozen weights are bfloat16
@@ -208,6 +208,7 @@ def with_head(job: Job, dataset: Dataset, model: nn.Module, tokenizer: Any) -> H
     bfloat16 = job.precision == "bfloat16"
     encoder = row_encoder(job, dataset, tokenizer)
     if isinstance(encoder, PromptEncoder):
+        keep_logits_float32(inner_model(model).get_output_embeddings())
         return PromptHead(model, encoder, bfloat16, job.length_normalization)
     for module in head_modules(model):
         keep_float32(module)

@@ -1,5 +1,6 @@
 """Plots of results: confusion matrix, learning curves, accuracy against trainable parameters, and `comparisons`."""
 
+import itertools
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -128,7 +129,7 @@ def _accuracy_parameters(title: str, results: Sequence[Result]) -> Figure:
             capsize=3,
             label=name,
         )
-    for result, style in zip((r for r in results if r.baseline), ("--", ":", "-."), strict=False):
+    for result, style in zip((r for r in results if r.baseline), itertools.cycle(("--", ":", "-.")), strict=False):
         axes.axhline(100 * (result.mean(key) or 0.0), color=GREY, ls=style, lw=1, label=result.name)
     axes.set_xscale("log")
     axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))

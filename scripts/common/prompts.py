@@ -17,6 +17,7 @@ from common.data import Row
 from common.errors import ConfigError, ModelError
 from common.truncation import shorten, token_count
 
+_DATE = "26 Jul 2024"  # what Llama 3.1's template says without a clock
 _MARK = "\ue000"  # of the private use area: in no text that matters, changed by no template
 
 
@@ -45,6 +46,12 @@ class PromptEncoder:
             )
         self.tokenizer, self.max_length, self.dataset, self.prompt = tokenizer, max_length, dataset, dataset.prompt
         self.is_chat = tokenizer.chat_template is not None
+        template = str(tokenizer.chat_template)
+        if "strftime_now" in template and "date_string" not in template:
+            raise ModelError(
+                "the model's chat template writes today's date into every prompt: tomorrow's scores would be others. "
+                "Save its tokenizer with a template without it, and name that folder as the model."
+            )
         # A chat template writes the special tokens itself; a plain prompt begins as the model's texts do.
         begins = not self.is_chat and tokenizer.bos_token_id in tokenizer("x", verbose=False)["input_ids"]
         self.start = [int(tokenizer.bos_token_id)] if begins else []
@@ -69,7 +76,7 @@ class PromptEncoder:
         """Return the whole prompt of one row, up to where the answer begins."""
         messages = self.messages(texts)
         if self.is_chat:
-            return str(self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True))
+            return self._templated(messages, add_generation_prompt=True)
         return "\n\n".join(message["content"] for message in messages)
 
     def messages(self, texts: Sequence[str]) -> list[dict[str, str]]:
@@ -83,10 +90,14 @@ class PromptEncoder:
             return [{"role": "user", "content": f"{system}\n\n{user}"}]
         return [{"role": "system", "content": system}, {"role": "user", "content": user}]
 
+    def _templated(self, messages: list[dict[str, str]], **options: Any) -> str:
+        # Llama's templates would put today's date where none is given.
+        return str(self.tokenizer.apply_chat_template(messages, tokenize=False, date_string=_DATE, **options))
+
     def _shows_system(self) -> bool:
         messages = [{"role": "system", "content": _MARK}, {"role": "user", "content": "x"}]
         try:
-            return _MARK in self.tokenizer.apply_chat_template(messages, tokenize=False)
+            return _MARK in self._templated(messages)
         except TemplateError:  # Gemma's template raises
             return False
 
@@ -96,7 +107,7 @@ class PromptEncoder:
             # A plain prompt ends in a word or a colon: the answer is the next word.
             return ("" if self.prompt.user[-1].isspace() else " "), str(self.tokenizer.eos_token)
         messages = [*self.messages(texts), {"role": "assistant", "content": _MARK}]
-        whole, prompt = str(self.tokenizer.apply_chat_template(messages, tokenize=False)), self.render(texts)
+        whole, prompt = self._templated(messages), self.render(texts)
         before, _, after = whole.partition(_MARK)
         # Some templates put a space there, or an empty thought.
         lead = before[len(prompt) :] if before.startswith(prompt) else ""

@@ -91,7 +91,8 @@ def check_recipe(job: Job, dataset: Dataset, rows: Sequence[Row]) -> None:
     if (planned := getattr(job.method, "total_step", None)) and planned > steps:
         raise ConfigError(f"method.total_step is {planned}, but the run has {steps} steps; the ranks would not settle.")
     count_parameters(job, dataset)  # locates the model and attaches the method, without weights
-    check_prompt(job, dataset)
+    if rows:  # `check --no-data` needs no tokenizer
+        check_prompt(job, dataset)
 
 
 def _optimizer_and_schedule(arguments: TrainingArguments) -> None:

@@ -17,7 +17,7 @@ from typing import Any
 
 from common import yamlio
 from common.catalog import leaves, results_part, with_defaults
-from common.config import Dataset, Job
+from common.config import Dataset, Job, Training
 from common.errors import Interrupted, PeftableError, RunError
 from common.files import lock, read_json, write_json, write_text
 from common.strict import validate
@@ -83,6 +83,8 @@ class RunConfig:
         if self.job is not None and self.job.head == "prompt":
             recipe |= {"prompt": self.dataset.prompt and self.dataset.prompt.model_dump()}
             recipe |= {"answers": self.dataset.answers}
+        if self.job is not None and {"max_train_samples", "max_eval_samples"} & _given(self.job.training):
+            recipe |= {"splits": {"seed": self.dataset.splits.seed}}  # it chooses the sample
         return leaves(
             {
                 **recipe,
@@ -93,6 +95,10 @@ class RunConfig:
                 "seed": self.seed,
             }
         )
+
+
+def _given(training: Training) -> set[str]:
+    return {name for name, value in training if value is not None}
 
 
 def folder(outputs: Path, dataset: str, job: str, variant: str, last: str) -> Path:

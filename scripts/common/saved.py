@@ -46,6 +46,13 @@ def load_trained_state(model: nn.Module, file: Path) -> None:
         raise ModelError(
             f"{file}: holds other parameters than this model trains: {choices(sorted(names ^ set(state)), 4)}."
         )
+    own = model.state_dict()
+    for name, tensor in state.items():
+        if own[name].shape != tensor.shape:
+            raise ModelError(
+                f"{file}: {name} is {tuple(tensor.shape)} there and {tuple(own[name].shape)} here: the method has "
+                "chosen other ranks than at the first start. Start over with FORCE=1."
+            )
     model.load_state_dict(state, strict=False)
 
 

@@ -44,10 +44,11 @@ def add_library_method(model: PreTrainedModel, method: LibraryMethod) -> PeftMod
     if on_meta and hasattr(config, "init_lora_weights"):
         config.init_lora_weights = True  # other ways to start need weights, and give tensors of the same shapes
     pools_last = hasattr(model, "score")  # as the sequence-classification classes of decoders name their head
-    if config.peft_type in (PeftType.PROMPT_TUNING, PeftType.P_TUNING) and pools_last:
+    virtual = (PeftType.PROMPT_TUNING, PeftType.P_TUNING, PeftType.PREFIX_TUNING)
+    if config.peft_type in virtual and pools_last:
         raise ModelError(
-            f"method {_name(config)}: {type(model).__name__} reads its scores off the last token, which it cannot tell "
-            "from padding behind virtual tokens; use prefix_tuning, or an encoder."
+            f"method {_name(config)}: {type(model).__name__} is pooled at its last token, past peft's virtual tokens, "
+            "which would not train; use another method, or an encoder."
         )
     try:
         # Small tables of a method are computed, also where the base has no weights.
