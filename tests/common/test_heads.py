@@ -200,3 +200,12 @@ def test_a_head_is_an_interface(tokenizer):
     for call in (*calls, bare.scoring_batch, bare.scoring_tokens, bare.scores):
         with pytest.raises(NotImplementedError):
             call([])
+
+
+def test_a_pair_without_separators_gets_a_line_break(causal_twin):
+    tokenizer = models.load_tokenizer(models.locate(str(causal_twin("qwen")), "main"))
+    encoder = Encoder(tokenizer, 40)
+    [ids] = [encoded.input_ids for encoded in encoder.encode([row("A claim.", "A sentence.")])]
+    assert tokenizer.decode(ids) == "A claim.\nA sentence."
+    [cut] = encoder.encode([row("A claim.", "really " * 90)])
+    assert cut.truncated and len(cut.input_ids) <= 40 and tokenizer.decode(cut.input_ids).startswith("A claim.\nreally")

@@ -9,7 +9,8 @@ from transformers import AutoModelForCausalLM, set_seed
 
 from common import evaluation, files, models, runs, scoring
 from common.data import Row
-from common.heads import IGNORED, PromptHead
+from common.errors import ModelError
+from common.heads import IGNORED, PromptHead, _Float32Product
 from common.training import StepTrainer
 
 FAMILIES = list(causal_twins.FAMILIES)
@@ -367,3 +368,41 @@ def test_scored_splits_say_so(build, tmp_path):
     assert document["decoding"] == "score" and document["length_normalization"] is True
     assert "test_invalid_share" not in document
     assert "generated" not in files.read_jsonl(tmp_path / "predictions-test.jsonl")[0]
+
+
+# --- logits in float32 -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("family", ["gemma", "qwen"])  # an own head, and one tied to the embeddings
+def test_logits_are_float32_inside_autocast(build, family):
+    head, _ = build(family, dtype="bfloat16", precision="bfloat16")
+    seen = []
+    output = head.model.get_base_model().get_output_embeddings()
+    handle = output.register_forward_hook(lambda module, inputs, logits: seen.append((inputs[0], logits)))
+    scoring.score(head, ROWS[:2], 4096, "score")
+    handle.remove()
+    hidden, logits = seen[0]
+    assert output.weight.dtype == torch.bfloat16 and logits.dtype == torch.float32
+    torch.testing.assert_close(logits, hidden.float() @ output.weight.float().T, rtol=1e-5, atol=1e-5)
+    assert (logits != logits.bfloat16().float()).any()
+
+
+def test_the_product_in_pieces_has_the_gradient_of_the_whole(monkeypatch):
+    monkeypatch.setattr(_Float32Product, "ROWS", 7)
+    torch.manual_seed(0)
+    weight = torch.randn(23, 5).bfloat16()
+    hidden = torch.randn(2, 3, 5, requires_grad=True)
+    wanted = hidden @ weight.float().T
+    found = _Float32Product.apply(hidden, weight)
+    torch.testing.assert_close(found, wanted)
+    direction = torch.randn_like(wanted)
+    for product in (wanted, found):
+        product.backward(direction, retain_graph=True)
+    torch.testing.assert_close(hidden.grad, 2 * torch.autograd.grad(wanted, hidden, direction)[0])
+
+
+def test_a_template_with_a_clock_is_refused(causal_twin, prompt_job):
+    tokenizer = models.load_tokenizer(models.locate(str(causal_twin("qwen")), "main"))
+    tokenizer.chat_template = "{{ strftime_now('%d %b %Y') }}" + tokenizer.chat_template
+    with pytest.raises(ModelError, match="today's date"):
+        models.row_encoder(prompt_job("qwen"), described(), tokenizer)

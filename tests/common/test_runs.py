@@ -36,6 +36,13 @@ def test_freeze_and_thaw(tmp_path):
     assert yamlio.read(tmp_path / runs.CONFIG)["schema"] == 1
 
 
+def test_the_seed_of_a_sample_counts_where_there_is_one():
+    sampled = {"training.max_train_samples": 10}
+    for overrides, differs in (({}, False), (sampled, True)):
+        one, other = (run_config(overrides=overrides, splits={"seed": seed}) for seed in (1, 2))
+        assert bool(runs.differences(one, other)) is differs
+
+
 def test_freezing_the_same_again_changes_nothing(tmp_path):
     runs.freeze(tmp_path, run_config(), "make train")
     before = (tmp_path / runs.CONFIG).read_bytes()
