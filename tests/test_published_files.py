@@ -1,0 +1,38 @@
+"""The published stance experiments on their own spreadsheets, with miniature twins of their models: the whole chain."""
+
+import json
+
+import pytest
+from conftest import SHARED
+
+CMV = SHARED / "cmv-stance"
+pytestmark = pytest.mark.skipif(
+    not CMV.is_dir(), reason="../shared/data/cmv-stance is not here"
+)
+
+
+@pytest.mark.parametrize(("job", "baseline"), [("mistral-7b-v0.1", "untuned"), ("gemma-2-9b-it", "zero-shot")])
+def test_the_chain_on_their_own_files(run_script, tmp_path, job, baseline):
+    from common import catalog, files, models
+    from common.twins import make_twin
+
+    models.quiet_libraries()
+    twin = make_twin(catalog.load_job(job)[0].model, tmp_path / "twin")
+    words = ["--model", job, "--set", f'model="{twin}"', "training.epochs=1"]
+    outputs = ["--outputs", str(tmp_path / "outputs")]
+    rows = ["--data-dir", str(CMV)]
+    code, out, err = run_script("check", *words, *outputs, *rows, "--json")
+    assert code == 0, err
+    assert [part["n"] for part in json.loads(out)["splits"].values()] == [50, 50, 50]
+    for script, more in (("train", []), ("evaluate", ["--split", "validation"]), ("baseline", [])):
+        code, _, err = run_script(script, *words, *outputs, *rows, *more)
+        assert code == 0, f"{script}: {err}"
+    labelled = tmp_path / "labelled.xlsx"
+    code, out, err = run_script(
+        "predict", *words, *outputs, "--input", str(CMV / "test.xlsx"), "--output", str(labelled)
+    )
+    assert code == 0 and "50 rows labelled" in out, err
+    found = {file.parent.name: files.read_json(file) for file in (tmp_path / "outputs").rglob("metrics.json")}
+    assert set(found) == {"seed-1", f"baseline-{baseline}"}
+    assert all(document["test_n"] == 50 for document in found.values())
+    assert found["seed-1"]["test_f1_micro"] == found["seed-1"]["test_accuracy"]
