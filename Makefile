@@ -1,7 +1,7 @@
 # peftable: names and wiring. `make` prints help; what the targets do is in scripts/.
 PYTHON ?= python3
 PY := .venv/bin/python
-VARIABLES := MODEL DATASET SEED SET DATA_DIR SPLIT BASELINE ADAPTER RUN INPUT OUTPUT TEXT FORCE CHECK HERE JSON OUTPUTS DRY_RUN
+VARIABLES := MODEL DATASET SEED SET DATA_DIR SPLIT BASELINE ADAPTER RUN INPUT OUTPUT TEXT FORCE CHECK HERE JSON NO_DATA OUTPUTS DRY_RUN
 # Values reach the recipes through the environment, untouched by make: spaces, quotes and $ survive.
 $(foreach name,$(VARIABLES),$(eval override $(name) := $$(value $(name))))
 export $(VARIABLES) PIP_DISABLE_PIP_VERSION_CHECK=1
@@ -24,8 +24,8 @@ smoke: .venv/requirements ## every job, or MODEL=, in miniature: check, train, e
 	@$(PY) scripts/smoke.py $(call given,MODEL,--model) $(call flag,DRY_RUN,--dry-run)
 
 ## Experiments
-check: .venv/requirements ## look before training: rows, token lengths, duplicates, parameters [JSON=1]
-	@$(PY) scripts/check.py $(RUN_OPTIONS) $(call given,DATA_DIR,--data-dir) $(call flag,JSON,--json)
+check: .venv/requirements ## look before training: rows, token lengths, duplicates, parameters [JSON=1, NO_DATA=1]
+	@$(PY) scripts/check.py $(RUN_OPTIONS) $(call given,DATA_DIR,--data-dir) $(call flag,JSON,--json) $(call flag,NO_DATA,--no-data)
 train: .venv/requirements ## fine-tune and evaluate one job; continues where it was stopped
 	@$(PY) scripts/train.py $(JOB_OPTIONS) $(call flag,FORCE,--force)
 evaluate: .venv/requirements ## score a trained run again, or on another SPLIT=, or a peft ADAPTER=
