@@ -31,7 +31,9 @@ def main(argv: list[str] | None = None) -> None:
         dataset_name, dataset = target.dataset_name, target.dataset
         own = MODEL_BASELINES[target.job.head]
         if arguments.baseline not in (None, own):
-            raise errors.ConfigError(f"BASELINE={arguments.baseline}: a job with head {target.job.head} has {own}.")
+            raise errors.ConfigError(
+                f"BASELINE={arguments.baseline}: {target.job_name} has head {target.job.head}, whose baseline is {own}."
+            )
         arguments.baseline = own
     else:
         dataset_name = arguments.dataset or catalog.load_job(arguments.model)[0].dataset

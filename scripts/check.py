@@ -92,7 +92,8 @@ def _for_people(found: dict[str, Any], target: cli.Target) -> str:
         lines += ["", f"Parameters: {total} in all, {trainable} trainable ({share})"]
     if "memory_estimate_bytes" in found:
         lines += [_memory(found, target.job.training.token_budget)]
-    return "\n".join([*lines, "", "The job is sound."])
+    whole = "splits" in found
+    return "\n".join([*lines, "", "The job is sound." if whole else "The job is sound, as far as that was looked at."])
 
 
 def _counts(part: dict[str, Any]) -> tuple[str, str, str]:

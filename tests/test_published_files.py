@@ -6,9 +6,7 @@ import pytest
 from conftest import SHARED
 
 CMV = SHARED / "cmv-stance"
-pytestmark = pytest.mark.skipif(
-    not CMV.is_dir(), reason="../shared/data/cmv-stance is not here"
-)
+pytestmark = pytest.mark.skipif(not CMV.is_dir(), reason="../shared/data/cmv-stance is not here")
 
 
 @pytest.mark.parametrize(("job", "baseline"), [("mistral-7b-v0.1", "untuned"), ("gemma-2-9b-it", "zero-shot")])

@@ -3,8 +3,10 @@
 Measured with peft 0.21 and bitsandbytes 0.50 on a CPU where no other reason is given.
 """
 
+import re
 from typing import Any
 
+from common.errors import choices, nearest
 from common.methods import LibraryMethod
 
 # Methods and options of the peft library that no job can use, and why.
@@ -23,6 +25,7 @@ _UNUSABLE_INITS = {
     "loftq": "it needs the unquantised weights beside the quantised ones",
     "lora_ga": "it needs gradients of the whole base, computed before the method is attached",
 }
+_INITS = r"gaussian|olora|pissa|pissa_niter_\d+|orthogonal|eva|mica"
 _OWN_HEAD = ("adaption_prompt", "trainable_tokens")
 _VIRTUAL_TOKENS = ("p_tuning", "prefix_tuning", "prompt_tuning")
 # What computes with the rounded weights' bytes as if they were numbers; measured with bitsandbytes 0.50, peft 0.21.
@@ -41,10 +44,16 @@ def impossible_in_library(job: Any, method: LibraryMethod) -> str | None:
         return f"method {name} cannot be used: {_UNUSABLE[name]}"
     if init in _UNUSABLE_INITS:
         return f"method.init_lora_weights {init} cannot be used: {_UNUSABLE_INITS[init]}"
+    if name == "lora" and not (init is True or init is False or re.fullmatch(_INITS, str(init))):
+        allowed = ["true", "false", *_INITS.replace("pissa_niter_\\d+", "pissa_niter_<n>").split("|")]
+        return f"method.init_lora_weights is {init}.{nearest(init, allowed)} Allowed: {choices(allowed)}"
     if name == "adalora" and not isinstance(init, bool):
         return f"method adalora starts in its own way: leave init_lora_weights {init} out, or use method lora"
     if name == "adalora" and "orth_reg_weight" in options:
         return "method adalora: orth_reg_weight would have no effect, since our loss is the cross-entropy alone"
+    if name == "lora" and not (init is True or init is False or re.fullmatch(_INITS, str(init))):
+        allowed = ["true", "false", *_INITS.replace("pissa_niter_\\d+", "pissa_niter_<n>").split("|")]
+        return f"method.init_lora_weights is {init}.{nearest(init, allowed)} Allowed: {choices(allowed)}"
     if name == "adalora" and not options.get("total_step"):
         return "method adalora plans its ranks over the run: give total_step, epochs times rows over batch_size"
     if name in _OWN_HEAD and job.head == "classification":
