@@ -111,7 +111,9 @@ def test_nothing_of_this_machine_is_published(collect, tmp_path):
     run, _, folder = collect
     assert run()[0] == 0
     published = [path for path in (tmp_path / "published").rglob("*") if path.suffix in (".json", ".yaml")]
-    assert {path.name for path in published} == {"metrics.json", "config.yaml"} and len(published) == 6
+    names = [path.name for path in published]
+    assert set(names) == {"metrics.json", "metrics-validation.json", "config.yaml"}
+    assert names.count("metrics.json") == names.count("config.yaml") == 3
     model = str(runs.thaw(folder).job.model)
     for path in published:
         text = path.read_text(encoding="utf-8")
@@ -149,10 +151,15 @@ def test_no_readme(collect):
 
 
 def test_here_prints_and_publishes_nothing(collect, tmp_path):
-    run, readme, _ = collect
+    run, readme, folder = collect
     code, out, err = run("--here")
     assert (code, err) == (0, "")
     assert "Results on stance-sample (test, %)" in out and "55.0 ± 7.1" in out and "Cost" in out
+    assert "Misidentified" in out and "Train and test" not in out
+    document = files.read_json(folder / "metrics-validation.json")
+    train = {key.replace("validation_", "train_"): value for key, value in document.items()}
+    files.write_json(folder / "metrics-train.json", train)
+    assert "Train and test (accuracy in %, loss in nats)" in run("--here")[1]
     assert list((tmp_path / "outputs" / "plots").glob("*.png"))
     assert not (tmp_path / "published").exists() and readme.read_text(encoding="utf-8") == README
 
