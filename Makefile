@@ -15,7 +15,7 @@ JOB_OPTIONS = $(RUN_OPTIONS) $(call given,SEED,--seed) $(call given,DATA_DIR,--d
 .PHONY: help demo smoke check train evaluate baseline predict report setup test lint format clean
 
 help: ## print this help
-	@$(PYTHON) scripts/make_help.py Makefile
+	@"$(PYTHON)" scripts/make_help.py Makefile
 
 ## Start here
 demo: .venv/requirements .venv/demo ## fine-tune a small encoder three ways on the embedded corpus (3 minutes, no GPU)
@@ -49,7 +49,7 @@ clean: ## remove .venv and caches; outputs/ stays
 	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache
 
 .venv/bin/python:
-	$(PYTHON) scripts/make_help.py --python-version && $(PYTHON) -m venv .venv
+	"$(PYTHON)" scripts/make_help.py --python-version && "$(PYTHON)" -m venv .venv
 .venv/requirements: requirements.txt | .venv/bin/python
 	@echo "installing requirements (about 1 GB, once)" && $(PY) -m pip install --quiet -r requirements.txt && touch $@
 .venv/demo: requirements-demo.txt .venv/requirements

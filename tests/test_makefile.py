@@ -55,7 +55,9 @@ def project(tmp_path):
     for name in ("requirements.txt", "requirements-demo.txt", "requirements-dev.txt"):
         (folder / name).write_text("")
     python = folder / ".venv" / "bin" / "python"
-    python.write_text(f"#!{sys.executable}\nimport sys\nprint(repr(sys.argv[1:]))\n")
+    # No interpreter in the first line of a script: there its path must not hold a space.
+    printer = "import sys; print(repr(sys.argv[1:]))"
+    python.write_text(f'#!/bin/sh\nexec "{sys.executable}" -c "{printer}" "$@"\n')
     python.chmod(0o755)
     for stamp in ("requirements", "demo", "dev"):
         (folder / ".venv" / stamp).write_text("")
