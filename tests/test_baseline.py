@@ -107,7 +107,7 @@ def test_every_head_has_its_own_baseline(run_script, causal_twin, rows_dir, tmp_
     places = ["--data-dir", str(rows_dir), "--outputs", str(tmp_path / "outputs")]
     words = ["--model", "minilm-lora", "--set", *settings, *places]
     code, _, err = run_script("baseline", *words, "--baseline", other)
-    assert code == 2 and f"BASELINE={other}: a job with head {head} has {own}." in err
+    assert code == 2 and f"BASELINE={other}: minilm-lora has head {head}, whose baseline is {own}." in err
     assert not (tmp_path / "outputs").exists()
     assert run_script("baseline", *words)[0] == run_script("baseline", *words, "--baseline", own)[0] == 0
     [path] = (tmp_path / "outputs").rglob("metrics.json")
