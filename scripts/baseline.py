@@ -15,7 +15,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from common import catalog, cli, data, errors, files, runs
+from common import catalog, cli, data, errors, files, owners, runs
 
 BASELINES = ("majority", "tfidf", "untuned", "zero-shot")
 MODEL_BASELINES = {"classification": "untuned", "prompt": "zero-shot"}  # by head
@@ -61,7 +61,7 @@ def main(argv: list[str] | None = None) -> None:
         print(f"the old baseline is kept in {cli.shown(aside)}")
     runs.freeze(folder, config, command)
     if not runs.is_finished(folder):
-        with runs.ownership(folder), runs.recorded_failure(folder, command):
+        with owners.ownership(folder), runs.recorded_failure(folder, command):
             run(folder, runs.thaw(folder), rows)
     print(f"{cli.shown(folder)}: {runs.headline(files.read_json(folder / runs.METRICS), 'test')}")
 

@@ -14,7 +14,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from common import cli, data, errors, files, runs, sweeps
+from common import cli, data, errors, files, owners, runs, sweeps
 from common.config import SPLITS
 
 
@@ -63,7 +63,7 @@ def _trained(target: cli.Target, arguments: argparse.Namespace) -> tuple[Path, d
     from common import evaluation, models, saved
 
     models.quiet_libraries()
-    with runs.ownership(folder), runs.recorded_failure(folder, runs.this_command()):
+    with owners.ownership(folder), runs.recorded_failure(folder, runs.this_command()):
         head = saved.load(runs.need_job(frozen), frozen.dataset, folder / runs.MODEL)
         facts = files.read_json(folder / runs.TRAINING)
         return folder, evaluation.score_split(folder, frozen, arguments.split, members, head, facts)
@@ -82,7 +82,7 @@ def _adapter(target: cli.Target, arguments: argparse.Namespace) -> tuple[Path, d
     head = saved.load_adapter(target.job, target.dataset, arguments.adapter)
     runs.freeze(folder, config, runs.this_command())
     facts = models.parameter_counts(head.model) | {"adapter_sha256": cli.adapter_hash(arguments.adapter)}
-    with runs.ownership(folder), runs.recorded_failure(folder, runs.this_command()):
+    with owners.ownership(folder), runs.recorded_failure(folder, runs.this_command()):
         facts |= {"hardware": provenance.hardware()}
         return folder, evaluation.score_split(folder, config, arguments.split, members, head, facts)
 

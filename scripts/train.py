@@ -16,7 +16,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from common import cli, data, errors, files, runs, sweeps
+from common import cli, data, errors, files, owners, runs, sweeps
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -51,7 +51,7 @@ def train(arguments: argparse.Namespace) -> None:
         if arguments.force and (aside := runs.set_aside(folder)):
             print(f"the old run is kept in {cli.shown(aside)}")
         runs.freeze(folder, config, command)
-    with runs.ownership(folder), runs.recorded_failure(folder, command):
+    with owners.ownership(folder), runs.recorded_failure(folder, command):
         if runs.is_finished(folder):
             return
         # What decides the results is frozen; how the run is carried out is today's.
@@ -82,7 +82,7 @@ def _train(folder: Path, config: runs.RunConfig, rows: data.Rows) -> dict[str, A
 
     from common import batching, models, provenance, saved, scoring
     from common.peft import library
-    from common.training import train
+    from common.training import train as fine_tune
 
     job, seed = runs.need_job(config), config.seed
     assert seed is not None
@@ -102,7 +102,7 @@ def _train(folder: Path, config: runs.RunConfig, rows: data.Rows) -> dict[str, A
         f"{counts['params_total_count']:,} parameters train ({share:.2%}); {len(train_rows)} rows",
         flush=True,
     )
-    facts = train(head, job, config.dataset, train_rows, validation, folder, seed, folder / runs.LOG)
+    facts = fine_tune(head, job, config.dataset, train_rows, validation, folder, seed, folder / runs.LOG)
     facts |= counts | provenance.memory_peaks() | {"hardware": provenance.hardware()}
     facts |= {"train_provenance": provenance.collect()}
     saved.save(head, job, config.dataset, folder / runs.MODEL)

@@ -8,7 +8,7 @@ import causal_twins
 import pytest
 
 from common import files, models
-from common.heads import PromptHead
+from common.prompt_head import PromptHead
 
 ROWS = 6  # of every split
 

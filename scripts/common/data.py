@@ -6,15 +6,14 @@ found and what is allowed.
 
 import dataclasses
 import json
-import math
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
+from common import cells
 from common.catalog import ROOT
-from common.config import SPLITS, Dataset, Job, Label
+from common.config import SPLITS, Dataset, Job
 from common.errors import DataError, choices, nearest
 from common.files import sha256
 from common.tablefiles import find_split_files, read_table
@@ -86,21 +85,21 @@ def to_rows(frame: pd.DataFrame, dataset: Dataset, origin: str, split: str, labe
                     f"{nearest(column, named)} Columns found: {choices(named)}."
                 )
     positions = {str(label): index for index, label in enumerate(dataset.labels)}
-    cells: dict[str, list[Any]] = {name: frame[name].tolist() for names in wanted.values() for name in names}
+    found: dict[str, list[Any]] = {name: frame[name].tolist() for names in wanted.values() for name in names}
     rows = []
     for number, place in enumerate(frame.index.tolist()):
         where = f"{origin}, row {place}"
-        texts = tuple(_text(cells[name][number], where, name) for name in dataset.text)
+        texts = tuple(cells.text(found[name][number], where, name) for name in dataset.text)
         if not labelled:
             rows.append(Row(id=f"{split}-{number}", texts=texts, label=None))
             continue
         rows.append(
             Row(
-                id=_text(cells[dataset.id][number], where, dataset.id) if dataset.id else f"{split}-{number}",
+                id=cells.text(found[dataset.id][number], where, dataset.id) if dataset.id else f"{split}-{number}",
                 texts=texts,
-                label=_label(cells[dataset.label][number], positions, where, dataset.label, dataset.labels),
-                group=_text(cells[dataset.group][number], where, dataset.group) if dataset.group else None,
-                weight=_weight(cells[dataset.weight][number], where, dataset.weight) if dataset.weight else 1.0,
+                label=cells.label(found[dataset.label][number], positions, where, dataset.label, dataset.labels),
+                group=cells.text(found[dataset.group][number], where, dataset.group) if dataset.group else None,
+                weight=cells.weight(found[dataset.weight][number], where, dataset.weight) if dataset.weight else 1.0,
             )
         )
     if labelled and dataset.id:
@@ -165,52 +164,6 @@ def sample(rows: list[Row], count: int | None, seed: int) -> list[Row]:
 def trained_rows(rows: list[Row], job: Job, dataset: Dataset) -> list[Row]:
     """Return the train rows that a job learns from, the same for every seed."""
     return sample(rows, job.training.max_train_samples, dataset.splits.seed)
-
-
-# --- cells -----------------------------------------------------------------------------------------------------------
-
-
-def _is_empty(value: Any) -> bool:
-    return (
-        value is None or (isinstance(value, float) and math.isnan(value)) or value is pd.NA or str(value).strip() == ""
-    )
-
-
-def _text(value: Any, where: str, column: str) -> str:
-    if _is_empty(value):
-        raise DataError(f"{where}, column '{column}': the cell is empty; every row needs a value here.")
-    text = value if isinstance(value, str) else str(_plain(value))
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        raise DataError(f"{where}, column '{column}': the text holds half a character (a lone surrogate).") from None
-    return text
-
-
-def _plain(value: Any) -> Any:
-    """Spreadsheets and parquet keep whole numbers as floats: 3.0 means 3."""
-    return int(value) if isinstance(value, float) and value.is_integer() else value
-
-
-def _label(value: Any, positions: dict[str, int], where: str, column: str, labels: Sequence[Label]) -> int:
-    index = positions.get(str(_plain(value)))
-    if index is None:
-        found = "an empty cell" if _is_empty(value) else f"'{_plain(value)}'"
-        raise DataError(
-            f"{where}, column '{column}': found {found}, which is no label.{nearest(value, labels)} "
-            f"Allowed: {choices(labels)}. (A label such as 01 or null must be quoted in the YAML.)"
-        )
-    return index
-
-
-def _weight(value: Any, where: str, column: str) -> float:
-    try:
-        weight = float(value)
-    except (TypeError, ValueError):
-        weight = math.nan
-    if not (math.isfinite(weight) and weight > 0):
-        raise DataError(f"{where}, column '{column}': found {value!r}; a weight is a number above 0.")
-    return weight
 
 
 # --- splits ----------------------------------------------------------------------------------------------------------

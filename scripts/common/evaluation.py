@@ -12,7 +12,8 @@ import numpy as np
 
 from common import files, metrics, provenance, runs, scoring
 from common.data import Row
-from common.heads import Head, PromptHead
+from common.heads import Head
+from common.prompt_head import PromptHead
 
 
 def predictions_file(folder: Path, split: str) -> Path:

@@ -69,7 +69,7 @@ def _held_as_the_job_says(job: Job, model: nn.Module) -> tuple[Any, dict[int, in
         The model, its quantised weights in the dtype that they are computed in, and the bytes that each of those takes
         when packed, by the parameter's id.
     """
-    heads = {inner for head in models.head_modules(model) for inner in head.modules()}
+    heads = {inner for head in models.head_modules(model).values() for inner in head.modules()}
     sizes: dict[int, int] = {}
     keep_norms_float32(model, job)
     for module in model.modules():
@@ -131,7 +131,7 @@ def _run_step(job: Job, model: nn.Module, classes: int) -> tuple[int, int]:
         batch = _batch(job)
     inner = models.inner_model(model)
     if job.head == "classification":
-        for module in models.head_modules(model):
+        for module in models.head_modules(model).values():
             keep_float32(module)
     if job.runtime.activation_checkpointing:
         # There are no random numbers to restore.

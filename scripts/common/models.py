@@ -23,10 +23,12 @@ from common import architectures
 from common.config import Dataset, Job
 from common.encoding import Encoder
 from common.errors import ModelError, choices, nearest
-from common.heads import ClassificationHead, Head, PromptHead, keep_float32, keep_logits_float32
+from common.heads import ClassificationHead, Head, keep_float32
 from common.methods import LastLayers, Untrained
 from common.peft import attach
+from common.peft.wrapping import heads
 from common.pretrained import Base, from_pretrained, locate
+from common.prompt_head import PromptHead, keep_logits_float32
 from common.prompts import PromptEncoder
 from common.quantization import keep_norms_float32, keep_trainable_on_cpu, need_quantized, quantization_config
 
@@ -71,10 +73,9 @@ def load_base(job: Job, dataset: Dataset, pad_token_id: int, weights: Path | Non
     config = load_config(job, base, dataset)
     config.pad_token_id = pad_token_id
     bare = meta_model(job, config)
-    heads, trained = head_modules(bare), set(_trained_whole(job, bare))
-    whole = [name for name, child in bare.named_children() if any(child is head for head in heads)]
+    trained = set(_trained_whole(job, bare))
     # What trains cannot be quantised; nor are the modules on top of the backbone.
-    quantization = quantization_config(job, sorted({*whole, *(name.rpartition(".")[0] for name in trained)}))
+    quantization = quantization_config(job, sorted({*heads(bare), *(name.rpartition(".")[0] for name in trained)}))
     placed = {"quantization_config": quantization, "device_map": {"": device()}} if quantization else {}
     model, report = from_pretrained(
         _kind(job),
@@ -100,7 +101,7 @@ def load_base(job: Job, dataset: Dataset, pad_token_id: int, weights: Path | Non
             parameter.data = parameter.data.float()  # also where frozen weights are bfloat16
     keep_trainable_on_cpu(model)
     if job.head == "classification":
-        for module in head_modules(model):
+        for module in head_modules(model).values():
             module.float()
     return model
 
@@ -210,7 +211,7 @@ def with_head(job: Job, dataset: Dataset, model: nn.Module, tokenizer: Any) -> H
     if isinstance(encoder, PromptEncoder):
         keep_logits_float32(inner_model(model).get_output_embeddings())
         return PromptHead(model, encoder, bfloat16, job.length_normalization)
-    for module in head_modules(model):
+    for module in head_modules(model).values():
         keep_float32(module)
     return ClassificationHead(model, encoder, bfloat16)
 
@@ -238,11 +239,9 @@ def inner_model(model: nn.Module) -> PreTrainedModel:
     return model.get_base_model() if isinstance(model, PeftModel) else model  # type: ignore[return-value]
 
 
-def head_modules(model: nn.Module) -> list[nn.Module]:
-    """Return the modules on top of the backbone that have weights (`classifier`, `score`)."""
-    inner = inner_model(model)
-    trunk = inner.base_model_prefix
-    return [child for name, child in inner.named_children() if name != trunk and any(True for _ in child.parameters())]
+def head_modules(model: nn.Module) -> dict[str, nn.Module]:
+    """Return the modules on top of the backbone that have weights, by name; peft's wrapper is looked through."""
+    return heads(inner_model(model))
 
 
 def parameter_counts(model: nn.Module) -> dict[str, int]:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from common.catalog import ROOT
-from common.runs import utc_now
+from common.owners import utc_now
 
 _PACKAGES = ("torch", "transformers", "peft", "accelerate", "tokenizers", "datasets", "scikit-learn", "pandas", "numpy")
 

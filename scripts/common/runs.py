@@ -6,30 +6,26 @@ all that the run reads from then on.
 
 import contextlib
 import dataclasses
-import datetime
-import os
 import shlex
-import socket
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from common import yamlio
+from common import owners, yamlio
 from common.catalog import leaves, results_part, with_defaults
 from common.config import Dataset, Job, Training
 from common.errors import Interrupted, PeftableError, RunError
-from common.files import lock, read_json, write_json, write_text
+from common.files import write_json, write_text
 from common.strict import validate
 
-CONFIG, METRICS, FAILURE, TRAINING, MODEL, LOG, OWNER = (
+CONFIG, METRICS, FAILURE, TRAINING, MODEL, LOG = (
     "config.yaml",
     "metrics.json",
     "failure.json",
     "training.json",
     "model",
     "train_log.jsonl",
-    "owner.json",
 )
 SCHEMA = 1
 
@@ -133,9 +129,9 @@ def set_aside(path: Path) -> Path | None:
     """Rename an existing run folder to `<name>.replaced-<UTC time>` and return the new path."""
     if not (path / CONFIG).exists():
         return None
-    if owner := _live_owner(path):
-        raise RunError(_busy(path, owner))
-    stamp = f"{path.name}.replaced-{utc_now().replace(':', '').replace('-', '')}"
+    if owner := owners.live_owner(path):
+        raise RunError(owners.busy(path, owner))
+    stamp = f"{path.name}.replaced-{owners.utc_now().replace(':', '').replace('-', '')}"
     aside = path.with_name(stamp)
     number = 1
     while aside.exists():  # twice within a second
@@ -230,74 +226,6 @@ def headline(document: dict[str, Any], split: str) -> str:
     return f"{split} (n={document[f'{split}_n']}): {figures}"
 
 
-# --- one writer ------------------------------------------------------------------------------------------------------
-
-
-@contextlib.contextmanager
-def ownership(path: Path) -> Iterator[int]:
-    """Be the one writer of a run folder; yields the number of this attempt, from 1.
-
-    The lock file lies beside the folder's content and guards only the moment of taking over; `owner.json` says who
-    writes. A dead owner is replaced.
-
-    Raises:
-        RunError: another process, still alive, owns the folder.
-    """
-    path.mkdir(parents=True, exist_ok=True)
-    with lock(path / ".owner.lock"):
-        if owner := _live_owner(path):
-            raise RunError(_busy(path, owner))
-        attempt = _read_owner(path).get("attempt", 0) + 1
-        mine = {
-            "schema": SCHEMA,
-            "host": socket.gethostname(),
-            "pid": os.getpid(),
-            "pid_started": _process_start(os.getpid()),
-            "job_id": os.environ.get("SLURM_JOB_ID"),
-            "attempt": attempt,
-            "since": utc_now(),
-            "released": None,
-        }
-        write_json(path / OWNER, mine)
-    try:
-        yield attempt
-    finally:
-        if _read_owner(path) == mine:  # another may have taken over meanwhile
-            write_json(path / OWNER, mine | {"released": utc_now()})
-
-
-def _read_owner(path: Path) -> dict[str, Any]:
-    try:
-        return dict(read_json(path / OWNER))
-    except (OSError, ValueError):
-        return {}
-
-
-def _live_owner(path: Path) -> dict[str, Any] | None:
-    owner = _read_owner(path)
-    if not owner or owner.get("released"):
-        return None
-    if owner["host"] != socket.gethostname():
-        return owner  # whether it lives cannot be seen from here
-    started = _process_start(owner["pid"])
-    return owner if started is not None and started == owner["pid_started"] else None
-
-
-def _process_start(pid: int) -> str | None:
-    """Return the kernel's start time of a process (field 22 of /proc/<pid>/stat), which tells a reused pid apart."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[19]
-    except (OSError, IndexError):
-        return None
-
-
-def _busy(path: Path, owner: dict[str, Any]) -> str:
-    return (
-        f"{path}: process {owner['pid']} on {owner['host']} has been working on this run since {owner['since']}. "
-        f"Wait for it or stop it. If that machine is gone, delete {path / OWNER} and start again."
-    )
-
-
 # --- failure, time, origin -------------------------------------------------------------------------------------------
 
 
@@ -317,7 +245,7 @@ def recorded_failure(path: Path, command: str) -> Iterator[None]:
                     "interrupted": isinstance(error, Interrupted | KeyboardInterrupt),
                     "expected": isinstance(error, PeftableError),
                     "continue_with": command,
-                    "time": utc_now(),
+                    "time": owners.utc_now(),
                 },
             )
         raise
@@ -326,8 +254,3 @@ def recorded_failure(path: Path, command: str) -> Iterator[None]:
 def this_command() -> str:
     """Return the command line of this process, quoted for a shell."""
     return shlex.join(["python", *sys.argv])
-
-
-def utc_now() -> str:
-    """Return the time as "2026-11-21T03:12:00Z"."""
-    return datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -132,7 +132,7 @@ def load_adapter(job: Job, dataset: Dataset, path: Path) -> Head:
         raise ModelError(f"ADAPTER={path}: its task_type is {task}; needed is {needed} (head: {job.head}).")
     tokenizer = load_tokenizer(locate(job.model, job.revision))
     base = load_base(job, dataset, tokenizer.pad_token_id)
-    heads = [name for name, child in base.named_children() if child in head_modules(base)]
+    heads = list(head_modules(base))
     saved = load_file(path / "adapter_model.safetensors")
     if job.head == "classification" and not any(part in heads for name in saved for part in name.split(".")):
         raise ModelError(f"ADAPTER={path}: it holds no trained head ({choices(heads)}); its scores would be random.")

@@ -8,9 +8,10 @@ import torch
 from common.batching import token_batches
 from common.config import Label
 from common.data import Row
-from common.heads import Head, PromptHead
+from common.heads import Head
 from common.metrics import Prediction
 from common.progress import Progress
+from common.prompt_head import PromptHead
 
 _DIGITS = 6  # of a log probability; more would be float32 noise
 

@@ -160,9 +160,8 @@ class StepTrainer(Trainer):
         """Load the checkpoint with the best validation metric and return its step."""
         step = int(self.state.best_global_step or self.state.global_step)
         load_trained_state(self.head.model, self.folder / f"checkpoint-{step}" / PARAMETERS)
-        load_allocator_state(
-            self.head.model, {}
-        )  # pruned ranks are zeros; saved with the last pattern they would shift
+        # Pruned ranks are zeros; saved with the last pattern they would shift.
+        load_allocator_state(self.head.model, {})
         return step
 
 

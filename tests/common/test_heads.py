@@ -11,7 +11,7 @@ from common.batching import collate
 from common.data import Row
 from common.encoding import Encoder
 from common.errors import ModelError
-from common.heads import Head, keep_float32
+from common.heads import keep_float32
 
 DATASET = dataset(labels=["con", "neu", "pro"])
 LABELS = list(DATASET.labels)
@@ -192,14 +192,6 @@ def test_padding_does_not_change_scores(tiny_job):
     padded = collate(head.encoder.encode([row("A claim.", words(3)), row("A claim.", words(50))]), head.pad_token_id)
     with torch.no_grad():
         torch.testing.assert_close(head.scores(alone)[0], head.scores(padded)[0], rtol=0, atol=1e-5)
-
-
-def test_a_head_is_an_interface(tokenizer):
-    bare = Head(torch.nn.Linear(2, 2), Encoder(tokenizer, 64), bfloat16=False)
-    calls = (bare.training_batch, bare.training_tokens, bare.losses, bare.terms)
-    for call in (*calls, bare.scoring_batch, bare.scoring_tokens, bare.scores):
-        with pytest.raises(NotImplementedError):
-            call([])
 
 
 def test_a_pair_without_separators_gets_a_line_break(causal_twin):

@@ -10,7 +10,7 @@ from transformers import AutoModelForCausalLM, set_seed
 from common import evaluation, files, models, runs, scoring
 from common.data import Row
 from common.errors import ModelError
-from common.heads import IGNORED, PromptHead, _Float32Product
+from common.prompt_head import IGNORED, PromptHead, _Float32Product
 from common.training import StepTrainer
 
 FAMILIES = list(causal_twins.FAMILIES)

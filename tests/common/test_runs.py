@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from common_helpers import run_config
 
-from common import files, runs, yamlio
+from common import files, owners, runs, yamlio
 from common.errors import ConfigError, Interrupted, RunError
 
 SCRIPTS = str(Path(runs.__file__).parents[1])
@@ -154,29 +154,29 @@ def test_headline():
 
 
 def owner(path):
-    return files.read_json(path / runs.OWNER)
+    return files.read_json(path / owners.OWNER)
 
 
 def test_attempts_count_up(tmp_path):
     for wanted in (1, 2, 3):
-        with runs.ownership(tmp_path) as attempt:
+        with owners.ownership(tmp_path) as attempt:
             assert attempt == wanted
             assert owner(tmp_path)["released"] is None
         assert owner(tmp_path)["released"]
 
 
 def test_a_failure_releases_the_folder(tmp_path):
-    with pytest.raises(ValueError, match="x"), runs.ownership(tmp_path):
+    with pytest.raises(ValueError, match="x"), owners.ownership(tmp_path):
         raise ValueError("x")
-    with runs.ownership(tmp_path) as attempt:
+    with owners.ownership(tmp_path) as attempt:
         assert attempt == 2
 
 
 HOLD = f"""
 import sys; sys.path.insert(0, {SCRIPTS!r})
 from pathlib import Path
-from common import runs
-with runs.ownership(Path(sys.argv[1])):
+from common import owners, runs
+with owners.ownership(Path(sys.argv[1])):
     print("mine", flush=True)
     sys.stdin.readline()
 """
@@ -197,11 +197,11 @@ def holder(tmp_path):
 def test_a_living_process_is_respected(tmp_path, holder):
     runs.freeze(tmp_path, run_config(), "make train")
     with pytest.raises(RunError, match=f"process {holder.pid} on {socket.gethostname()} has been working"):
-        runs.ownership(tmp_path).__enter__()
+        owners.ownership(tmp_path).__enter__()
     with pytest.raises(RunError, match=f"process {holder.pid}"):
         runs.set_aside(tmp_path)
     holder.communicate("\n")
-    with runs.ownership(tmp_path) as attempt:
+    with owners.ownership(tmp_path) as attempt:
         assert attempt == 2
 
 
@@ -209,37 +209,37 @@ def test_a_killed_process_is_replaced(tmp_path, holder):
     holder.kill()
     holder.wait()
     assert owner(tmp_path)["released"] is None
-    with runs.ownership(tmp_path) as attempt:
+    with owners.ownership(tmp_path) as attempt:
         assert attempt == 2
         assert owner(tmp_path)["pid"] == os.getpid()
 
 
 def claim(path, **changes):
     """Write an owner.json as if this living process held the folder, but for some changes."""
-    with runs.ownership(path):
+    with owners.ownership(path):
         mine = owner(path)
-    files.write_json(path / runs.OWNER, mine | changes)
+    files.write_json(path / owners.OWNER, mine | changes)
 
 
 def test_a_reused_pid_is_another_process(tmp_path):
     claim(tmp_path)
     with pytest.raises(RunError):
-        runs.ownership(tmp_path).__enter__()
+        owners.ownership(tmp_path).__enter__()
     claim_path = tmp_path / "other"
     claim(claim_path, pid_started="1")
-    with runs.ownership(claim_path) as attempt:
+    with owners.ownership(claim_path) as attempt:
         assert attempt == 2
 
 
 def test_another_host_is_respected(tmp_path):
     claim(tmp_path, host="node17", pid=1)
     with pytest.raises(RunError, match=r"on node17 .*delete .*owner\.json"):
-        runs.ownership(tmp_path).__enter__()
+        owners.ownership(tmp_path).__enter__()
 
 
 def test_a_damaged_owner_file_is_replaced(tmp_path):
-    (tmp_path / runs.OWNER).write_text("{")
-    with runs.ownership(tmp_path) as attempt:
+    (tmp_path / owners.OWNER).write_text("{")
+    with owners.ownership(tmp_path) as attempt:
         assert attempt == 1
 
 

@@ -23,7 +23,7 @@ from transformers import PreTrainedModel
 
 from common.errors import ConfigError, ModelError, choices, nearest
 from common.methods import SET_BY_TRAINING, LibraryMethod
-from common.peft.wrapping import ends_with
+from common.peft.wrapping import ends_with, heads
 
 Batch = dict[str, torch.Tensor]
 _EVA_BATCHES = 200  # most that are read, unless three times the data is more
@@ -71,10 +71,10 @@ def _config(model: PreTrainedModel, method: LibraryMethod) -> PeftConfig:
     fields = {field.name for field in dataclasses.fields(kind)}
     if task == TaskType.SEQ_CLS and "modules_to_save" in fields:
         # peft knows the last layer of a head by its name; DeBERTa's pooler and ModernBERT's head are new, too.
-        heads = _heads(model)
-        options["modules_to_save"] = sorted({*heads, *(options.get("modules_to_save") or [])})
+        on_top = heads(model)
+        options["modules_to_save"] = sorted({*on_top, *(options.get("modules_to_save") or [])})
         if options.get("target_modules") == "all-linear" and "exclude_modules" in fields:
-            linear = [name for name, child in heads.items() if isinstance(child, nn.Linear)]
+            linear = [name for name, child in on_top.items() if isinstance(child, nn.Linear)]
             options.setdefault("exclude_modules", linear)
     try:
         with warnings.catch_warnings():
@@ -82,15 +82,6 @@ def _config(model: PreTrainedModel, method: LibraryMethod) -> PeftConfig:
             return _filled(kind, options, "method", {"task_type": task})
     except (ValueError, TypeError, ImportError) as error:
         raise ConfigError(f"method {name}: {' '.join(str(error).split())[:300]}") from error
-
-
-def _heads(model: PreTrainedModel) -> dict[str, nn.Module]:
-    """Return the modules on top of the backbone that have weights."""
-    return {
-        name: child
-        for name, child in model.named_children()
-        if name != model.base_model_prefix and any(True for _ in child.parameters())
-    }
 
 
 def _need_every_target(model: PreTrainedModel, method: LibraryMethod, config: PeftConfig) -> None:

@@ -53,6 +53,15 @@ def ends_with(name: str, end: str) -> bool:
     return name == end or name.endswith(f".{end}")
 
 
+def heads(model: PreTrainedModel) -> dict[str, nn.Module]:
+    """Return the modules on top of the backbone that have weights (`classifier`, `score`, `lm_head`), by name."""
+    return {
+        name: child
+        for name, child in model.named_children()
+        if name != model.base_model_prefix and any(True for _ in child.parameters())
+    }
+
+
 def freeze_backbone(model: PreTrainedModel, modules_to_save: Sequence[str]) -> None:
     """Freeze everything below the head but the named modules; the head trains.
 
@@ -60,10 +69,9 @@ def freeze_backbone(model: PreTrainedModel, modules_to_save: Sequence[str]) -> N
         ModelError: one of `modules_to_save`, ends of module names, names nothing.
     """
     model.requires_grad_(False)
-    for name, child in model.named_children():
-        # The language-model head of a causal model is the base's own; only a classification head is new.
-        if name != model.base_model_prefix and model.get_output_embeddings() is None:
-            child.requires_grad_(True)
+    if model.get_output_embeddings() is None:  # a language-model head is the base's own, a classification head is new
+        for head in heads(model).values():
+            head.requires_grad_(True)
     for end in modules_to_save:
         found = [module for name, module in model.base_model.named_modules() if ends_with(name, end)]
         if not found:
