@@ -136,7 +136,7 @@ def test_the_head_computes_in_float32_under_bfloat16(tiny_job, name):
     inner.bert.encoder.layer[0].attention.self.query.register_forward_hook(watch("trunk"))
     linear = [
         module
-        for part in models.head_modules(head.model)
+        for part in models.head_modules(head.model).values()
         for module in part.modules()
         if isinstance(module, torch.nn.Linear)
     ]
