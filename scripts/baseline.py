@@ -6,6 +6,7 @@ The last is `untuned` for a classification head, whose new head is random, and `
     python scripts/baseline.py --dataset stance-sample --baseline tfidf
     make baseline MODEL=minilm-lora            the model before fine-tuning
     make baseline DATASET=stance-sample BASELINE=majority
+    make baseline RUN=outputs/…/baseline-untuned    one that exists, by its frozen config.yaml alone
 
 Files are those of a fine-tuned run, in outputs/<dataset>/<job or classical>/baseline-<name>/. A job with a `sweep:` has
 one baseline, with the job's own settings: method and recipe do not matter to it.
@@ -15,17 +16,23 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from common import catalog, cli, data, errors, files, owners, runs
+from common import catalog, cli, data, entry, errors, files, owners, runs
+from common.config import Dataset
+from common.scope import CLASSICAL, MODEL_BASELINES
 
-BASELINES = ("majority", "tfidf", "untuned", "zero-shot")
-MODEL_BASELINES = {"classification": "untuned", "prompt": "zero-shot"}  # by head
+BASELINES = (*CLASSICAL, *MODEL_BASELINES.values())
 
 
 def main(argv: list[str] | None = None) -> None:
     """Evaluate one baseline; see the module."""
     parser = cli.parser(__doc__, "model", "dataset", "set", "seed", "data", "force")
     parser.add_argument("--baseline", choices=BASELINES, help="which one (default: of the model, before fine-tuning)")
+    cli.add_run(parser)
     arguments = parser.parse_args(argv)
+    if arguments.run:
+        cli.refuse_beside_run(parser, arguments)
+        carry_on(arguments.run)
+        return
     if arguments.baseline in (None, *MODEL_BASELINES.values()):
         target = cli.target(arguments)
         dataset_name, dataset = target.dataset_name, target.dataset
@@ -38,19 +45,14 @@ def main(argv: list[str] | None = None) -> None:
     else:
         dataset_name = arguments.dataset or catalog.load_job(arguments.model)[0].dataset
         dataset = catalog.load_dataset(dataset_name)
-    rows = data.load(dataset, arguments.data_dir)
-    data.need_split(rows, "train", "to learn the baseline from")
-    data.need_split(rows, "test", "to evaluate on")
+    rows = _load(dataset, arguments.data_dir)
     sha256, last = data.fingerprint(rows), f"baseline-{arguments.baseline}"
     if arguments.baseline in MODEL_BASELINES.values():
         folder = target.folder(arguments.outputs, last)
         config = target.config(arguments.seed, sha256, arguments.baseline)
     else:
-        folder = runs.folder(arguments.outputs, dataset_name, "classical", "", last)
-        data_dir = str(arguments.data_dir.resolve()) if arguments.data_dir else None
-        config = runs.RunConfig(
-            "classical", dataset_name, "", None, None, dataset, sha256, data_dir, baseline=arguments.baseline
-        )
+        classical = cli.Classical(dataset_name, dataset, arguments.data_dir, arguments.baseline)
+        folder, config = classical.folder(arguments.outputs), classical.config(sha256)
     command = cli.run_command("baseline", arguments) + f" BASELINE={arguments.baseline}"
     if config.job is not None and (arguments.force or not (folder / runs.CONFIG).exists()):
         from common import models
@@ -62,8 +64,34 @@ def main(argv: list[str] | None = None) -> None:
     runs.freeze(folder, config, command)
     if not runs.is_finished(folder):
         with owners.ownership(folder), runs.recorded_failure(folder, command):
-            run(folder, runs.thaw(folder), rows)
+            if not runs.is_finished(folder):  # by another start, since
+                run(folder, runs.thaw(folder), rows)
     print(f"{cli.shown(folder)}: {runs.headline(files.read_json(folder / runs.METRICS), 'test')}")
+
+
+def carry_on(folder: Path) -> None:
+    """Evaluate a baseline that exists; all it reads is its frozen config, not the jobs of today."""
+    if not runs.thaw(folder).baseline:
+        raise errors.RunError(f"{folder}: this is no baseline; train it with: make train RUN={folder}")
+    runs.carry_on(folder, cli.make_command("baseline", run=folder.resolve()), _carry_on)
+    print(f"{cli.shown(folder)}: {runs.headline(files.read_json(folder / runs.METRICS), 'test')}")
+
+
+def _carry_on(folder: Path, config: runs.RunConfig) -> None:
+    rows = _load(config.dataset, Path(config.data_dir) if config.data_dir else None)
+    runs.need_same_data(folder, config, data.fingerprint(rows))
+    if config.job is not None:
+        from common import models
+
+        models.quiet_libraries()
+        models.check_untuned(config.job, config.dataset)
+    run(folder, config, rows)
+
+
+def _load(dataset: Dataset, data_dir: Path | None) -> data.Rows:
+    rows = data.load(dataset, data_dir)
+    data.need_splits(rows, trains=False)
+    return rows
 
 
 def run(folder: Path, config: runs.RunConfig, rows: data.Rows) -> None:
@@ -104,4 +132,4 @@ def _untuned(folder: Path, config: runs.RunConfig, rows: data.Rows, splits: list
 
 
 if __name__ == "__main__":
-    sys.exit(errors.guard(main))
+    sys.exit(entry.guard(main))

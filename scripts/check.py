@@ -15,7 +15,7 @@ import json
 import sys
 from typing import Any
 
-from common import cli, data, datachecks, errors, sweeps
+from common import cli, data, datachecks, entry, errors, sweeps
 from common.tables import text_table
 
 
@@ -116,4 +116,4 @@ def _memory(found: dict[str, Any], tokens: int) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(errors.guard(main))
+    sys.exit(entry.guard(main))

@@ -2,6 +2,7 @@
 
     python scripts/collect.py              outputs/ → outputs/published/ → README.md and plots
     python scripts/collect.py --check      fail, naming the cell, where the README differs from outputs/published/
+    python scripts/collect.py --expect FILE      list the runs of it that have not ended well, and fail
     python scripts/collect.py --here --outputs outputs/demo     print the tables of those runs; publish nothing
     make report [CHECK=1] [HERE=1]
 
@@ -9,13 +10,14 @@ The README's tables come from outputs/published/ alone, which is committed: anyo
 are never published. Needs no torch.
 """
 
+import argparse
 import os
 import sys
 from pathlib import Path
 
-from common import cli, errors, grids, plots, reports, results
+from common import cli, entry, errors, grids, plots, reports, results, runs
 from common.catalog import ROOT
-from common.files import write_text
+from common.files import read_json, write_text
 from common.tables import text_table
 
 
@@ -30,10 +32,26 @@ def main(argv: list[str] | None = None) -> None:
         "--published", metavar="DIR", type=cli.path, default=results.PUBLISHED, help="default outputs/published"
     )
     parser.add_argument("--readme", metavar="FILE", type=cli.path, default=ROOT / "README.md", help="default README.md")
+    parser.add_argument(
+        "--expect", metavar="FILE", type=cli.path, help="JSON with the runs that should be there; a missing one fails"
+    )
     arguments = parser.parse_args(argv)
-    if arguments.here:
-        show(arguments.outputs)
-        return
+    try:
+        if arguments.here:
+            show(arguments.outputs)
+        else:
+            report(arguments)
+    except Exception as error:
+        if arguments.expect:  # else nobody is told which runs failed
+            print(f"no report: {error}", file=sys.stderr)
+            need_all(arguments.expect, arguments.outputs)
+        raise
+    if arguments.expect:
+        need_all(arguments.expect, arguments.outputs)
+
+
+def report(arguments: argparse.Namespace) -> None:
+    """Publish the finished runs, and renew the README's tables and plots, or compare them."""
     if not arguments.readme.is_file():
         raise errors.ReportError(f"{arguments.readme}: there is no such file.")
     if not arguments.check:
@@ -59,6 +77,16 @@ def main(argv: list[str] | None = None) -> None:
     print(f"{cli.shown(arguments.readme)}: {len(found)} results in {len(pictures)} tables{note}")
 
 
+def need_all(expected: Path, outputs: Path) -> None:
+    """Raise a `RunError` that lists the runs which have no metrics."""
+    names = read_json(expected)["runs"]
+    if missing := [name for name in names if not (outputs / name / runs.METRICS).exists()]:
+        raise errors.RunError(
+            f"{len(missing)} of {len(names)} runs have not ended well (make status says why; make submit-all goes on):"
+            + "".join(f"\n  {name}" for name in missing)
+        )
+
+
 def show(outputs: Path) -> None:
     """Print the tables of the finished runs below a folder, and draw their plots."""
     found = results.load(outputs)
@@ -79,4 +107,4 @@ def show(outputs: Path) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(errors.guard(main))
+    sys.exit(entry.guard(main))

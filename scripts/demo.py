@@ -14,7 +14,7 @@ import sys
 import time
 from pathlib import Path
 
-from common import catalog, data, errors, runs, yamlio
+from common import catalog, data, entry, runs, yamlio
 from common.cli import run
 from common.config import Job
 from common.stats import duration
@@ -139,4 +139,4 @@ What next
 
 
 if __name__ == "__main__":
-    sys.exit(errors.guard(main))
+    sys.exit(entry.guard(main))

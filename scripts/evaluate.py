@@ -14,7 +14,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from common import cli, data, errors, files, owners, runs, sweeps
+from common import cli, data, entry, errors, files, owners, runs, sweeps
 from common.config import SPLITS
 
 
@@ -88,4 +88,4 @@ def _adapter(target: cli.Target, arguments: argparse.Namespace) -> tuple[Path, d
 
 
 if __name__ == "__main__":
-    sys.exit(errors.guard(main))
+    sys.exit(entry.guard(main))

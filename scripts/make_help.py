@@ -22,15 +22,22 @@ VARIABLES = {
     "BASELINE": "untuned, zero-shot, majority or tfidf (baseline)",
     "ADAPTER": "folder that peft's save_pretrained wrote (evaluate, predict)",
     "RUN": "run folder, instead of MODEL (predict)",
-    "INPUT": "table to label: xlsx, csv, tsv, jsonl, parquet, also .gz (predict)",
+    "INPUT": "table to label: xlsx, csv, tsv, jsonl, parquet, also .gz; with SHARDS a folder or pattern, too (predict)",
     "OUTPUT": "where the labelled table goes (predict)",
     "TEXT": "one text to label; a pair is 'first || second' (predict)",
+    "SHARDS": "divide the rows of INPUT; what was stopped continues (predict)",
+    "PROCESSES": "with SHARDS: side by side, default the number of GPUs, or 1 (predict)",
     "FORCE": "1: start over, the old run is kept beside it",
     "CHECK": "1: compare only (report)",
     "HERE": "1: print the tables of your runs, leave the README alone (report)",
     "JSON": "1: machine-readable (check)",
     "NO_DATA": "1: parameters and memory alone, without rows (check)",
-    "DRY_RUN": "1: say what would be downloaded, and do nothing (smoke)",
+    "DRY_RUN": "1: say what would be downloaded, and do nothing (fetch, smoke)",
+    "JOBS": 'jobs by pattern, e.g. JOBS="mistral-* llama-*" (submit-all, submit-check)',
+    "SEEDS": "1,2,3: a run for each (submit, submit-all)",
+    "CLUSTER": "slurm/<CLUSTER>.yaml, local, or auto, the default (submit …)",
+    "RESOURCES": 'over profile and job, e.g. RESOURCES="time=02:00:00 partition=long" (submit …)',
+    "WATCH": "1: again every 5 seconds (status)",
     "OUTPUTS": "where run folders lie, default outputs",
     "PYTHON": "interpreter that creates .venv, default python3",
 }
@@ -53,7 +60,7 @@ def main(arguments: list[str]) -> int:
         if line.startswith("## "):
             print(f"\n{line[3:]}")
         elif target := re.match(r"([a-z-]+):[^#]*## (.*)", line):
-            print(f"  {target[1]:<10} {target[2]}")
+            print(f"  {target[1]:<12} {target[2]}")
     print("\nVariables")
     for name, meaning in VARIABLES.items():
         value = os.environ.get(name)

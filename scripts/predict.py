@@ -3,122 +3,184 @@
     python scripts/predict.py --model minilm-lora --input reviews.csv
     python scripts/predict.py --run outputs/stance-sample/minilm-lora/seed-1 --text "A claim. || A sentence."
     make predict MODEL=minilm-lora INPUT=reviews.csv OUTPUT=labelled.xlsx
+    make predict MODEL=minilm-lora INPUT=corpus.parquet OUTPUT=labelled.parquet SHARDS=64
+    python scripts/predict.py --plan labelled.parquet.shards --shard 3 8-11  # some shards of that, anywhere
+    python scripts/predict.py --plan labelled.parquet.shards --merge
 
 The input is xlsx, csv, tsv, jsonl or parquet (also .gz) with the dataset's text columns. The output has all its columns
 and adds `predicted` and `probability_<label>`; it is written whole, and never over an existing file without --force.
+With --shards the input may also be a folder or a pattern of files; what was stopped continues with the same command.
 """
 
 import argparse
+import functools
+import re
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-import pandas as pd
 
-from common import cli, data, errors, runs, sweeps, tablefiles
+from common import (
+    arrays,
+    cli,
+    cluster,
+    data,
+    entry,
+    errors,
+    labelling,
+    lanes,
+    merging,
+    plans,
+    runs,
+    shards,
+    tablefiles,
+    yamlio,
+)
+from common.config import Label
+from common.progress import Progress
 from common.stats import duration
 
-SEPARATOR = "||"
 
-
-def main(argv: list[str] | None = None) -> None:
-    """Predict for one file or one text; see the module."""
+def main(argv: list[str] | None = None) -> int | None:
+    """Predict for one text, one file, or shards of many rows; see the module."""
     parser = cli.parser(__doc__, "model", "dataset", "set", "seed", "force")
     parser.set_defaults(data_dir=None)
-    parser.add_argument("--run", metavar="DIR", type=cli.path, help="a run folder, wherever it lies, not --model")
-    parser.add_argument("--adapter", metavar="DIR", type=cli.path, help="with --model: an adapter that peft saved")
-    parser.add_argument("--input", metavar="FILE", type=cli.path, help="a table with the dataset's text columns")
-    parser.add_argument("--output", metavar="FILE", type=cli.path, help="default: <input>.predicted.<format>")
-    parser.add_argument("--text", help=f"one text instead of a file; a pair is written 'first {SEPARATOR} second'")
+    add = parser.add_argument
+    add("--run", metavar="DIR", type=cli.path, help="a run folder, wherever it lies, not --model")
+    add("--adapter", metavar="DIR", type=cli.path, help="with --model: an adapter that peft saved")
+    add("--input", metavar="FILE", type=cli.path, help="a table with the dataset's text columns")
+    add("--output", metavar="FILE", type=cli.path, help="default: <input>.predicted.<format>")
+    add("--text", help=f"one text instead of a file; a pair is written 'first {labelling.SEPARATOR} second'")
+    add("--shards", metavar="N", type=int, help="divide the rows in N shards: an array on a cluster, processes here")
+    add("--processes", metavar="P", type=int, help="with --shards: here, so many side by side (default: GPUs, or 1)")
+    add("--cluster", metavar="NAME", default=cluster.AUTO, help="with --shards: slurm/<NAME>.yaml, local or auto")
+    add("--resources", metavar="KEY=VALUE", nargs="+", default=[], help="with --shards on a cluster: over its profile")
+    add("--plan", metavar="DIR", type=cli.path, help="<output>.shards, with --shard or --merge")
+    add("--shard", metavar="K", type=_numbers, nargs="+", help="with --plan: work off these shards (from 0): 3 8-11")
+    add(
+        "--lane", metavar=("I", "N"), type=int, nargs=2, help="with --shard: every N-th of them, from the I-th (from 0)"
+    )
+    add("--merge", action="store_true", help="with --plan: check that every row is there once, write the output")
     arguments = parser.parse_args(argv)
-    if (arguments.input is None) == (arguments.text is None):
-        raise errors.ConfigError("give either INPUT=<file> or TEXT=<text>")
-    folder, config = _find(arguments)
+    if sum(value is not None for value in (arguments.input, arguments.text, arguments.plan)) != 1:
+        raise errors.ConfigError("give either INPUT=<file> or TEXT=<text> (or --plan)")
+    if (arguments.plan is not None) != (arguments.shard is not None or arguments.merge):
+        raise errors.ConfigError("--plan goes with --shard or --merge, and those with --plan alone")
+    if arguments.plan is not None and (arguments.model or arguments.run or arguments.adapter):
+        raise errors.ConfigError("--plan knows its model and its rows; give it with --shard or --merge alone")
+    if arguments.lane is not None and (arguments.shard is None or not 0 <= arguments.lane[0] < arguments.lane[1]):
+        raise errors.ConfigError("--lane I N goes with --shard; I is a whole number from 0 to N - 1")
+    if arguments.processes is not None and arguments.shards is None:
+        raise errors.ConfigError("PROCESSES goes with SHARDS")
+    if arguments.text is not None and arguments.shards is not None:
+        raise errors.ConfigError("SHARDS divides the rows of an INPUT; one TEXT has none to divide")
+    if arguments.plan is not None:
+        first, every = arguments.lane or (0, 1)
+        numbers = [number for span in arguments.shard or [] for number in span]
+        return _continue(plans.read(arguments.plan), numbers[first::every], arguments.merge)
+    folder, config = labelling.find(arguments)
+    model = Scorer(config, arguments.adapter or folder / runs.MODEL, arguments.adapter is not None)
     if arguments.text is not None:
-        _print_one(_score(folder, config, [_one_row(arguments.text, config)], arguments)[0], config)
-        return
-    output = arguments.output or _default_output(arguments.input)
-    tablefiles.format_of(output)
+        row = labelling.one_row(arguments.text, config.dataset)
+        _print_one(model([row])[0], config.dataset.labels)
+        return 0
+    files = labelling.input_files(arguments.input)
+    output = labelling.output_file(arguments.output, arguments.input, files)
+    if arguments.shards is not None:
+        return _in_shards(output, files, model, arguments)
+    if files != [arguments.input]:
+        raise errors.ConfigError(f"INPUT={arguments.input} means {len(files)} files; they are labelled with SHARDS=1")
     if output.exists() and not arguments.force:
         raise errors.RunError(f"{output} exists already; give another OUTPUT=, or FORCE=1 to replace it.")
     frame = tablefiles.read_table(arguments.input)
-    added = ["predicted", *(f"probability_{label}" for label in config.dataset.labels)]
-    clash = [name for name in added if name in frame.columns]
-    if clash:
-        raise errors.DataError(f"{arguments.input}: it has a column '{clash[0]}' already; rename it first.")
+    labels = config.dataset.labels
+    labelling.need_free_columns(frame.columns.tolist(), labels, arguments.input)
     rows = data.to_rows(frame, config.dataset, str(arguments.input), "input", labelled=False)
     start = time.perf_counter()
-    scores = _score(folder, config, rows, arguments)
+    scores = model(rows)
     seconds = time.perf_counter() - start
-    tablefiles.write_table(output, _with_predictions(frame, scores, added, config))
-    print(
-        f"{output}: {len(rows)} rows labelled in {duration(seconds)} "
-        f"({len(rows) / seconds:.1f} rows/s, loading included)"
-    )
+    tablefiles.write_table(output, labelling.with_predictions(frame, scores, labels))
+    rate = len(rows) / seconds
+    print(f"{output}: {len(rows)} rows labelled in {duration(seconds)} ({rate:.1f} rows/s, loading included)")
+    return 0
 
 
-def _find(arguments: argparse.Namespace) -> tuple[Path, runs.RunConfig]:
-    if arguments.run is not None:
-        if arguments.model or arguments.adapter:
-            raise errors.ConfigError("give either RUN=<folder> or MODEL=<job>")
-        config = runs.thaw(arguments.run)
-        runs.need_model(arguments.run, f"make train MODEL={config.job_name}")
-        return arguments.run, config
-    if arguments.adapter:
-        return arguments.adapter, cli.target(arguments).config(None, "")
-    arguments = sweeps.need_one(arguments)
-    target = cli.target(arguments)
-    folder = cli.trained_folder(target, arguments)
-    return folder, runs.need_same_recipe(folder, target.config(arguments.seed, ""))
+class Scorer:
+    """A saved model that is loaded when the first rows come."""
+
+    def __init__(self, config: runs.RunConfig, folder: Path, adapter: bool) -> None:
+        self.config, self.folder, self.adapter = config, folder, adapter
+
+    @functools.cached_property
+    def head(self) -> Any:
+        """The model, loaded."""
+        from common import models, saved
+
+        models.quiet_libraries()
+        load = saved.load_adapter if self.adapter else saved.load
+        return load(runs.need_job(self.config), self.config.dataset, self.folder)
+
+    @property
+    def gpu(self) -> str | None:
+        """The name of the GPU that it runs on, None on a CPU."""
+        from common import provenance
+
+        return provenance.hardware()["gpu"] if self.head.device.type == "cuda" else None
+
+    def __call__(self, rows: Sequence[data.Row], progress: Progress | None = None) -> np.ndarray:
+        """Return natural-log probabilities (N, C), whatever the job's decoding: every text gets a label."""
+        from common import scoring
+
+        budget = runs.need_job(self.config).runtime.score_token_budget
+        return scoring.score(self.head, rows, budget, progress or "predict")
 
 
-def _score(folder: Path, config: runs.RunConfig, rows: list[data.Row], arguments: argparse.Namespace) -> np.ndarray:
-    """Return natural-log probabilities (N, C), whatever the job's decoding: every text gets a label."""
-    from common import models, saved, scoring
+def _in_shards(output: Path, files: Sequence[Path], model: Scorer, arguments: argparse.Namespace) -> int:
+    folder = plans.folder_of(output)
+    if output.exists() and not arguments.force and not (folder / plans.PLAN).exists():
+        raise errors.RunError(f"{output} exists already; give another OUTPUT=, or FORCE=1 to replace it.")
+    how = (model.config, model.folder, model.adapter, arguments.shards, arguments.force)
+    with plans.locked(output):
+        if arguments.force or not (folder / plans.PLAN).exists():  # what lies there is deleted
+            arrays.need_none(folder)
+        plan = plans.create(output, files, *how)
+        print(f"{cli.shown(plan.folder)}: {plan.rows} rows of {len(files)} files in {plan.shards} shards", flush=True)
+        is_left = not merging.done(plan)
+        if is_left:
+            merging.need_free_output(plan)
+            chosen = cluster.choose("local" if arguments.processes else arguments.cluster, arguments.outputs)
+            if chosen[1].executor == "slurm":
+                print(arrays.submit(plan, arguments.outputs, chosen, yamlio.split_overrides(arguments.resources)))
+                return 0
+    if is_left:  # hours, in which others may read the plan
+        lanes.work_off(plan, arguments.processes, model)
+    return _continue(plan, [], merge=True)
 
-    models.quiet_libraries()
-    job = runs.need_job(config)
-    if arguments.adapter:
-        head = saved.load_adapter(job, config.dataset, folder)
-    else:
-        head = saved.load(job, config.dataset, folder / runs.MODEL)
-    return scoring.score(head, rows, job.runtime.score_token_budget, "predict")
+
+def _continue(plan: shards.Plan, numbers: Sequence[int], merge: bool) -> int:
+    model = Scorer(runs.thaw(plan.folder), plan.model, plan.adapter)
+    for number in numbers:
+        shards.work(plan, number, model)
+    if merge:
+        print(merging.summary(plan, merging.done(plan) or merging.merge(plan)))
+    return 0
 
 
-def _one_row(text: str, config: runs.RunConfig) -> data.Row:
-    names = config.dataset.text
-    texts = tuple(part.strip() for part in text.split(SEPARATOR)) if len(names) > 1 else (text.strip(),)
-    if len(texts) != len(names) or not all(texts):
-        wanted = f" {SEPARATOR} ".join(f"<{name}>" for name in names)
-        raise errors.DataError(f"TEXT holds {sum(map(bool, texts))} texts; the dataset needs: TEXT='{wanted}'")
-    return data.Row(id="text", texts=texts, label=None)
+def _numbers(text: str) -> range:
+    found = re.fullmatch(r"([0-9]+)(?:-([0-9]+))?", text)
+    if found is None or not (numbers := range(int(found[1]), int(found[2] or found[1]) + 1)):
+        raise argparse.ArgumentTypeError(f"'{text}' is no number of a shard; allowed are such as 3 or 8-11")
+    return numbers
 
 
-def _print_one(scores: np.ndarray, config: runs.RunConfig) -> None:
-    labels = config.dataset.labels
+def _print_one(scores: np.ndarray, labels: Sequence[Label]) -> None:
     print(labels[int(scores.argmax())])
     for index in np.argsort(-scores):
         print(f"  {labels[index]!s:<12} {np.exp(scores[index]):.4f}")
 
 
-def _default_output(source: Path) -> Path:
-    name, gzipped = tablefiles.format_of(source)
-    ending = f".{name}.gz" if gzipped else f".{name}"
-    return source.with_name(f"{source.name[: -len(ending)]}.predicted{ending}")
-
-
-def _with_predictions(
-    frame: pd.DataFrame, scores: np.ndarray, added: list[str], config: runs.RunConfig
-) -> pd.DataFrame:
-    labels = config.dataset.labels
-    result = frame.copy()
-    result[added[0]] = [labels[index] for index in scores.argmax(axis=1)] if len(frame) else []
-    probabilities = np.exp(scores.astype(np.float64)).reshape(len(frame), len(labels))
-    for index, name in enumerate(added[1:]):
-        result[name] = probabilities[:, index].round(6)
-    return result
-
-
 if __name__ == "__main__":
-    sys.exit(errors.guard(main))
+    sys.exit(entry.guard(main))

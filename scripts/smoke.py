@@ -20,7 +20,7 @@ from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 
-from common import catalog, errors, miniature, rehearsal, yamlio
+from common import catalog, entry, errors, miniature, rehearsal, yamlio
 from common.stats import duration
 
 OUTPUTS = catalog.ROOT / "outputs" / "smoke"
@@ -91,7 +91,10 @@ def dry_run(names: list[str]) -> int:
         model = downloads.of_model(job)
         sizes[model.about] = model.size_bytes
         print(f"  model  {model.about}\n  rows   {job.dataset}: {rows}")
-    print(f"\n{sum(sizes.values()) / 1e9:.1f} GB of weights in all, each model once, less what the hub's cache holds")
+    print(
+        f"\n{sum(sizes.values()) / 1e9:.1f} GB of weights in all, each model once, without what the hub's cache holds"
+    )
+    print("make fetch downloads them, and with DRY_RUN=1 asks the Hub for the exact size")
     return code
 
 
@@ -125,4 +128,4 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(errors.guard(main))
+    sys.exit(entry.guard(main))

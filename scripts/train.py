@@ -3,26 +3,32 @@
     python scripts/train.py --model minilm-lora
     python scripts/train.py --model minilm-lora --dataset mine --seed 2 --set training.epochs=1 method.r=8
     make train MODEL=minilm-lora DATASET=mine SEED=2 SET="training.epochs=1 method.r=8"
+    make train RUN=outputs/mine/minilm-lora/seed-2      a run that exists, by its frozen config.yaml alone
 
 The run's folder is outputs/<dataset>/<job>[/<variant>]/seed-<n>/. A finished run is left alone; a killed one continues
-from its last checkpoint with the same command. SIGTERM and SIGINT save a checkpoint and exit with code 75. A job with a
-`sweep:` is trained in all its variants, one after the other; one that fails does not keep the others from running.
+from its last checkpoint with the same command. SIGTERM and SIGINT save a checkpoint and exit with code 75; so does
+SIGUSR2, which in a Slurm job also puts the job back into the queue. A job with a `sweep:` is trained in all its
+variants, one after the other; one that fails does not keep the others from running.
 """
 
 import argparse
 import dataclasses
-import shutil
 import sys
 from pathlib import Path
 from typing import Any
 
-from common import cli, data, errors, files, owners, runs, sweeps
+from common import cli, data, entry, errors, files, owners, runs, sweeps
 
 
 def main(argv: list[str] | None = None) -> int:
     """Train one run, or those of a sweep; see the module."""
     parser = cli.parser(__doc__, "model", "dataset", "set", "seed", "data", "force")
+    cli.add_run(parser)
     arguments = parser.parse_args(argv)
+    if arguments.run:
+        cli.refuse_beside_run(parser, arguments)
+        carry_on(arguments.run)
+        return 0
     variants = sweeps.variants(arguments)
     if len(variants) > 1:
         return sweeps.run_each(__file__, argv, variants, "train")
@@ -61,6 +67,26 @@ def train(arguments: argparse.Namespace) -> None:
     print(f"{cli.shown(folder)}: {_headline(folder)}")
 
 
+def carry_on(folder: Path) -> None:
+    """Carry a run that exists to its end; all it reads is its frozen config, not the jobs of today."""
+    if runs.thaw(folder).baseline:
+        raise errors.RunError(f"{folder}: this is a baseline; evaluate it with: make baseline RUN={folder}")
+    runs.carry_on(folder, cli.make_command("train", run=folder.resolve()), _carry_on)
+    print(f"{cli.shown(folder)} is finished: {_headline(folder)}")
+
+
+def _carry_on(folder: Path, config: runs.RunConfig) -> None:
+    rows = data.load_all_splits(config.dataset, Path(config.data_dir) if config.data_dir else None)
+    runs.need_same_data(folder, config, data.fingerprint(rows))
+    from common import models, recipes
+
+    models.quiet_libraries()
+    if not (folder / runs.LOG).exists():
+        job = runs.need_job(config)
+        recipes.check_recipe(job, config.dataset, data.trained_rows(rows["train"], job, config.dataset))
+    run(folder, config, rows)
+
+
 def run(folder: Path, config: runs.RunConfig, rows: data.Rows) -> None:
     """Carry a run from wherever it stands to its metrics."""
     from common import saved
@@ -72,7 +98,7 @@ def run(folder: Path, config: runs.RunConfig, rows: data.Rows) -> None:
     head = saved.load(job, config.dataset, folder / runs.MODEL)
     _evaluate(folder, config, rows, head, files.read_json(folder / runs.TRAINING))
     if not job.runtime.keep_checkpoints:
-        shutil.rmtree(folder / "checkpoints", ignore_errors=True)
+        files.remove(folder / "checkpoints")
 
 
 def _train(folder: Path, config: runs.RunConfig, rows: data.Rows) -> dict[str, Any]:
@@ -134,4 +160,4 @@ def _headline(folder: Path) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(errors.guard(main))
+    sys.exit(entry.guard(main))

@@ -33,12 +33,14 @@ class Architecture:
         model: hub id.
         model_type: as transformers names the family.
         weights_dtype: of the published weights, "float32", "bfloat16" or "float16".
+        safetensors: whether the branch main holds the weights as safetensors.
         keys: of its config.json.
     """
 
     model: str
     model_type: str
     weights_dtype: str
+    safetensors: bool
     keys: dict[str, Any]
 
 
@@ -50,7 +52,8 @@ def _all() -> dict[str, Architecture]:
             model,
             keys["model_type"],
             keys["weights_dtype"],
-            {key: value for key, value in keys.items() if key not in ("model_type", "weights_dtype")},
+            keys.get("safetensors", True),
+            {key: value for key, value in keys.items() if key not in ("model_type", "weights_dtype", "safetensors")},
         )
         for model, keys in models.items()
     }

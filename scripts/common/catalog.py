@@ -123,9 +123,9 @@ def with_defaults(document: dict[str, Any]) -> dict[str, Any]:
 
 
 def results_part(job: Job) -> dict[str, Any]:
-    """Return what of a job changes its results, as plain values: everything but runtime and the dataset's name."""
+    """Return what of a job changes its results, as plain values: all but runtime, resources, dataset's name."""
     document = job.model_dump(mode="json", by_alias=True)
-    return {key: value for key, value in document.items() if key not in ("schema", "runtime", "dataset")}
+    return {key: value for key, value in document.items() if key not in ("schema", "runtime", "resources", "dataset")}
 
 
 def leaves(value: Any, path: str = "") -> dict[str, Any]:

@@ -53,6 +53,23 @@ def parser(docstring: str, *groups: str) -> argparse.ArgumentParser:
     return result
 
 
+def add_run(result: argparse.ArgumentParser) -> None:
+    """Add --run: a run that exists, carried on by what is frozen in its folder."""
+    result.add_argument(
+        "--run", metavar="DIR", type=path, help="carry on the run of this folder, by its config.yaml alone; goes alone"
+    )
+
+
+def refuse_beside_run(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> None:
+    """Raise a `ConfigError` when --run is given with an option that says which run is meant, or how to make it."""
+    others = [name for name in vars(arguments) if name != "run" and vars(arguments)[name] != parser.get_default(name)]
+    if others:
+        raise ConfigError(
+            f"RUN={arguments.run} goes without {', '.join(map(str.upper, others))}: a run that exists is carried on as "
+            f"its {runs.CONFIG} says. For another run leave RUN out."
+        )
+
+
 def path(text: str) -> Path:
     """Read a path argument; a shell leaves `~` alone inside NAME=~/folder."""
     return Path(text).expanduser()
@@ -97,6 +114,27 @@ class Target:
     def folder(self, outputs: Path, last: str) -> Path:
         """Return the run's folder."""
         return runs.folder(outputs, self.dataset_name, self.job_name, self.variant, last)
+
+
+@dataclasses.dataclass(frozen=True)
+class Classical:
+    """A baseline that needs no model: it belongs to a dataset, not to a job."""
+
+    dataset_name: str
+    dataset: Dataset
+    data_dir: Path | None
+    name: str
+
+    def config(self, data_sha256: str) -> runs.RunConfig:
+        """Return the configuration to freeze."""
+        data_dir = str(self.data_dir.resolve()) if self.data_dir else None
+        return runs.RunConfig(
+            "classical", self.dataset_name, "", None, None, self.dataset, data_sha256, data_dir, baseline=self.name
+        )
+
+    def folder(self, outputs: Path) -> Path:
+        """Return the run's folder."""
+        return runs.folder(outputs, self.dataset_name, "classical", "", f"baseline-{self.name}")
 
 
 def target(arguments: argparse.Namespace) -> Target:

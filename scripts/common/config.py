@@ -12,6 +12,7 @@ from pydantic import Field, model_validator
 from common.errors import choices, nearest
 from common.methods import Full, LastLayers, LibraryMethod, Method
 from common.refusals import impossible_in_library
+from common.resources import Resources
 from common.strict import Strict
 
 SPLITS = ("train", "validation", "test")
@@ -64,6 +65,7 @@ class Runtime(Strict):
     keep_checkpoints: bool
     log_every: int = Field(ge=1)  # steps
     activation_checkpointing: bool
+    dataloader_workers: int = Field(ge=0)  # processes that prepare batches
     report_to: list[str]
 
 
@@ -87,6 +89,7 @@ class Job(Strict):
     method: Method
     training: Training
     runtime: Runtime
+    resources: Resources
 
     @model_validator(mode="after")
     def _can_work_together(self) -> "Job":

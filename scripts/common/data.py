@@ -136,10 +136,16 @@ def need_split(rows: Rows, split: str, why: str) -> list[Row]:
 def load_all_splits(dataset: Dataset, data_dir: Path | None) -> Rows:
     """Load a dataset that has every split which a run needs; see `load` and `need_split`."""
     rows = load(dataset, data_dir)
-    need_split(rows, "train", "to train on")
-    need_split(rows, "validation", "to choose the best checkpoint")
-    need_split(rows, "test", "to evaluate on")
+    need_splits(rows, trains=True)
     return rows
+
+
+def need_splits(rows: Rows, trains: bool) -> None:
+    """Raise a `DataError` where a split is missing that a run needs; a baseline can do without validation."""
+    need_split(rows, "train", "to train on" if trains else "to learn the baseline from")
+    if trains:
+        need_split(rows, "validation", "to choose the best checkpoint")
+    need_split(rows, "test", "to evaluate on")
 
 
 def sample(rows: list[Row], count: int | None, seed: int) -> list[Row]:

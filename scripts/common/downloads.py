@@ -1,4 +1,7 @@
-"""What a job needs from elsewhere: its model, how large, and its rows. Nothing is fetched, no hub is asked."""
+"""What a job needs from elsewhere: its model, how large, and its rows. Nothing is fetched, no hub is asked.
+
+`fetching` asks the Hub, and knows sizes to the byte; here they are counted from the shapes that are known without it.
+"""
 
 import dataclasses
 
@@ -6,11 +9,10 @@ import torch
 from transformers import AutoModelForCausalLM, AutoModelForMaskedLM
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES, MODEL_FOR_MASKED_LM_MAPPING_NAMES
 
-from common import architectures
-from common.catalog import ROOT
+from common import architectures, fetching
 from common.config import Dataset, Job
 from common.errors import ModelError
-from common.models import locate
+from common.places import locate
 
 
 @dataclasses.dataclass(frozen=True)
@@ -19,7 +21,8 @@ class Model:
 
     Attributes:
         about: what it is and where it comes from, for a person.
-        size_bytes: of the weights to download; 0 for a package or a folder, and where nothing is known.
+        size_bytes: of the weights to download; 0 for a package, a folder, what the Hub's cache holds, and where
+            nothing is known.
     """
 
     about: str
@@ -35,6 +38,10 @@ def of_model(job: Job) -> Model:
     if base.revision is None:
         return Model(f"{job.model}: {'installed' if job.model.startswith('package:') else 'a local folder'}", 0)
     name, architecture = f"{job.model}, revision {job.revision}", architectures.known(job.model)
+    if fetching.missing_model(base) is None:
+        return Model(f"{name}: in the cache", 0)
+    if architecture and not architecture.safetensors and job.revision == "main":
+        return Model(f"{name}: published without safetensors, so it cannot be loaded; `make fetch` says what to do", 0)
     if architecture is None:
         return Model(f"{name}: its shape is not known here, so its size is not, either", 0)
     count = _parameters(job.model)
@@ -56,9 +63,7 @@ def of_rows(dataset: Dataset) -> str:
     """Say where a data set's rows come from, and whether files are there."""
     source = dataset.source
     if source.hub is not None:
-        return f"the hub's {source.hub}, revision {source.revision}"
+        cached = "" if fetching.missing_rows(dataset) else ": in the cache"
+        return f"the hub's {source.hub}, revision {source.revision}{cached}"
     files = [source.files] if isinstance(source.files, str) else list((source.files or {}).values())
-    missing = [name for name in files if not (ROOT / name).is_file()]
-    if missing:
-        return f"missing: {', '.join(missing)}; put them there, or give DATA_DIR=<folder>"
-    return f"{', '.join(files)}: there"
+    return fetching.missing_rows(dataset) or f"{', '.join(files)}: there"

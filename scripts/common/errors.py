@@ -1,16 +1,11 @@
 """Errors a person can act on: one class per outcome, each with its exit code.
 
-A message says what was found, what is allowed, in which file, and which command mends it. `guard` turns
+A message says what was found, what is allowed, in which file, and which command mends it. `entry.guard` turns
 these errors into one message on stderr and an exit code; everything else keeps its traceback, being a bug.
 """
 
-import contextlib
 import difflib
-import io
-import signal
-import sys
-from collections.abc import Callable, Iterable
-from types import FrameType
+from collections.abc import Iterable
 
 
 class PeftableError(Exception):
@@ -43,16 +38,57 @@ class RunError(PeftableError):
     exit_code = 5
 
 
+class DiskFull(RunError):
+    """A file could not be written for want of space; what was written before is whole."""
+
+
 class ReportError(PeftableError):
     """The README's tables cannot be written, or differ from the published metrics."""
 
     exit_code = 6
 
 
+class SlurmError(PeftableError):
+    """Slurm does not answer, or refuses a job."""
+
+    exit_code = 7
+
+    def __init__(self, message: str, is_absent: bool = False) -> None:
+        super().__init__(message)
+        self.is_absent = is_absent  # there is no Slurm here at all
+
+    @property
+    def is_silent(self) -> bool:
+        """Whether Slurm has not answered, rather than said no."""
+        said = (
+            *(
+                "Unable to contact slurm controller",
+                "Socket timed out",
+                "has not answered",
+                "Zero Bytes were transmitted",
+            ),
+            *("Connection refused", "Connection reset", "ommunication connection failure", "standby mode"),
+        )
+        return any(words in str(self) for words in said)
+
+
 class Interrupted(PeftableError):
     """SIGTERM or SIGINT arrived; a checkpoint is saved and the same command continues."""
 
     exit_code = 75  # EX_TEMPFAIL of sysexits.h: try again
+
+
+class Superseded(PeftableError):
+    """A newer start of the same run has taken over while this one still lived; this one writes nothing more."""
+
+    exit_code = 76
+
+
+class TimeLimit(KeyboardInterrupt):
+    """SIGUSR2 arrived: the time limit of a Slurm job is near. `requeue.settle` says what becomes of the job.
+
+    No `Exception`, so that no library takes it for an error of its own.
+    """
 
 
 def nearest(name: object, allowed: Iterable[object]) -> str:
@@ -66,40 +102,3 @@ def choices(allowed: Iterable[object], limit: int = 12) -> str:
     names = [str(item) for item in allowed]
     more = f", … ({len(names)} in all)" if len(names) > limit else ""
     return ", ".join(names[:limit]) + more
-
-
-def guard(main: Callable[[list[str] | None], int | None], argv: list[str] | None = None) -> int:
-    """Run a script's `main(argv)`, turning user errors into one message on stderr.
-
-    Args:
-        main: returns an exit code, or None for success.
-        argv: arguments without the program's name; None takes `sys.argv[1:]`.
-
-    Returns:
-        The process's exit code: 0, or the code of the error's class.
-    """
-    # Texts hold any character; a log file under LANG=C must not turn one into a UnicodeEncodeError.
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            with contextlib.suppress(ValueError):
-                stream.reconfigure(encoding="utf-8", errors="replace")
-    # Outside training, where a step boundary is waited for, SIGTERM ends the command as Ctrl-C does.
-    before = signal.signal(signal.SIGTERM, _interrupt)
-    try:
-        return main(argv) or 0
-    except PeftableError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return error.exit_code
-    except KeyboardInterrupt:
-        print("error: interrupted; nothing is half-written, and the same command continues.", file=sys.stderr)
-        return Interrupted.exit_code
-    except BrokenPipeError:
-        # `make status | head` closes our stdout; that is no failure of ours.
-        sys.stderr.close()
-        return 128 + signal.SIGPIPE  # what a shell reports of a process that SIGPIPE ended
-    finally:
-        signal.signal(signal.SIGTERM, before)
-
-
-def _interrupt(number: int, frame: FrameType | None) -> None:
-    raise KeyboardInterrupt

@@ -13,6 +13,7 @@ import numpy as np
 from common import files, metrics, provenance, runs, scoring
 from common.data import Row
 from common.heads import Head
+from common.progress import Progress
 from common.prompt_head import PromptHead
 
 
@@ -38,7 +39,8 @@ def score_split(
     job = runs.need_job(config)
     budget = job.runtime.score_token_budget
     start = time.perf_counter()
-    scores = scoring.score(head, rows, budget, f"score {split}")
+    with Progress(f"score {split}", len(rows), "row", folder=folder) as progress:
+        scores = scoring.score(head, rows, budget, progress)
     seconds = time.perf_counter() - start
     if split != "train":  # `train_s` is what training took
         facts = facts | {f"{split}_s": round(seconds, 3), f"{split}_examples_per_s": round(len(rows) / seconds, 2)}
@@ -47,7 +49,8 @@ def score_split(
     facts |= {"decoding": job.decoding, "length_normalization": job.length_normalization}
     if job.decoding == "score":
         return write_split(folder, config, split, rows, scores, facts)
-    generated = scoring.generate(head, rows, budget, f"generate {split}")
+    with Progress(f"generate {split}", len(rows), "row", folder=folder) as progress:
+        generated = scoring.generate(head, rows, budget, progress)
     return write_split(folder, config, split, rows, scores, facts, generated, head.encoder.words)
 
 

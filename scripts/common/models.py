@@ -27,7 +27,8 @@ from common.heads import ClassificationHead, Head, keep_float32
 from common.methods import LastLayers, Untrained
 from common.peft import attach
 from common.peft.wrapping import heads
-from common.pretrained import Base, from_pretrained, locate
+from common.places import Base, locate
+from common.pretrained import from_pretrained
 from common.prompt_head import PromptHead, keep_logits_float32
 from common.prompts import PromptEncoder
 from common.quantization import keep_norms_float32, keep_trainable_on_cpu, need_quantized, quantization_config

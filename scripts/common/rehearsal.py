@@ -13,7 +13,7 @@ import time
 import traceback
 from collections.abc import Callable
 
-from common import errors
+from common import entry, errors
 from common.catalog import ROOT
 
 
@@ -58,7 +58,7 @@ def run(name: str, prepare: Callable[[], list[list[str]]]) -> Outcome:
 def _run_script(command: list[str]) -> int:
     """Run one of the scripts as its command line would, without starting Python anew."""
     sys.argv = [f"scripts/{command[0]}.py", *command[1:]]
-    code = errors.guard(runpy.run_path(str(ROOT / sys.argv[0]))["main"], command[1:])
+    code = entry.guard(runpy.run_path(str(ROOT / sys.argv[0]))["main"], command[1:])
     if code == errors.Interrupted.exit_code:
         raise KeyboardInterrupt
     return code

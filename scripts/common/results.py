@@ -11,7 +11,6 @@ from common.files import read_json, write_json, write_text
 
 PUBLISHED = ROOT / "outputs" / "published"
 SPLIT_METRICS = ("metrics-train.json", "metrics-validation.json")  # published, too, where a run has them
-NEVER_PUBLISHED = ("published", "demo", "smoke")  # folders of outputs/ whose runs are no results
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,7 +79,7 @@ def find(outputs: Path) -> list[Path]:
         parts = file.relative_to(outputs).parts[:-1]
         if (
             parts
-            and parts[0] not in NEVER_PUBLISHED
+            and parts[0] not in runs.NO_RESULTS
             and not any(".replaced-" in part or part.startswith(".") for part in parts)
         ):
             found.append(file.parent)

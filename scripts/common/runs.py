@@ -8,15 +8,15 @@ import contextlib
 import dataclasses
 import shlex
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from common import owners, yamlio
+from common import owners, requeue, yamlio
 from common.catalog import leaves, results_part, with_defaults
 from common.config import Dataset, Job, Training
-from common.errors import Interrupted, PeftableError, RunError
-from common.files import write_json, write_text
+from common.errors import DiskFull, Interrupted, PeftableError, RunError, Superseded, TimeLimit
+from common.files import check_fences, remove, utc_now, write_json, write_text
 from common.strict import validate
 
 CONFIG, METRICS, FAILURE, TRAINING, MODEL, LOG = (
@@ -28,6 +28,7 @@ CONFIG, METRICS, FAILURE, TRAINING, MODEL, LOG = (
     "train_log.jsonl",
 )
 SCHEMA = 1
+NO_RESULTS = ("published", "demo", "smoke")  # folders of outputs/ whose runs are never published, nor of a status
 
 
 @dataclasses.dataclass(frozen=True)
@@ -131,7 +132,7 @@ def set_aside(path: Path) -> Path | None:
         return None
     if owner := owners.live_owner(path):
         raise RunError(owners.busy(path, owner))
-    stamp = f"{path.name}.replaced-{owners.utc_now().replace(':', '').replace('-', '')}"
+    stamp = f"{path.name}.replaced-{utc_now().replace(':', '').replace('-', '')}"
     aside = path.with_name(stamp)
     number = 1
     while aside.exists():  # twice within a second
@@ -197,6 +198,22 @@ def need_same_recipe(path: Path, current: RunConfig) -> RunConfig:
     return frozen
 
 
+def need_same_data(path: Path, config: RunConfig, data_sha256: str) -> None:
+    """Raise a `RunError` when the rows are not those that a run was created with.
+
+    Args:
+        path: the run folder.
+        config: its frozen config.
+        data_sha256: of the rows as they are now.
+    """
+    if data_sha256 != config.data_sha256:
+        source = config.data_dir or f"the source of the data set '{config.dataset_name}'"
+        raise RunError(
+            f"{path}: the rows have changed since the run was created: their SHA-256 was {config.data_sha256}, that of "
+            f"{source} is {data_sha256}. Put the old rows back, or start over from its job, with FORCE=1."
+        )
+
+
 def differences(frozen: RunConfig, current: RunConfig) -> list[str]:
     """Return one line a difference that changes results."""
     old, new = frozen.identity(), current.identity()
@@ -231,24 +248,58 @@ def headline(document: dict[str, Any], split: str) -> str:
 
 @contextlib.contextmanager
 def recorded_failure(path: Path, command: str) -> Iterator[None]:
-    """Write `failure.json` when the body fails, with the command that continues; remove an older one at the start."""
-    (path / FAILURE).unlink(missing_ok=True)
+    """Write `failure.json` when the body fails, with the command that continues; remove an older one at the start.
+
+    Where the time limit is near, the Slurm job is put back into the queue first, and the file says how that went.
+    """
     try:
+        remove(path / FAILURE)
         yield
     except BaseException as error:
-        if path.exists():
-            write_json(
-                path / FAILURE,
-                {
-                    "schema": SCHEMA,
-                    "error": f"{type(error).__name__}: {error}",
-                    "interrupted": isinstance(error, Interrupted | KeyboardInterrupt),
-                    "expected": isinstance(error, PeftableError),
-                    "continue_with": command,
-                    "time": owners.utc_now(),
-                },
-            )
-        raise
+        told = _settled(path, error, command)
+        if path.exists() and not isinstance(told, Superseded):
+            document = {
+                "schema": SCHEMA,
+                "error": f"{type(told).__name__}: {told}",
+                "interrupted": isinstance(told, Interrupted | KeyboardInterrupt),
+                "expected": isinstance(told, PeftableError),
+                "continue_with": command,
+                "time": utc_now(),
+            }
+            with contextlib.suppress(DiskFull):  # what went wrong matters more
+                write_json(path / FAILURE, document)
+        if told is error:
+            raise
+        raise told from None
+
+
+def _settled(path: Path, error: BaseException, command: str) -> BaseException:
+    """Return what a failure amounts to: that of a superseded start is no failure, and a time limit may be helped."""
+    if isinstance(error, Superseded):
+        return error
+    try:
+        check_fences(path)
+    except Superseded as superseded:
+        return superseded
+    return requeue.settle(error, command) if isinstance(error, TimeLimit) else error
+
+
+def carry_on(path: Path, command: str, work: Callable[[Path, RunConfig], None]) -> None:
+    """Have `work` carry a run to its end as its one writer, unless it is finished.
+
+    Nobody may be watching: whatever stops it, also before training, is left in `failure.json`.
+
+    Args:
+        path: the run folder.
+        command: what continues it.
+        work: takes folder and frozen config.
+    """
+    config = thaw(path)
+    if is_finished(path):
+        return
+    with owners.ownership(path), recorded_failure(path, command):
+        if not is_finished(path):  # by another start, since
+            work(path, config)
 
 
 def this_command() -> str:

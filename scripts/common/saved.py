@@ -19,10 +19,10 @@ from common.heads import Head
 from common.models import head_modules, inner_model, load_base, load_tokenizer, with_head
 from common.peft import attach
 from common.peft.library import reload
-from common.pretrained import Base, locate
+from common.places import SAVED, Base, locate
 
 SCHEMA = 1
-DESCRIPTION, PARAMETERS, ADAPTER = "peftable.json", "parameters.safetensors", "adapter_config.json"
+DESCRIPTION, PARAMETERS, ADAPTER = SAVED, "parameters.safetensors", "adapter_config.json"
 
 
 def trained_state(model: nn.Module) -> dict[str, torch.Tensor]:

@@ -16,18 +16,18 @@ from common.prompt_head import PromptHead
 _DIGITS = 6  # of a log probability; more would be float32 noise
 
 
-def score(head: Head, rows: Sequence[Row], token_budget: int, what: str) -> np.ndarray:
+def score(head: Head, rows: Sequence[Row], token_budget: int, what: str | Progress) -> np.ndarray:
     """Return natural-log probabilities (N, C) float32 of the rows.
 
     Args:
         head: encodes and scores.
         rows: N rows, labelled or not.
         token_budget: padded tokens of a forward pass.
-        what: name for the progress line.
+        what: name for the progress line, or the progress of something larger that these rows are a part of.
     """
     encoded = head.encoder.encode(rows)
     result: np.ndarray | None = None
-    progress = Progress(what, len(rows), "row")
+    progress = Progress(what, len(rows), "row") if isinstance(what, str) else what
     was_training = head.model.training
     head.model.eval()
     with torch.inference_mode():
@@ -38,23 +38,25 @@ def score(head: Head, rows: Sequence[Row], token_budget: int, what: str) -> np.n
                 result = np.empty((len(rows), scores.shape[1]), dtype=np.float32)
             result[indices] = scores
             progress.update(len(indices))
-    progress.close()
+    if isinstance(what, str):
+        progress.close()
     head.model.train(was_training)
     return result if result is not None else np.empty((0, 0), dtype=np.float32)
 
 
-def generate(head: PromptHead, rows: Sequence[Row], token_budget: int, what: str) -> list[str]:
+def generate(head: PromptHead, rows: Sequence[Row], token_budget: int, what: str | Progress) -> list[str]:
     """Return what a language model writes after each of N prompts; arguments as of `score`."""
     encoded = head.encoder.encode(rows)
     texts = [""] * len(rows)
-    progress = Progress(what, len(rows), "row")
+    progress = Progress(what, len(rows), "row") if isinstance(what, str) else what
     head.model.eval()
     with torch.inference_mode():
         for indices in token_batches([len(row.input_ids) + head.encoder.longest for row in encoded], token_budget):
             for index, text in zip(indices, head.generate([encoded[index] for index in indices]), strict=True):
                 texts[index] = text
             progress.update(len(indices))
-    progress.close()
+    if isinstance(what, str):
+        progress.close()
     return texts
 
 

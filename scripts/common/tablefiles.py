@@ -4,6 +4,8 @@ Cells come as found: csv and tsv cells are strings, so that a label "01", "NA" o
 The index of a table is the row's number as a person sees it in the file.
 """
 
+import collections
+import contextlib
 import csv
 import gzip
 import io
@@ -12,8 +14,9 @@ import math
 import sys
 import zipfile
 import zlib
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 from xml.etree.ElementTree import ParseError
 
 import numpy as np
@@ -67,16 +70,26 @@ def read_table(path: Path) -> pd.DataFrame:
     if not path.is_file():
         raise DataError(f"{path}: there is no such file.")
     content = path.read_bytes()
-    try:
-        if gzipped:
-            content = gzip.decompress(content)
-        frame = _READERS[name](content)
-    except (ValueError, KeyError, OSError, EOFError, zipfile.BadZipFile, zlib.error, ParseError, csv.Error) as error:
-        raise DataError(f"{path}: cannot be read as {name}: {_reason(error)}") from error
-    repeated = frame.columns[frame.columns.duplicated()]
-    if len(repeated):
-        raise DataError(f"{path}: the column '{repeated[0]}' stands there twice.")
+    with reading(path):
+        frame = _READERS[name](gzip.decompress(content) if gzipped else content)
+    need_distinct(path, frame.columns.tolist())
     return frame
+
+
+@contextlib.contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Turn what is raised where a file's content is not of its format into a `DataError`."""
+    try:
+        yield
+    except (ValueError, KeyError, OSError, EOFError, zipfile.BadZipFile, zlib.error, ParseError, csv.Error) as error:
+        raise DataError(f"{path}: cannot be read as {format_of(path)[0]}: {_reason(error)}") from error
+
+
+def need_distinct(path: Path, names: Sequence[object]) -> None:
+    """Raise a `DataError` when a column's name stands there twice."""
+    repeated = [name for name, count in collections.Counter(names).items() if count > 1]
+    if repeated:
+        raise DataError(f"{path}: the column '{repeated[0]}' stands there twice.")
 
 
 def write_table(path: Path, frame: pd.DataFrame) -> None:
@@ -87,14 +100,21 @@ def write_table(path: Path, frame: pd.DataFrame) -> None:
     """
     name, gzipped = format_of(path)
     stream = io.BytesIO()
-    try:
+    with writing(path):
         _WRITERS[name](frame, stream)
-    except (ValueError, TypeError) as error:  # parquet takes one type a column, xlsx neither lists nor 2 million rows
-        raise DataError(f"{path}: cannot be written as {name}: {_reason(error)}") from error
     content = stream.getvalue()
     with atomic_path(path) as partial:
         # mtime=0: the same table gives the same bytes.
         partial.write_bytes(gzip.compress(content, mtime=0) if gzipped else content)
+
+
+@contextlib.contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Turn what is raised where cells do not fit a file's format into a `DataError`."""
+    try:
+        yield
+    except (ValueError, TypeError) as error:  # parquet takes one type a column, xlsx neither lists nor 2 million rows
+        raise DataError(f"{path}: cannot be written as {format_of(path)[0]}: {_reason(error)}") from error
 
 
 def _reason(error: Exception) -> str:
@@ -115,25 +135,43 @@ def _numbered(frame: pd.DataFrame, first: int) -> pd.DataFrame:
     return frame
 
 
-def _read_separated(content: bytes, separator: str) -> pd.DataFrame:
-    """Read csv or tsv record by record: pandas would pad short rows and lose count at blank lines."""
+def separated(stream: TextIO, separator: str) -> tuple[list[str], Iterator[tuple[int, list[str]]]]:
+    """Return the columns of csv or tsv and an iterator over (row in the file, cells).
+
+    Record by record: pandas would pad short rows and lose count at blank lines.
+
+    Args:
+        stream: opened with newline="" and as utf-8-sig: Excel writes a byte order mark, which would become part of the
+            first column's name.
+        separator: of the cells.
+    """
     csv.field_size_limit(sys.maxsize)  # the module's own limit, 131,072 characters, is shorter than some reviews
-    # utf-8-sig: Excel writes a byte order mark, which would become part of the first column's name.
-    records = csv.reader(io.StringIO(content.decode("utf-8-sig"), newline=""), delimiter=separator, strict=True)
+    records = csv.reader(stream, delimiter=separator, strict=True)
     header = next(records, None)
     if not header:
         raise ValueError("there is no header row")
-    rows, places = [], []
+    # As in a spreadsheet's index column, a name may be missing; two missing ones are still two columns.
+    return [name or f"Unnamed: {number}" for number, name in enumerate(header)], _filled(records, len(header))
+
+
+def _filled(records: Iterator[list[str]], width: int) -> Iterator[tuple[int, list[str]]]:
     for place, record in enumerate(records, start=2):
         if not record:
             continue  # a blank line holds no row, but counts
-        if len(record) != len(header):
-            raise ValueError(f"row {place} has {len(record)} cells, the header has {len(header)} names")
-        rows.append(record)
-        places.append(place)
-    # As in a spreadsheet's index column, a name may be missing; two missing ones are still two columns.
-    names = [name or f"Unnamed: {number}" for number, name in enumerate(header)]
-    return pd.DataFrame(rows, columns=names, index=pd.Index(places, dtype=int), dtype=object)
+        if len(record) != width:
+            raise ValueError(f"row {place} has {len(record)} cells, the header has {width} names")
+        yield place, record
+
+
+def _read_separated(content: bytes, separator: str) -> pd.DataFrame:
+    names, records = separated(io.StringIO(content.decode("utf-8-sig"), newline=""), separator)
+    return placed(list(records), names)
+
+
+def placed(rows: Sequence[tuple[int, Any]], names: list[str] | None = None) -> pd.DataFrame:
+    """Return (row in the file, cells) as a table of objects; without `names`, cells are records by column."""
+    index = pd.Index([place for place, _ in rows], dtype=int)
+    return pd.DataFrame([cells for _, cells in rows], columns=names, index=index, dtype=object)
 
 
 def _read_excel(content: bytes) -> pd.DataFrame:
@@ -142,21 +180,29 @@ def _read_excel(content: bytes) -> pd.DataFrame:
         return _numbered(pd.read_excel(book, dtype=object, keep_default_na=False, na_values=[]), 2)
 
 
+def json_lines(stream: TextIO) -> Iterator[tuple[int, str]]:
+    """Iterate over (line in the file, its text), blank lines left out.
+
+    Args:
+        stream: opened with newline="\\n": only that ends a record, JSON leaves U+2028 and its like bare inside strings.
+    """
+    return ((place, line) for place, line in enumerate(stream, start=1) if line.strip())
+
+
+def json_record(place: int, line: str) -> tuple[int, dict[str, Any]]:
+    """Return (line in the file, the object that stands there)."""
+    try:
+        record = json.loads(line)
+    except json.JSONDecodeError as error:
+        raise ValueError(f"line {place}: {error}") from error
+    if not isinstance(record, dict):
+        raise ValueError(f"line {place}: expected an object, found {type(record).__name__}")
+    return place, record
+
+
 def _read_jsonl(content: bytes) -> pd.DataFrame:
-    records, places = [], []
-    # Only "\n" ends a record: JSON leaves U+2028 and its like bare inside strings.
-    for place, line in enumerate(content.decode("utf-8-sig").split("\n"), start=1):
-        if not line.strip():
-            continue
-        try:
-            record = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise ValueError(f"line {place}: {error}") from error
-        if not isinstance(record, dict):
-            raise ValueError(f"line {place}: expected an object, found {type(record).__name__}")
-        records.append(record)
-        places.append(place)
-    return pd.DataFrame(records, index=pd.Index(places, dtype=int), dtype=object)
+    lines = json_lines(io.StringIO(content.decode("utf-8-sig"), newline="\n"))
+    return placed([json_record(place, line) for place, line in lines])
 
 
 def _write_excel(frame: pd.DataFrame, stream: io.BytesIO) -> None:
@@ -177,7 +223,8 @@ def _write_excel(frame: pd.DataFrame, stream: io.BytesIO) -> None:
     book.save(stream)
 
 
-def _write_jsonl(frame: pd.DataFrame, stream: io.BytesIO) -> None:
+def write_lines(frame: pd.DataFrame, stream: Any) -> None:
+    """Write a table's rows as JSON lines."""
     for values in frame.itertuples(index=False, name=None):
         cells = [None if isinstance(value, float) and math.isnan(value) else value for value in values]
         record = dict(zip(frame.columns, cells, strict=True))
@@ -190,10 +237,17 @@ def _as_json(value: Any) -> Any:
     return value.item() if isinstance(value, np.generic) else str(value)
 
 
-def _write_separated(frame: pd.DataFrame, stream: io.BytesIO, separator: str) -> None:
+def write_separated(frame: pd.DataFrame, stream: Any, separator: str, header: bool = True) -> None:
+    """Write a table as csv or tsv, with or without its header."""
     # Python before 3.13 leaves a cell with a bare carriage return unquoted; readers take that for the end of a row.
     bare = any("\r" in cell for name in frame.columns for cell in frame[name] if isinstance(cell, str))
-    frame.to_csv(stream, index=False, sep=separator, quoting=csv.QUOTE_NONNUMERIC if bare else csv.QUOTE_MINIMAL)
+    frame.to_csv(
+        stream,
+        index=False,
+        sep=separator,
+        header=header,
+        quoting=csv.QUOTE_NONNUMERIC if bare else csv.QUOTE_MINIMAL,
+    )
 
 
 _READERS = {
@@ -205,8 +259,8 @@ _READERS = {
 }
 _WRITERS = {
     "xlsx": _write_excel,
-    "csv": lambda frame, stream: _write_separated(frame, stream, ","),
-    "tsv": lambda frame, stream: _write_separated(frame, stream, "\t"),
-    "jsonl": _write_jsonl,
+    "csv": lambda frame, stream: write_separated(frame, stream, ","),
+    "tsv": lambda frame, stream: write_separated(frame, stream, "\t"),
+    "jsonl": write_lines,
     "parquet": lambda frame, stream: frame.to_parquet(stream, index=False),
 }

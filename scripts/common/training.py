@@ -6,7 +6,6 @@ in four places: the batches (a token budget), the loss, the evaluation (our scor
 """
 
 import re
-import shutil
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,14 +15,22 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch.utils.data import DataLoader
 from transformers import Trainer, TrainerCallback, TrainerState, set_seed
-from transformers.trainer_callback import PrinterCallback
+from transformers.trainer_callback import PrinterCallback, TrainerControl
 
 from common import files, metrics, scoring
 from common.batching import Batch, Encoded, StepSampler, token_batches
-from common.callbacks import RankCallback, RunCallback, StopSignal, is_exhausted
+from common.callbacks import (
+    RankCallback,
+    RunCallback,
+    Stoppable,
+    Stopped,
+    StopSignal,
+    is_exhausted,
+    leave_signals_to_parent,
+)
 from common.config import Dataset, Job
 from common.data import Row
-from common.errors import Interrupted, ModelError
+from common.errors import ModelError
 from common.heads import Head
 from common.models import inner_model
 from common.peft.library import allocator_state, load_allocator_state
@@ -32,6 +39,7 @@ from common.saved import PARAMETERS, base_identity, load_trained_state, need_sam
 from common.stats import duration
 
 _STATE, _CLOCK, _RANKS = "trainer_state.json", "clock.json", "ranks.safetensors"
+_DUE = "evaluation_is_due"  # in the clock's file: a signal stopped the evaluation that belongs to this checkpoint
 
 
 class StepTrainer(Trainer):
@@ -53,7 +61,9 @@ class StepTrainer(Trainer):
         folder: Path,
         seed: int,
         callbacks: list[TrainerCallback],
+        stop: StopSignal | None = None,
     ) -> None:
+        self.stop = stop or StopSignal()
         self.head, self.job, self.dataset, self.validation = head, job, dataset, validation
         self.folder = folder
         self.base = base_identity(job, head.model)
@@ -82,7 +92,15 @@ class StepTrainer(Trainer):
         sampler = StepSampler(
             [self.head.training_tokens(row) for row in self.encoded], self.job.training.batch_size, self.args.seed
         )
-        loader: DataLoader = DataLoader(self.encoded, batch_sampler=sampler, collate_fn=self._pieces)  # type: ignore[arg-type]
+        workers = self.job.runtime.dataloader_workers
+        loader: DataLoader = DataLoader(
+            self.encoded,  # type: ignore[arg-type]
+            batch_sampler=sampler,
+            collate_fn=self._pieces,
+            num_workers=workers,
+            worker_init_fn=leave_signals_to_parent if workers else None,
+            multiprocessing_context="fork" if workers else None,  # nothing is copied, and CUDA is not touched there
+        )
         # Only a prepared loader is moved to the right place by the Trainer when a run is resumed.
         return self.accelerator.prepare(loader)
 
@@ -116,8 +134,20 @@ class StepTrainer(Trainer):
     def evaluate(
         self, eval_dataset: Any = None, ignore_keys: Any = None, metric_key_prefix: str = "eval"
     ) -> dict[str, float]:
-        """Score the validation rows by our own scoring, log the averages, and return them."""
-        scores = scoring.score(self.head, self.validation, self.job.runtime.score_token_budget, "validate")
+        """Score the validation rows by our own scoring, log the averages, and return them.
+
+        It may take longer than Slurm leaves a job: a signal ends it between two batches, with a checkpoint of the
+        steps, from which a resumed run evaluates first.
+        """
+        try:
+            with Stoppable(self.stop, "validate", len(self.validation), "row") as progress:
+                progress.update(0)  # the signal may have come during the step
+                budget = self.job.runtime.score_token_budget
+                scores = scoring.score(self.head, self.validation, budget, progress)
+        except Stopped:
+            self._save_checkpoint(self.head.model, None)
+            self.control = self.callback_handler.on_save(self.args, self.state, self.control)  # leaves training
+            raise
         records = scoring.predictions(self.validation, scores, self.dataset.labels)
         result = metrics.compute(records, self.dataset.labels, self.dataset.mean_f1_labels)
         averages = {f"{metric_key_prefix}_{key}": value for key, value in result.items() if isinstance(value, float)}
@@ -144,17 +174,26 @@ class StepTrainer(Trainer):
             self._save_optimizer_and_scheduler(str(partial))
             self._save_scaler(str(partial))
             self._save_rng_state(str(partial))
-            files.write_json(partial / _CLOCK, {**self.clock(), **self.base})
+            is_due = self.control.should_evaluate  # until the evaluation is over
+            files.write_json(partial / _CLOCK, {**self.clock(), **self.base, _DUE: is_due})
             self.state.save_to_json(str(partial / _STATE))
+        if is_due:
+            return  # this one is replaced after the evaluation, and for a moment neither is there
         keep = {self.state.global_step, self.state.best_global_step}
         for step, old in checkpoints(self.folder):
             if step not in keep:
-                shutil.rmtree(old)
+                files.remove(old)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         load_trained_state(self.head.model, Path(resume_from_checkpoint) / PARAMETERS)
         if (ranks := Path(resume_from_checkpoint) / _RANKS).exists():
             load_allocator_state(self.head.model, load_file(ranks))
+
+    def evaluate_now(self) -> None:
+        """Do what the Trainer does after a step with an evaluation: evaluate, then save a checkpoint."""
+        self.control.should_evaluate = self.control.should_save = True
+        epoch = self.state.epoch or 0.0
+        self._maybe_log_save_evaluate(self._tr_loss, None, self.head.model, None, epoch, None, time.time())
 
     def load_best(self) -> int:
         """Load the checkpoint with the best validation metric and return its step."""
@@ -163,6 +202,24 @@ class StepTrainer(Trainer):
         # Pruned ranks are zeros; saved with the last pattern they would shift.
         load_allocator_state(self.head.model, {})
         return step
+
+
+class _Ended(Exception):
+    """Training was over at the checkpoint, but for its evaluation."""
+
+
+class _EvaluateFirst(TrainerCallback):
+    """Catches up on the evaluation that a signal stopped, before the next step."""
+
+    def __init__(self, trainer: StepTrainer, checkpoint: Path) -> None:
+        self.trainer, self.checkpoint = trainer, checkpoint
+
+    def on_train_begin(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        """Evaluate, with the random numbers as they were."""
+        self.trainer._load_rng_state(str(self.checkpoint))
+        self.trainer.evaluate_now()
+        if _has_ended(state, self.trainer):
+            raise _Ended
 
 
 def checkpoints(folder: Path) -> list[tuple[int, Path]]:
@@ -188,29 +245,34 @@ def train(
 
     Raises:
         Interrupted: SIGTERM or SIGINT; a checkpoint is saved.
+        TimeLimit: SIGUSR2; a checkpoint is saved.
     """
     folder = run_folder / "checkpoints"
     set_seed(seed)
     with StopSignal() as stop:
-        trainer = StepTrainer(
-            head, job, dataset, train_rows, validation, folder, seed, [RunCallback(log, stop, job), RankCallback()]
-        )
+        ours: list[TrainerCallback] = [RunCallback(log, stop, job), RankCallback()]
+        trainer = StepTrainer(head, job, dataset, train_rows, validation, folder, seed, ours, stop)
         last = checkpoints(folder)[-1][1] if checkpoints(folder) else None
+        is_over = False
         if last is not None:
             clock = files.read_json(last / _CLOCK)
             need_same_base(job, clock, trainer.base, str(last))
             trainer.before = {key: clock[key] for key in trainer.before}
             print(f"continuing from {last.name} after {duration(clock['seconds'])} of training", flush=True)
-        if last is not None and _has_ended(last, trainer):
-            # Killed between the last checkpoint and the end: another epoch, or where training ends within an epoch
-            # another step, would make it a different run.
             trainer.state = TrainerState.load_from_json(str(last / _STATE))
-        else:
-            trainer.train(resume_from_checkpoint=str(last) if last else None)
+            if clock.get(_DUE):
+                trainer.add_callback(_EvaluateFirst(trainer, last))
+            else:
+                is_over = _has_ended(trainer.state, trainer)
+        # Killed between the last checkpoint and the end: another epoch, or where training ends within an epoch another
+        # step, would make it a different run.
+        if not is_over:
+            try:
+                trainer.train(resume_from_checkpoint=str(last) if last else None)
+            except _Ended:
+                trainer.callback_handler.on_train_end(trainer.args, trainer.state, trainer.control)
         if stop.name:
-            raise Interrupted(
-                f"{stop.name} after the last step; the checkpoint is saved, and the same command continues."
-            )
+            raise stop.error("after the last step")
     clock = trainer.clock()
     best_step = trainer.load_best()
     state = trainer.state
@@ -228,12 +290,11 @@ def train(
     }
 
 
-def _has_ended(checkpoint: Path, trainer: StepTrainer) -> bool:
+def _has_ended(state: TrainerState, trainer: StepTrainer) -> bool:
     """Return whether training was over at a checkpoint: by its last step or by early stopping."""
-    state, args = files.read_json(checkpoint / _STATE), trainer.args
-    patience = trainer.job.training.early_stopping_patience
-    return state["global_step"] >= state["max_steps"] or is_exhausted(
-        state["log_history"], str(args.metric_for_best_model), bool(args.greater_is_better), patience
+    args, patience = trainer.args, trainer.job.training.early_stopping_patience
+    return state.global_step >= state.max_steps or is_exhausted(
+        state.log_history, str(args.metric_for_best_model), bool(args.greater_is_better), patience
     )
 
 

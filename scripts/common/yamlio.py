@@ -4,6 +4,8 @@ YAML 1.1 readers take `2e-4` for a string and `no` for False; YAML 1.2, read her
 """
 
 import contextlib
+import copy
+import functools
 import io
 import json
 import shlex
@@ -27,7 +29,7 @@ def parse(text: str, origin: str) -> Any:
         ConfigError: not YAML, or a key given twice.
     """
     try:
-        return YAML(typ="safe", pure=True).load(text)
+        return copy.deepcopy(_load(text))
     except MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         where = f", line {mark.line + 1}, column {mark.column + 1}" if mark else ""
@@ -37,6 +39,12 @@ def parse(text: str, origin: str) -> Any:
         raise ConfigError(f"{origin}: not valid YAML: {str(error).splitlines()[0]}.") from error
     except (ValueError, IndexError) as error:  # the constructors of dates and tagged numbers, as in 2026-13-45
         raise ConfigError(f"{origin}: not valid YAML: {error}.") from error
+
+
+@functools.lru_cache(maxsize=64)
+def _load(text: str) -> Any:
+    """Parse once what is read again and again: the same jobs and defaults for each of many runs."""
+    return YAML(typ="safe", pure=True).load(text)
 
 
 def read(path: Path) -> dict[str, Any]:
@@ -67,23 +75,30 @@ def dump(value: dict[str, Any]) -> str:
     return stream.getvalue()
 
 
-def split_overrides(words: list[str]) -> dict[str, Any]:
+def split_overrides(words: list[str], variable: str = "SET", example: str = "training.epochs=1") -> dict[str, Any]:
     """Turn "training.epochs=1 method.r=8" words into {"training.epochs": 1, "method.r": 8}.
 
     Values are YAML 1.2. A flow value may hold spaces (`method.target_modules=[query, key]`); elsewhere quotes keep
     spaces together, as in a shell.
 
+    Args:
+        words: as typed.
+        variable: where they were typed, for the message.
+        example: of a word, for the message.
+
     Raises:
         ConfigError: a word without `=`, a key given twice, an unclosed quote.
     """
     overrides: dict[str, Any] = {}
-    for word in (piece for text in words for piece in _pieces(text)):
+    for word in (piece for text in words for piece in _pieces(text, variable)):
         key, equals, value = word.partition("=")
         if not equals or not key:
-            raise ConfigError(f"SET: found '{word}'; allowed is key=value, for example SET=\"training.epochs=1\".")
+            raise ConfigError(
+                f"{variable}: found '{word}'; allowed is key=value, for example {variable}=\"{example}\"."
+            )
         if key in overrides:
-            raise ConfigError(f"SET: '{key}' is given twice.")
-        overrides[key] = parse(value, f"SET {key}")
+            raise ConfigError(f"{variable}: '{key}' is given twice.")
+        overrides[key] = parse(value, f"{variable} {key}")
     return overrides
 
 
@@ -101,7 +116,7 @@ def override_word(key: str, value: Any) -> str:
     raise ConfigError(f"'{key}': {value!r} cannot be written as SET={key}=…; choose a simpler value.")
 
 
-def _pieces(text: str) -> list[str]:
+def _pieces(text: str, variable: str) -> list[str]:
     """Split at the spaces that are outside brackets and quotes; quotes around a whole value are shell quotes."""
     pieces, current, depth, quote = [], "", 0, ""
     for char in text:
@@ -119,10 +134,10 @@ def _pieces(text: str) -> list[str]:
             continue
         current += char
     if quote or depth:
-        raise ConfigError(f"SET: an unclosed quote or bracket in '{text}'.")
+        raise ConfigError(f"{variable}: an unclosed quote or bracket in '{text}'.")
     pieces.append(current)
     # Inside brackets the quotes belong to YAML; elsewhere they are the shell's.
     try:
         return [piece if set(piece) & set("[{") else " ".join(shlex.split(piece)) for piece in pieces if piece]
     except ValueError as error:  # a backslash at the end
-        raise ConfigError(f"SET: cannot read '{text}': {error}.") from error
+        raise ConfigError(f"{variable}: cannot read '{text}': {error}.") from error

@@ -1,0 +1,50 @@
+"""Take submitted runs back: all of them, or a job's. One that runs saves a checkpoint first; `make submit` goes on.
+
+Typed again, it ends at once what still has not ended by itself.
+
+    python scripts/cancel.py
+    python scripts/cancel.py --model minilm-lora
+    make cancel [MODEL=] [DATASET=]
+
+A job is found by its name, never by an id from a file. Needs no torch.
+"""
+
+import sys
+
+from common import cli, entry, errors, files, localqueue, records, slurm, states
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Cancel; see the module."""
+    arguments = cli.parser(__doc__, "model", "dataset").parse_args(argv)
+    folders = states.select(states.find(arguments.outputs), arguments.model, arguments.dataset)
+    if arguments.model is None and arguments.dataset is None:
+        folders += states.predictions(arguments.outputs) + states.collecting(arguments.outputs)
+    answers = states.ask(folders, arguments.outputs)
+    asked, killed, local = [], [], []
+    for folder in folders:
+        if job := answers.live.get(folder.name):
+            # A checkpoint may take longer than what Slurm allows between SIGTERM and SIGKILL.
+            saves = job.is_running and folder.owner and folder.submit["state"] != "cancelled"
+            ids = local if folder.submit["executor"] == "local" else asked if saves else killed
+            ids.append(job.whole_id)
+    slurm.stop(asked)
+    slurm.cancel(killed)
+    localqueue.cancel(localqueue.folder_of(arguments.outputs), local)
+    for folder in folders:
+        if job := answers.live.get(folder.name):
+            # Neither this machine's queue nor a Slurm without accounting remembers it.
+            if (record := records.read(folder.path)).get("job_id") == job.whole_id:
+                files.write_json(folder.path / records.SUBMIT, record | {"state": "cancelled"})
+            how = "cancelling" if job.whole_id in asked else "cancelled"
+            print(f"{how} {job.whole_id}  {folder.name}")
+    if asked:
+        print("what runs saves and ends by itself; typed again, it is ended at once")
+    if answers.unasked:
+        raise errors.SlurmError(f"what Slurm was given was not cancelled. {' '.join(answers.notes)}")
+    if not answers.live:
+        print("nothing is queued or runs")
+
+
+if __name__ == "__main__":
+    sys.exit(entry.guard(main))

@@ -1,0 +1,97 @@
+"""A planned prediction on a cluster: an array whose tasks share the shards, and a job after it that merges.
+
+Loading a large model takes minutes, so the array has at most `array_limit` tasks, and each works off its share of the
+shards in one process. Typed again, the same command submits the shards that miss rows, unless their array still lives.
+"""
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+from common import cli, fetching, files, handover, places, profiles, records, runs, shards, slurm
+from common.cluster import Chosen
+from common.config import Job
+from common.errors import ConfigError, RunError, SlurmError
+from common.plans import Plan
+
+
+def submit(plan: Plan, outputs: Path, cluster: Chosen, given: dict[str, Any]) -> str:
+    """Submit what is left to do of a plan; the caller holds `plans.locked(plan.output)`.
+
+    Args:
+        plan: of the prediction.
+        outputs: remembers where the plan lies, for `make status`, `logs` and `cancel`.
+        cluster: name, profile and scheduler.
+        given: RESOURCES= of the command line.
+
+    Returns:
+        What was done, for a person.
+
+    Raises:
+        ConfigError: the base model is not on this machine; nothing was submitted.
+        SlurmError: Slurm refuses, or does not answer; what was submitted before is found by the next submission.
+    """
+    name, profile, scheduler = cluster
+    profiles.check_cache(profile)
+    merge, place = plan.folder / records.MERGE, cli.shown(plan.folder)
+    live = scheduler.jobs()
+    remember(outputs, plan.folder)
+    left = shards.unfinished(plan)
+    progress = f"{plan.shards - len(left)} of {plan.shards} shards are finished"
+    array, last = live.get(records.job_name(plan.folder)), live.get(records.job_name(merge))
+    for folder, live_job in ((plan.folder, array), (merge, last)):
+        if live_job is not None:
+            handover.adopt(folder, live_job)
+    if last is not None:
+        shown = array or last
+        return f"{place}: {progress}, job {shown.whole_id} is {'running' if shown.is_running else 'queued'}."
+    doing, after = "the merge", tuple[str, ...]()
+    if array is not None:  # whoever submitted it was stopped before the merge
+        doing, after = f"the merge after job {array.whole_id}", (array.whole_id,)
+    elif left:
+        job = runs.need_job(runs.thaw(plan.folder))
+        _need_base(plan, job)
+        request = profiles.for_job(profile, job.resources, given, gpu=True)
+        tasks = min(len(left), request.array_limit)
+        _, *words = shards.shard_command(plan.folder, *left)
+        command = ["predict", *words, "--lane", "$SLURM_ARRAY_TASK_ID", str(tasks)]
+        _, job_id = handover.hand_over(plan.folder, command, name, request, scheduler, array=tuple(range(tasks)))
+        doing, after = f"{len(left)} shards in {tasks} tasks as job {job_id}, then the merge", (job_id,)
+    command = ["predict", *shards.merge_command(plan.folder)[1:]]
+    request = profiles.for_job(profile, None, {}, gpu=False)
+    _, job_id = handover.hand_over(merge, command, name, request, scheduler, after=after)
+    return f"{place}: {progress}; submitted {doing} as job {job_id}. make status shows how they go."
+
+
+def _need_base(plan: Plan, job: Job) -> None:
+    """Raise a `ConfigError` where the tasks could not load the base model offline."""
+    if job.method.name == "full" and not plan.adapter:
+        return  # the saved model is a whole one
+    saved = plan.model / places.SAVED
+    commit = files.read_json(saved)["model_commit"] if saved.is_file() and not plan.adapter else None
+    base = places.locate(job.model, commit or job.revision)
+    if fault := fetching.missing_model(base):
+        mend = f" Where there is internet: {places.fetch_command(base)}." if base.revision else ""
+        raise ConfigError(f"{fault}{mend}")
+
+
+def need_none(folder: Path) -> None:
+    """Raise a `RunError` when jobs work on a plan that is to be started over, a `SlurmError` when nobody can tell."""
+    if records.read(folder).get("executor") != "slurm":
+        return
+    try:
+        live = slurm.by_name(slurm.queue())
+    except SlurmError as error:
+        if error.is_absent:  # the folder has come from a cluster to a machine outside it
+            return
+        raise
+    for place in (folder, folder / records.MERGE):
+        if job := live.get(records.job_name(place)):
+            word = "running" if job.is_running else "queued"
+            raise RunError(f"{cli.shown(folder)}: it is {word} as job {job.whole_id}; make cancel (or scancel) first.")
+
+
+def remember(outputs: Path, folder: Path) -> None:
+    """Keep where a plan lies in an outputs folder."""
+    mark = hashlib.sha256(str(folder).encode()).hexdigest()[:8]
+    files.write_json(outputs / records.PREDICTIONS / f"{mark}.json", {"schema": 1, "folder": str(folder)})

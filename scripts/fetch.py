@@ -1,0 +1,150 @@
+"""Download what jobs need of the Hugging Face Hub, where there is internet: a cluster's login node, say.
+
+    python scripts/fetch.py                               models and data sets of all jobs
+    python scripts/fetch.py --model llama-3-8b            of one job
+    python scripts/fetch.py --dataset imdb                one data set
+    python scripts/fetch.py --dry-run                     what would be downloaded, and how much
+    make fetch [MODEL=…] [DATASET=…] [SET=…] [DRY_RUN=1]
+
+Everything goes into the shared cache (HF_HOME, default ~/.cache/huggingface), where jobs find it with HF_HUB_OFFLINE=1.
+Of a model's repository only what is read is downloaded: config, tokenizer, safetensors. What is there is not downloaded
+again. One that fails stops no other. Rows in files are not brought, only named where they are missing. Needs no torch.
+"""
+
+import argparse
+import copy
+import dataclasses
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from huggingface_hub import constants
+
+from common import catalog, cli, entry, errors, fetching, places, sweeps
+from common.config import Dataset, Job
+from common.fetching import Need
+from common.stats import size
+from common.tables import text_table
+
+
+@dataclasses.dataclass
+class Items:
+    """What the jobs need, each once: of the Hub, in place already or to be put there, and what the Hub refuses."""
+
+    needs: list[Need] = dataclasses.field(default_factory=list)
+    local: dict[str, str] = dataclasses.field(default_factory=dict)  # name to state
+    failed: dict[str, errors.PeftableError] = dataclasses.field(default_factory=dict)
+    _seen: set[tuple[str, str]] = dataclasses.field(default_factory=set)
+
+    def add_model(self, job: Job) -> None:
+        """Add a job's model."""
+        loader = "AutoModelForCausalLM" if job.head == "prompt" else "AutoModel"
+
+        def ask() -> Need | str:
+            try:
+                base = places.locate(job.model, job.revision)
+            except errors.ModelError as error:
+                return f"missing: {error}"
+            if base.revision is None:
+                return fetching.missing_model(base) or "here"
+            return fetching.model_need(base, loader)
+
+        self._add(f"model {job.model}", job.revision, ask)
+
+    def add_rows(self, name: str, dataset: Dataset) -> None:
+        """Add a data set's rows."""
+        source = dataset.source
+
+        def ask() -> Need | str:
+            if source.hub is None or Path(source.hub).is_dir():
+                return fetching.missing_rows(dataset) or "here"
+            return fetching.rows_need(source)
+
+        self._add(f"data set {name}", source.revision, ask)
+
+    def _add(self, name: str, revision: str, ask: Callable[[], Need | str]) -> None:
+        if (name, revision) in self._seen:
+            return
+        self._seen.add((name, revision))
+        try:
+            found = ask()
+            if isinstance(found, Need):
+                self.needs.append(found)
+            else:
+                self.local[name] = found
+        except errors.PeftableError as error:
+            self.failed[name] = error
+
+    def table(self) -> str:
+        """Return all of it as a table."""
+        rows = []
+        for need in self.needs:
+            there = None if need.remaining_bytes is None else (need.size_bytes or 0) - need.remaining_bytes
+            state = "in the cache" if need.remaining_bytes == 0 else "to be downloaded"
+            name = f"{need.kind} {need.name}"
+            rows.append((name, need.revision, need.commit[:8], size(need.size_bytes), size(there), state))
+        rows += [(name, "–", "–", "–", "–", state.split(":")[0]) for name, state in self.local.items()]
+        rows += [(name, "–", "–", "–", "–", "FAILED") for name in self.failed]
+        notes = [f"\n{name}: {state}" for name, state in self.local.items() if state != "here"]
+        return "\n".join([text_table(("", "revision", "commit", "size", "in cache", "state"), rows), *notes])
+
+
+def collect(arguments: argparse.Namespace) -> Items:
+    """Ask the Hub about everything that the arguments mean."""
+    items = Items()
+    if arguments.dataset and not arguments.model:
+        items.add_rows(arguments.dataset, catalog.load_dataset(arguments.dataset))
+        return items
+    for name in [arguments.model] if arguments.model else catalog.names(catalog.JOBS):
+        job = copy.copy(arguments)
+        job.model = name
+        try:
+            targets = [cli.target(variant) for variant in sweeps.variants(job)]
+        except errors.ConfigError as error:
+            if arguments.model:
+                raise
+            items.failed[f"job {name}"] = error
+            continue
+        for target in targets:
+            items.add_model(target.job)
+            items.add_rows(target.dataset_name, target.dataset)
+    return items
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Look, say, download; see the module."""
+    parser = cli.parser(__doc__, "model", "dataset", "set")
+    parser.add_argument("--dry-run", action="store_true", help="say what would be downloaded, and do nothing")
+    arguments = parser.parse_args(argv, argparse.Namespace(data_dir=None))
+    if constants.is_offline_mode():
+        raise errors.ConfigError("HF_HUB_OFFLINE is set: unset it. Without the Hub there is make smoke DRY_RUN=1.")
+    items = collect(arguments)
+    wanted = [need for need in items.needs if need.remaining_bytes != 0]
+    print(items.table())
+    unknown = ", and more of unknown size" if any(need.remaining_bytes is None for need in wanted) else ""
+    print(
+        f"\n{size(sum(need.remaining_bytes or 0 for need in wanted))} to download{unknown}; "
+        f"{size(fetching.free_bytes())} are free in {constants.HF_HUB_CACHE}"
+    )
+    if not arguments.dry_run:
+        fetching.need_room(wanted)
+        for need in items.needs:
+            name = f"{need.kind} {need.name}"
+            if need in wanted:
+                print(f"downloading {name}, {size(need.remaining_bytes)} …", flush=True)
+            try:
+                fetching.fetch(need)
+            except errors.PeftableError as error:
+                items.failed[name] = error
+        done = sum(f"{need.kind} {need.name}" not in items.failed for need in wanted)
+        all_there = "nothing to download" + ("" if items.failed else ": it is all in the cache")
+        print(f"downloaded {done} of {len(wanted)}" if wanted else all_there)
+    for error in items.failed.values():
+        print(f"\nFAILED: {error}", file=sys.stderr)
+    if items.failed:
+        kind = type(next(iter(items.failed.values())))
+        raise kind(f"{len(items.failed)} could not be fetched: {errors.choices(items.failed, 40)}.")
+
+
+if __name__ == "__main__":
+    sys.exit(entry.guard(main))

@@ -1,0 +1,34 @@
+"""Print the end of the newest log of every job of a run, and of every task of a prediction's array.
+
+    python scripts/logs.py --model minilm-lora
+    python scripts/logs.py --model minilm-lora --lines 200
+    make logs MODEL=minilm-lora [DATASET=]
+
+Needs no torch and no Slurm.
+"""
+
+import sys
+
+from common import cli, entry, errors, records, states
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Print the logs; see the module."""
+    parser = cli.parser(__doc__, "model", "dataset")
+    parser.add_argument("--lines", metavar="N", type=int, default=40, help="of each log (default 40)")
+    arguments = parser.parse_args(argv)
+    folders = states.select(states.find(arguments.outputs), arguments.model, arguments.dataset)
+    if arguments.model is None and arguments.dataset is None:
+        folders += states.predictions(arguments.outputs) + states.collecting(arguments.outputs)
+    logs = [(folder.name, log) for folder in folders for log in records.newest_logs(folder.path)]
+    if not logs:
+        raise errors.RunError(
+            "no job has written a log here: these runs were never submitted, or wait still (make status)."
+        )
+    for name, log in logs:
+        print(f"==> {name}: {cli.shown(log)} <==")
+        print("\n".join(records.last_lines(log, arguments.lines)) + "\n")
+
+
+if __name__ == "__main__":
+    sys.exit(entry.guard(main))

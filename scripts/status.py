@@ -1,0 +1,68 @@
+"""Show what has become of every run: from the run folders first, then from Slurm or this machine's queue.
+
+    python scripts/status.py
+    python scripts/status.py --model minilm-lora --watch
+    make status [MODEL=] [DATASET=] [WATCH=1]
+
+It asks Slurm twice at most, whatever the number of runs, and is of use when Slurm does not answer. Needs no torch.
+"""
+
+import contextlib
+import sys
+import time
+from pathlib import Path
+
+from common import cli, entry, states
+from common.stats import duration
+from common.tables import text_table
+
+_EVERY_S = 5
+_HEADER = ("run", "state", "job", "node", "elapsed/limit", "step", "loss", "examples/s", "left", "tries", "why")
+_WORTH_SAYING = ("failed", "out of memory", "time limit", "node lost", "refused", "ended", "interrupted")
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Print the table, once or again and again; see the module."""
+    parser = cli.parser(__doc__, "model", "dataset")
+    parser.add_argument("--watch", action="store_true", help=f"again every {_EVERY_S} seconds, until Ctrl-C")
+    arguments = parser.parse_args(argv)
+    if not arguments.watch:
+        print(shown(arguments.outputs, arguments.model, arguments.dataset))
+        return
+    with contextlib.suppress(KeyboardInterrupt):  # as a person ends it
+        while True:
+            text = shown(arguments.outputs, arguments.model, arguments.dataset)
+            print(("\033[2J\033[H" if sys.stdout.isatty() else "") + text, flush=True)
+            time.sleep(_EVERY_S)
+
+
+def shown(outputs: Path, model: str | None, dataset: str | None) -> str:
+    """Return the table, what went wrong, and a summary."""
+    folders = states.select(states.find(outputs), model, dataset)
+    if model is None and dataset is None:
+        folders += states.predictions(outputs) + states.collecting(outputs)
+    if not folders:
+        return f"{cli.shown(outputs)}: there is no run yet. make train MODEL=…, or make submit-all"
+    answers = states.ask(folders, outputs)
+    found = states.statuses(folders, answers)
+    lines = [text_table(_HEADER, [_row(one) for one in found])]
+    wrong = [one for one in found if (one.message and one.state in _WORTH_SAYING) or "\n" in one.message]
+    lines += [f"\n{one.name}: {one.state}: {one.message}" for one in wrong]
+    counts = {state: sum(one.state == state for one in found) for state in sorted({one.state for one in found})}
+    lines += ["", f"{len(found)} runs: " + ", ".join(f"{count} {state}" for state, count in counts.items())]
+    return "\n".join([*lines, *(f"note: {note}" for note in answers.notes)])
+
+
+def _row(one: states.Status) -> list[str]:
+    times = "/".join(part for part in (one.elapsed, one.limit) if part)
+    steps = "" if one.done is None else f"{one.done}/{one.total}"
+    loss = "" if one.loss is None else f"{one.loss:.3f}"
+    rate = "" if one.examples_per_s is None else f"{one.examples_per_s:.1f}"
+    left = "" if one.eta_s is None else duration(one.eta_s)
+    tries = "" if one.attempts is None else str(one.attempts)
+    why = one.message.partition("\n")[0] if one.state in ("queued", "requeued") else ""
+    return [one.name, one.state, one.job_id, one.node, times, steps, loss, rate, left, tries, why]
+
+
+if __name__ == "__main__":
+    sys.exit(entry.guard(main))

@@ -1,0 +1,109 @@
+"""Submit runs as single-GPU Slurm jobs, or to this machine's own queue where there is no Slurm.
+
+    python scripts/submit.py --model minilm-lora --seeds 1,2,3
+    python scripts/submit.py --model gemma-2-9b-it --baseline zero-shot --resources time=02:00:00
+    python scripts/submit.py --all --jobs "mistral-* llama-*"     all their runs and baselines
+    python scripts/submit.py --all --check                        ask Slurm what it would say; queue nothing
+    make submit MODEL=… | make submit-all [JOBS=] [SEEDS=] [CLUSTER=] | make submit-check
+
+Typed again, it does only what is left to do: finished runs are skipped, live ones left alone, dead ones resumed,
+changed ones refused with the difference. Needs no torch.
+"""
+
+import argparse
+import os
+import sys
+import tempfile
+from pathlib import Path
+
+os.environ["HF_HUB_OFFLINE"] = "1"  # before the hub's library is imported: what is not fetched yet is not fetched here
+
+from common import batchtext, cli, cluster, entry, errors, profiles, records, scope, submission, yamlio
+from common.tables import text_table
+
+BASELINES = (*scope.CLASSICAL, *scope.MODEL_BASELINES.values())
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Submit; see the module."""
+    parser = cli.parser(__doc__, "model", "dataset", "set", "data", "force")
+    parser.add_argument("--all", action="store_true", help="every job, with baselines and a report at the end")
+    parser.add_argument("--jobs", metavar="PATTERN", default="*", help="with --all: jobs of these names alone")
+    parser.add_argument("--seeds", metavar="N,…", type=_seeds, default=(1,), help="a run a seed (default 1)")
+    parser.add_argument("--baseline", metavar="NAME", choices=BASELINES, help="with --model: its baseline instead")
+    parser.add_argument("--cluster", metavar="NAME", default=cluster.AUTO, help="slurm/<NAME>.yaml, local or auto")
+    parser.add_argument("--resources", metavar="KEY=VALUE", nargs="+", default=[], help="over profile and job")
+    parser.add_argument("--check", action="store_true", help="ask Slurm what it would say, and queue nothing")
+    arguments = parser.parse_args(argv)
+    if arguments.all == (arguments.model is not None):
+        raise errors.ConfigError("give MODEL=<job>; make submit-all submits every job")
+    if arguments.all and arguments.baseline:
+        raise errors.ConfigError("BASELINE= goes with MODEL=; make submit-all submits every baseline")
+    members, left_out = scope.of_all(arguments) if arguments.all else (scope.of_job(arguments), [])
+    chosen = cluster.choose(arguments.cluster, arguments.outputs)
+    given = yamlio.split_overrides(arguments.resources, "RESOURCES", "time=02:00:00")
+    if arguments.check:
+        return check(members, left_out, arguments.outputs, chosen, given)
+    found = submission.submit_runs(
+        members, left_out, arguments.outputs, chosen, given, force=arguments.force, is_scope=arguments.all
+    )
+    print(text_table(("run", "what", "job"), [(one.name, one.action, one.job_id) for one in found]))
+    print(_reasons([(f"{one.name}: {one.action}", one.detail) for one in found if one.detail]))
+    actions = sorted({one.action for one in found})
+    counts = ", ".join(f"{sum(one.action == action for one in found)} {action}" for action in actions)
+    print(f"{chosen[0]}: {counts}. make status shows how they go.")
+    return errors.RunError.exit_code if any(one.is_failure for one in found) else 0
+
+
+def check(
+    members: list[scope.Wanted],
+    left_out: list[scope.LeftOut],
+    outputs: Path,
+    chosen: cluster.Chosen,
+    given: dict[str, object],
+) -> int:
+    """Print what the scheduler says of every run without queueing it."""
+    name, profile, scheduler = chosen
+    if profile.executor == "slurm":
+        batchtext.need_plain(outputs.resolve())
+    refused = [(f"{one.name}: left out", one.reason) for one in left_out]
+    said = []
+    with tempfile.TemporaryDirectory() as place:
+        for wanted in members:
+            request = profiles.for_job(
+                profile, wanted.job.resources if wanted.job else None, given, wanted.job is not None
+            )
+            task = cluster.task(
+                records.job_name(wanted.folder), [wanted.verb, "--run", str(wanted.folder)], Path(place)
+            )
+            run = str(wanted.folder.relative_to(outputs))
+            try:
+                said.append(scheduler.check(task, request))
+            except errors.PeftableError as error:
+                if isinstance(error, errors.SlurmError) and error.is_silent:
+                    raise
+                refused.append((f"{run}: refused", str(error)))
+    if said:
+        print(f"{name}: {len(said)} of {len(members)} runs are sound, as far as it looks. It says of the first:")
+        print(f"  {said[0]}")
+    print(_reasons(refused), end="")
+    return errors.SlurmError.exit_code if len(said) < len(members) else 0
+
+
+def _reasons(found: list[tuple[str, str]]) -> str:
+    """Return what there is to say of some runs, each reason once, above whom it concerns."""
+    by_reason: dict[str, list[str]] = {}
+    for run, reason in found:
+        by_reason.setdefault(reason, []).append(run)
+    return "".join(f"\n{reason}\n" + "".join(f"  {run}\n" for run in runs) for reason, runs in by_reason.items())
+
+
+def _seeds(text: str) -> tuple[int, ...]:
+    words = text.replace(",", " ").split()
+    if not words or not all(word.isdigit() and int(word) < 2**32 for word in words):
+        raise argparse.ArgumentTypeError(f"SEEDS is '{text}'; allowed are whole numbers, such as 1,2,3")
+    return tuple(dict.fromkeys(int(word) for word in words))
+
+
+if __name__ == "__main__":
+    sys.exit(entry.guard(main))

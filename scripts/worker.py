@@ -1,0 +1,14 @@
+"""Work this machine's queue off on one slot; `make submit CLUSTER=local` starts it, detached.
+
+    python scripts/worker.py outputs/.queue 0 ""
+
+Arguments: the queue's folder, the worker's number, the GPU (empty: none). It ends when the queue is empty.
+"""
+
+import sys
+from pathlib import Path
+
+from common import localqueue
+
+if __name__ == "__main__":
+    localqueue.work(Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3])
