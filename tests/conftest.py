@@ -5,6 +5,7 @@ import json
 import os
 import shutil
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 # Before any Hugging Face import: tests never reach for the hub, and one thread each leaves room for parallel tests.
@@ -169,9 +170,9 @@ def trained(trained_outputs, tiny_model, tmp_path):
 @pytest.fixture(scope="session")
 def run_main():
     """Run a script's main in-process from a fixture of any scope: `run_main("train", "--model", …)` → exit code."""
-    from common import errors
+    from common import entry
 
-    return lambda name, *arguments: errors.guard(_script(name).main, list(arguments))
+    return lambda name, *arguments: entry.guard(_script(name).main, list(arguments))
 
 
 def _script(name: str):
@@ -184,17 +185,35 @@ def _script(name: str):
 @pytest.fixture
 def run_script(capsys, monkeypatch):
     """Run a script's main in-process: `run_script("train", "--model", …)` → (exit code, stdout, stderr)."""
-    from common import errors
+    from common import entry
 
     def run(name: str, *arguments: str) -> tuple[int, str, str]:
         module = _script(name)
         monkeypatch.setattr(sys, "argv", [f"scripts/{name}.py", *arguments])
         capsys.readouterr()
-        code = errors.guard(module.main, list(arguments))
+        code = entry.guard(module.main, list(arguments))
         captured = capsys.readouterr()
         return code, captured.out, captured.err
 
     return run
+
+
+@pytest.fixture
+def fake_slurm(tmp_path, monkeypatch):
+    """Slurm's commands, first on PATH, that do as a test says (tests/fake_slurm.py)."""
+    from fake_slurm import FakeSlurm
+
+    fake = FakeSlurm(tmp_path / "fake slurm")
+    monkeypatch.setenv("PATH", str(fake.bin), prepend=os.pathsep)
+    return fake
+
+
+@pytest.fixture
+def no_slurm(tmp_path, monkeypatch):
+    """A machine without Slurm and without GPUs: an empty folder is all of PATH."""
+    (tmp_path / "no bin").mkdir()
+    monkeypatch.setenv("PATH", str(tmp_path / "no bin"))
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
 
 
 @pytest.fixture
@@ -216,5 +235,21 @@ def make_adapter(tiny_model, tmp_path):
                     parameter.add_(torch.randn_like(parameter) * 0.3)  # as if trained
         model.save_pretrained(tmp_path / name)
         return tmp_path / name, model.eval()
+
+    return make
+
+
+@pytest.fixture
+def fake_command(tmp_path, monkeypatch):
+    """`fake_command("scontrol", "exit 1")` puts a command on PATH that notes its arguments, and returns a reader."""
+    folder = tmp_path / "slurm commands"
+    folder.mkdir()
+    monkeypatch.setenv("PATH", f"{folder}{os.pathsep}{os.environ['PATH']}")
+
+    def make(name: str, body: str = "") -> Callable[[], list[str]]:
+        log, program = folder / f"{name}.log", folder / name
+        program.write_text(f"#!/bin/sh\necho \"$@\" >> '{log}'\n{body}\n")
+        program.chmod(0o755)
+        return lambda: log.read_text().splitlines() if log.exists() else []
 
     return make

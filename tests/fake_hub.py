@@ -13,22 +13,29 @@ import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
+from urllib.parse import parse_qs, unquote, urlsplit
+
+from ruamel.yaml import YAML
 
 _FILE = re.compile(r"/(?P<data>datasets/)?(?P<repo>[^/]+/[^/]+)/resolve/(?P<revision>[^/]+)/(?P<file>.+)")
 _INFO = re.compile(
-    r"/api/(?P<data>model|dataset)s/(?P<repo>[^/]+/[^/]+)(?:/(?P<what>revision|tree|auth-check)(?:/(?P<revision>[^/]+))?)?"
+    r"/api/(?P<data>model|dataset)s/(?P<repo>[^/]+/[^/]+)"
+    r"(?:/(?P<what>revision|tree|paths-info|auth-check)(?:/(?P<revision>[^/]+)(?:/(?P<folder>.+))?)?)?"
 )
 
 
 @dataclasses.dataclass
 class Repo:
-    """A repository: {commit: folder}, {branch or tag: commit}; `breaks` cuts weights off in the middle."""
+    """A repository: {commit: folder}, {branch or tag: commit}.
+
+    `breaks` never sends more than the first half of a weight file; `stumbles` cuts off one answer only.
+    """
 
     commits: dict[str, Path]
     refs: dict[str, str]
     gated: bool = False
     breaks: bool = False
+    stumbles: bool = False
 
 
 @dataclasses.dataclass
@@ -58,11 +65,16 @@ class _Handler(BaseHTTPRequestHandler):
         self.do_GET()
 
     def do_POST(self) -> None:
-        self._refuse(404, "", "no such path")
+        self.posted = parse_qs(self.rfile.read(int(self.headers.get("content-length") or 0)).decode(errors="replace"))
+        if "/paths-info/" in self.path:
+            self.do_GET()
+        else:
+            self._refuse(404, "", "no such path")
 
     def do_GET(self) -> None:
         path = urlsplit(self.path).path
-        self.hub.asked.append(f"{self.command} {path}")
+        part = self.headers.get("range", "")
+        self.hub.asked.append(f"{self.command} {path} {part}".rstrip())
         match = _INFO.fullmatch(path) or _FILE.fullmatch(path)
         token = self.headers.get("authorization", "").removeprefix("Bearer ")
         if token and token not in self.hub.tokens:
@@ -79,8 +91,10 @@ class _Handler(BaseHTTPRequestHandler):
         if commit not in repo.commits:
             return self._refuse(404, "RevisionNotFound", f"Invalid rev id: {wanted}")
         named = match.groupdict()
+        if "file" not in named and named["what"] in ("tree", "paths-info"):
+            return self._tree(repo.commits[commit] / unquote(named["folder"] or ""), repo.commits[commit], commit)
         if "file" not in named and named["what"] != "auth-check":
-            return self._info(match["repo"], repo, commit, named["what"])  # a gated repository shows this to all
+            return self._info(match["repo"], repo, commit)  # a gated repository shows this to all
         if repo.gated and match["repo"] not in self.hub.tokens.get(token, set()):
             return self._refuse(403 if token else 401, "GatedRepo", f"Access to {match['repo']} is restricted.")
         if "file" not in named:
@@ -89,36 +103,75 @@ class _Handler(BaseHTTPRequestHandler):
         if not file.is_file():
             return self._refuse(404, "EntryNotFound", "Entry not found", commit)
         content = file.read_bytes()
-        self._send(200, content, commit, repo.breaks and file.suffix == ".safetensors")
+        if file.suffix != ".safetensors":
+            return self._send(200, content, commit)
+        half = len(content) // 2
+        ends = half if repo.breaks or repo.stumbles else len(content)
+        if self.command == "GET":
+            repo.stumbles = False
+        start = int(part.removeprefix("bytes=").rstrip("-") or 0)
+        self._send(206 if start else 200, content[start:], commit, max(ends - start, 0), whole=content)
 
-    def _info(self, name: str, repo: Repo, commit: str, what: str | None) -> None:
-        files = sorted(path.name for path in repo.commits[commit].iterdir() if path.is_file())
-        if what == "tree":
-            sizes = {name: (repo.commits[commit] / name).stat().st_size for name in files}
-            answer: object = [{"type": "file", "path": name, "size": sizes[name], "oid": "0" * 40} for name in files]
+    def _info(self, name: str, repo: Repo, commit: str) -> None:
+        folder = repo.commits[commit]
+        files = [{"rfilename": str(path.relative_to(folder)), "size": path.stat().st_size} for path in _files(folder)]
+        answer = {"id": name, "sha": commit, "private": False, "gated": "auto" if repo.gated else False}
+        answer |= {"tags": [], "downloads": 0, "siblings": files}
+        card = folder / "README.md"
+        if card.is_file() and (found := re.match(r"---\n(.*?)\n---", card.read_text(), re.DOTALL)):
+            answer["cardData"] = YAML(typ="safe").load(found[1])
+        self._send(200, json.dumps(answer).encode(), commit)
+
+    def _tree(self, place: Path, folder: Path, commit: str) -> None:
+        """List the files and folders below a place, or those that were asked for by POST."""
+        if not place.is_dir():
+            return self._refuse(404, "EntryNotFound", "Entry not found", commit)
+        if self.command == "POST":
+            paths = [folder / name for name in self.posted.get("paths", [])]
         else:
-            answer = {"id": name, "sha": commit, "private": False, "gated": "auto" if repo.gated else False}
-            answer |= {"tags": [], "downloads": 0, "siblings": [{"rfilename": name} for name in files]}
+            paths = sorted(place.rglob("*") if "recursive=True" in self.path else place.iterdir())
+        answer = [
+            {
+                "type": "directory" if path.is_dir() else "file",
+                "path": str(path.relative_to(folder)),
+                "size": path.stat().st_size,
+                "oid": "0" * 40,
+            }
+            for path in paths
+            if path.exists()
+        ]
         self._send(200, json.dumps(answer).encode(), commit)
 
     def _refuse(self, status: int, code: str, message: str, commit: str = "") -> None:
         self._send(status, json.dumps({"error": message}).encode(), commit, code=code, message=message)
 
     def _send(
-        self, status: int, body: bytes, commit: str = "", broken: bool = False, code: str = "", message: str = ""
+        self,
+        status: int,
+        body: bytes,
+        commit: str = "",
+        sent: int | None = None,
+        code: str = "",
+        message: str = "",
+        whole: bytes | None = None,
     ) -> None:
+        """Answer with `body`, or only its first `sent` bytes; of a part, `whole` is what it is a part of."""
         self.send_response(status)
         self.send_header("Content-Length", str(len(body)))
         self.send_header("Content-Type", "application/json" if body[:1] in (b"{", b"[") else "application/octet-stream")
-        self.send_header("ETag", f'"{hashlib.sha256(body).hexdigest()}"')
+        self.send_header("ETag", f'"{hashlib.sha256(body if whole is None else whole).hexdigest()}"')
         for header, value in (("X-Repo-Commit", commit), ("X-Error-Code", code), ("X-Error-Message", message)):
             if value:
                 self.send_header(header, value)
         self.end_headers()
         if self.command == "HEAD":
             return
-        self.wfile.write(body[: len(body) // 2] if broken else body)
-        self.close_connection = broken
+        self.wfile.write(body[:sent])
+        self.close_connection = sent is not None and sent < len(body)
+
+
+def _files(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.rglob("*") if path.is_file())
 
 
 @contextlib.contextmanager

@@ -187,3 +187,29 @@ def test_seeds_of_different_recipes_are_not_averaged(collect):
     config.write_text(config.read_text().replace("weight_decay: 0.01", "weight_decay: 0.5"))
     code, _, err = run("--here")
     assert code == 6 and "cannot be averaged" in err and "training.weight_decay: 0.01 → 0.5" in err
+
+
+def test_runs_that_should_be_there(run_script, trained, tmp_path):
+    outputs, there = tmp_path / "outputs", str(trained[1].relative_to(tmp_path / "outputs"))
+    expected = outputs / ".collect" / "expected.json"
+    words = "--here", "--outputs", str(outputs), "--expect", str(expected)
+    files.write_json(expected, {"schema": 1, "runs": [there], "after": []})
+    assert run_script("collect", *words)[0] == 0
+    missing = there.replace("seed-1", "seed-2")
+    files.write_json(expected, {"schema": 1, "runs": [there, missing], "after": ["17"]})
+    code, out, err = run_script("collect", *words)
+    assert code == 5 and "Results on stance-sample" in out  # what is there is shown all the same
+    assert "1 of 2 runs have not ended well" in err and err.endswith(f"\n  {missing}\n")
+
+
+def test_no_run_has_ended_well(run_script, tmp_path):
+    """A report that fails first keeps nobody from the list."""
+    outputs = tmp_path / "outputs"
+    files.write_json(outputs / "expected.json", {"schema": 1, "runs": ["toy/a/seed-1", "toy/a/seed-2"], "after": []})
+    for where in (["--here"], ["--readme", str(tmp_path / "none.md")]):
+        words = [*where, "--outputs", str(outputs), "--expect", str(outputs / "expected.json")]
+        code, _, err = run_script("collect", *words)
+        assert code == 5 and "2 of 2 runs have not ended well" in err and err.endswith("\n  toy/a/seed-2\n")
+        assert ("no finished run is here" if where == ["--here"] else "there is no such file") in err
+    files.write_json(outputs / "expected.json", {"schema": 1, "runs": [], "after": []})
+    assert run_script("collect", *words)[0] == 6  # the report's own

@@ -106,8 +106,8 @@ def test_a_signal_reaches_the_running_step_and_is_waited_for(demo, tmp_path):
         "print('ready', flush=True)\ntime.sleep(60)\n"
     )
     code = (
-        f"import sys; sys.path[:0] = {[str(ROOT / 'scripts')]!r}; import demo; from common import errors\n"
-        f"sys.exit(errors.guard(lambda argv: demo.run([{str(step)!r}]), []))"
+        f"import sys; sys.path[:0] = {[str(ROOT / 'scripts')]!r}; import demo; from common import entry\n"
+        f"sys.exit(entry.guard(lambda argv: demo.run([{str(step)!r}]), []))"
     )
     process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
     assert process.stdout.readline() == "ready\n"

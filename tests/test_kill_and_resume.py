@@ -96,7 +96,7 @@ def same(one: Path, other: Path) -> None:
 class Process:
     """A real `python scripts/train.py`, stopped at the moment a condition holds."""
 
-    def __init__(self, place, outputs: str, arguments: list[str]) -> None:
+    def __init__(self, place, outputs: str, arguments: list[str], **environment: str) -> None:
         self.outputs = place[0] / outputs
         self.child = subprocess.Popen(
             [sys.executable, "scripts/train.py", *arguments],
@@ -104,7 +104,8 @@ class Process:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
-            env=os.environ | {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"},
+            env=os.environ | {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"} | environment,
+            start_new_session=True,  # a group of its own, to be signalled as a whole
         )
 
     def stop_when(self, condition) -> Path:

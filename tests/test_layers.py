@@ -11,21 +11,22 @@ SCRIPTS = Path(__file__).resolve().parents[1] / "scripts"
 
 # Lowest first. A module may import from the layers above its own line, never from its own layer or below it.
 LAYERS = [
-    {"errors", "files", "stats", "tables", "templates"},
+    {"errors", "stats", "tables", "templates"},
+    {"files", "slurm"},
     {"yamlio", "progress", "strict", "hubfaults", "owners"},
-    {"methods"},
-    {"refusals"},
+    {"methods", "requeue", "resources"},
+    {"refusals", "entry"},
     {"config"},
     {"architectures", "catalog", "cells", "metrics", "tablefiles"},
-    {"hub", "runs", "pretrained", "miniature", "rehearsal"},
-    {"data", "provenance", "peft.wrapping"},
-    {"truncation", "quantization", "batching", "datachecks", "classical", "cli"},
+    {"hub", "runs", "places", "miniature", "rehearsal", "profiles", "records", "localqueue", "tablestreams"},
+    {"data", "provenance", "peft.wrapping", "pretrained", "fetching", "batchtext"},
+    {"truncation", "quantization", "batching", "datachecks", "classical", "cli", "cluster", "states"},
     {"peft.last_layers", "peft.library", "peft.lora", "peft.adapters"},
     {"peft", "encoding", "prompts", "sweeps"},
-    {"heads"},
-    {"prompt_head"},
-    {"models", "scoring"},
-    {"saved", "recipes", "callbacks", "evaluation", "memory", "twins", "downloads"},
+    {"scope", "handover", "heads", "labelling"},
+    {"submission", "prompt_head", "plans"},
+    {"models", "scoring", "shards"},
+    {"lanes", "merging", "arrays", "saved", "recipes", "callbacks", "evaluation", "memory", "twins", "downloads"},
     {"training"},
     {"results"},
     {"grids"},
@@ -33,7 +34,7 @@ LAYERS = [
     {"reports", "plots"},
 ]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
-NO_TORCH = ["collect.py", "make_help.py"]
+NO_TORCH = ["collect.py", "fetch.py", "make_help.py", "submit.py", "status.py", "cancel.py", "logs.py", "worker.py"]
 
 
 def modules() -> dict[str, Path]:

@@ -94,12 +94,24 @@ def test_make_alone_prints_help_with_every_public_target():
     assert done.stdout == make(ROOT, "help", f"PYTHON={sys.executable}").stdout
 
 
+@pytest.mark.parametrize("verb", ["train", "baseline", "predict"])
+def test_a_run_folder_is_passed_on(project, verb):
+    assert arguments_of(project, verb, "RUN=outputs/a b/seed-1") == [f"scripts/{verb}.py", "--run=outputs/a b/seed-1"]
+
+
 def test_train_passes_what_is_given_and_nothing_else(project):
     assert arguments_of(project, "train", "MODEL=minilm-lora") == ["scripts/train.py", "--model=minilm-lora"]
     assert arguments_of(project, "train") == ["scripts/train.py"]
     assert arguments_of(project, "train", "MODEL=m", "SEED=0", "FORCE=1", "DATASET=d", "OUTPUTS=o", "DATA_DIR=x") == [
         *("scripts/train.py", "--model=m", "--dataset=d", "--outputs=o"),
         *("--seed=0", "--data-dir=x", "--force"),
+    ]
+
+
+def test_fetch_passes_what_is_given(project):
+    assert arguments_of(project, "fetch") == ["scripts/fetch.py"]
+    assert arguments_of(project, "fetch", "MODEL=m", "DATASET=d", "DRY_RUN=1") == [
+        *("scripts/fetch.py", "--model=m", "--dataset=d", "--dry-run"),
     ]
 
 
@@ -176,3 +188,18 @@ def test_spaces_in_the_projects_own_path(tmp_path, project):
     for stamp in ("requirements", "demo", "dev"):
         (moved / ".venv" / stamp).touch()
     assert arguments_of(moved, "report", "CHECK=1") == ["scripts/collect.py", "--check"]
+
+
+def test_submission_passes_what_is_given(project):
+    words = arguments_of(project, "submit", "MODEL=m", "SEEDS=1, 2", "CLUSTER=c", "RESOURCES=time=02:00:00 qos=a b")
+    assert words == [
+        *("scripts/submit.py", "--model=m", "--seeds=1, 2", "--cluster=c", "--resources=time=02:00:00 qos=a b"),
+    ]
+    assert arguments_of(project, "submit-all", "JOBS=a-* b") == ["scripts/submit.py", "--all", "--jobs=a-* b"]
+    assert arguments_of(project, "submit-check") == ["scripts/submit.py", "--check", "--all"]
+    assert arguments_of(project, "submit-check", "MODEL=m") == ["scripts/submit.py", "--check", "--model=m"]
+    assert arguments_of(project, "status", "WATCH=1") == ["scripts/status.py", "--watch"]
+    for verb in ("logs", "cancel"):
+        assert arguments_of(project, verb, "MODEL=m", "DATASET=d") == [
+            *(f"scripts/{verb}.py", "--model=m", "--dataset=d"),
+        ]

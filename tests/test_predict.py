@@ -2,11 +2,14 @@
 
 import math
 import shutil
+import subprocess
+import sys
+import time
 
 import pandas as pd
 import pytest
 
-from common import files, tablefiles
+from common import catalog, files, labelling, plans, runs, shards, tablefiles
 
 LABELS = ["con", "neu", "pro"]
 ADDED = ["predicted", "probability_con", "probability_neu", "probability_pro"]
@@ -171,3 +174,205 @@ def test_run_and_model_exclude_each_other(run_script, trained):
     arguments, folder = trained
     code, _, err = run_script("predict", "--run", str(folder), *arguments, "--text", "a || b")
     assert code == 2 and "either RUN=<folder> or MODEL=<job>" in err
+
+
+# --- shards ----------------------------------------------------------------------------------------------------------
+
+
+def long_table(count: int) -> pd.DataFrame:
+    """Rows of all lengths, with ids and texts that formats find hard."""
+    rows = [
+        {
+            "id": f"r{number}, \"quoted\"\n'{number}'",
+            "sentence": "good bad idea – 中文 😀 " * (number * 5 % 7 + 1) + f"number {number}",
+            "claim": f"Claim {number % 3}.\nSecond line.",
+        }
+        for number in range(count)
+    ]
+    return pd.DataFrame(rows, dtype=object)
+
+
+def same_predictions(found: pd.DataFrame, wanted: pd.DataFrame) -> None:
+    """Batches are others, so that probabilities may differ by float32 noise; all else is equal."""
+    exact = [name for name in wanted.columns if name not in ADDED[1:]]
+    assert list(found.columns) == list(wanted.columns)
+    pd.testing.assert_frame_equal(found[exact], wanted[exact])
+    for name in ADDED[1:]:
+        assert found[name].astype(float).tolist() == pytest.approx(wanted[name].astype(float).tolist(), abs=2e-6)
+
+
+@pytest.fixture
+def small_parts(monkeypatch):
+    monkeypatch.setattr(plans, "PART_ROWS", 4)
+    monkeypatch.setattr(plans.create, "__defaults__", (False, 4))
+
+
+@pytest.mark.parametrize("ending", ["csv", "jsonl.gz", "parquet", "xlsx"])
+def test_shards_give_what_the_whole_gives(run_script, trained, tmp_path, small_parts, ending):
+    _, folder = trained
+    source = tmp_path / f"a.{ending}"
+    tablefiles.write_table(source, long_table(22))
+    words = ["--run", str(folder), "--input", str(source), "--output"]
+    assert run_script("predict", *words, str(tmp_path / f"whole.{ending}"))[0] == 0
+    output = tmp_path / f"out.{ending}"
+    code, out, err = run_script("predict", *words, str(output), "--shards", "3")
+    assert (code, err) == (0, "")
+    assert "22 rows of 1 files in 3 shards" in out and "22 rows labelled in 3 shards, every row once" in out
+    assert "CPU hours per million rows" in out
+    same_predictions(tablefiles.read_table(output), tablefiles.read_table(tmp_path / f"whole.{ending}"))
+    # The same command again says so, and touches nothing.
+    before = output.stat().st_mtime_ns
+    code, again, err = run_script("predict", *words, str(output), "--shards", "3")
+    assert (code, err) == (0, "") and again.splitlines()[-1] == out.splitlines()[-1]
+    assert output.stat().st_mtime_ns == before
+    assert run_script("predict", *words, str(output), "--shards", "4")[0] == 5
+    code, _, err = run_script("predict", *words, str(output), "--shards", "4", "--force")
+    assert (code, err) == (0, "") and output.stat().st_mtime_ns != before
+
+
+def test_each_shard_by_its_own_command(run_script, trained, tmp_path, small_parts):
+    """As on a cluster: a plan, shards in any order from anywhere, the merge at last."""
+    _, folder = trained
+    (tmp_path / "corpus").mkdir()
+    for number, rows in enumerate([5, 0, 9]):
+        tablefiles.write_table(tmp_path / "corpus" / f"{number}.parquet", long_table(14).iloc[:rows])
+    config = runs.thaw(folder)
+    paths = labelling.input_files(tmp_path / "corpus")
+    plan = plans.create(tmp_path / "out.csv", paths, config, folder / "model", False, 3)
+    one, other = shards.shard_command(plan.folder, 2, 0)[1:], shards.shard_command(plan.folder, 1)[1:]
+    merge = shards.merge_command(plan.folder)[1:]
+    assert run_script("predict", *one)[0] == 0
+    code, _, err = run_script("predict", *merge)
+    assert code == 5 and f"scripts/predict.py --plan {plan.folder} --shard 1" in err
+    assert run_script("predict", *other)[0] == 0
+    code, out, err = run_script("predict", *merge)
+    assert (code, err) == (0, "") and "14 rows labelled in 3 shards" in out
+    assert tablefiles.read_table(plan.output)["id"].tolist() == [*long_table(5)["id"], *long_table(9)["id"]]
+    weights = next((folder / "model").glob("*.safetensors"))
+    weights.write_bytes(weights.read_bytes() + b" ")
+    for part in (plan.folder / "parts").iterdir():
+        part.unlink()
+    code, _, err = run_script("predict", *one)
+    assert code == 5 and "the model has changed since the plan was made" in err
+
+
+def test_a_task_of_an_array_works_off_its_share(run_script, trained, tmp_path, small_parts):
+    """Every third of the shards that are named, in one process; what is finished is not done again."""
+    _, folder = trained
+    tablefiles.write_table(tmp_path / "a.csv", long_table(24))
+    plan = plans.create(tmp_path / "out.csv", [tmp_path / "a.csv"], runs.thaw(folder), folder / "model", False, 8)
+    words = shards.shard_command(plan.folder, 0, 1, 2, 5, 6, 7)[1:]
+    assert words == ["--plan", str(plan.folder), "--shard", "0-2", "5-7"]
+    done = lambda: sorted(set(range(8)) - set(shards.unfinished(plan)))  # noqa: E731
+    code, out, err = run_script("predict", *words, "--lane", "1", "3")
+    assert (code, err, done()) == (0, "", [1, 6])
+    assert out.count("are finished, 3 of them now") == 2
+    code, out, _ = run_script("predict", *words, "--lane", "1", "3")
+    assert code == 0 and out.count("are finished\n") == 2
+    assert run_script("predict", *words, "--lane", "2", "3")[0] == 0
+    assert done() == [1, 2, 6, 7]
+    code, _, err = run_script("predict", "--plan", str(plan.folder), "--shard", "7-8")
+    assert code == 2 and "there is no shard 8; allowed are 0 to 7" in err
+
+
+def test_processes_side_by_side(run_script, trained, tmp_path, small_parts):
+    _, folder = trained
+    tablefiles.write_table(tmp_path / "a.jsonl", long_table(22))
+    words = ["--run", str(folder), "--input", str(tmp_path / "a.jsonl"), "--output", str(tmp_path / "out.jsonl")]
+    code, out, err = run_script("predict", *words, "--shards", "3", "--processes", "2")
+    assert (code, err) == (0, "") and "(2 processes" in out
+    assert [entry["rows"] for entry in files.read_json(tmp_path / "out.jsonl.shards" / "report.json")["processes"]] == [
+        *(15, 7)
+    ]
+
+
+def test_a_killed_prediction_continues(trained, run_script, tmp_path):
+    """SIGKILL in the middle of the shards, then the same command: every row exactly once, as if undisturbed."""
+    _, folder = trained
+    tablefiles.write_table(tmp_path / "a.csv", long_table(40))
+    paths, config = [tmp_path / "a.csv"], runs.thaw(folder)
+    plan = plans.create(tmp_path / "out.csv", paths, config, folder / "model", False, 2, part_rows=1)
+    script = str(catalog.ROOT / "scripts" / "predict.py")
+    process = subprocess.Popen([sys.executable, script, *shards.shard_command(plan.folder, 0, 1)[1:]])
+    while len(list((plan.folder / "parts").glob("[!.]*"))) < 3:
+        assert process.poll() is None
+        time.sleep(0.005)
+    process.kill()
+    process.wait()
+    done = list((plan.folder / "parts").glob("[!.]*"))
+    assert 3 <= len(done) < 40
+    times = {path: path.stat().st_mtime_ns for path in done}
+    assert run_script("predict", *shards.shard_command(plan.folder, 0, 1)[1:], "--merge")[0] == 0
+    assert all(path.stat().st_mtime_ns == before for path, before in times.items())
+    whole = tmp_path / "whole.csv"
+    assert run_script("predict", "--run", str(folder), "--input", str(paths[0]), "--output", str(whole))[0] == 0
+    same_predictions(tablefiles.read_table(plan.output), tablefiles.read_table(whole))
+
+
+def test_an_adapter_in_shards(run_script, tiny_arguments, make_adapter, table, tmp_path):
+    adapter, _ = make_adapter("mine")
+    tablefiles.write_table(tmp_path / "a.csv", table)
+    words = [*tiny_arguments(data=False), "--adapter", str(adapter), "--input", str(tmp_path / "a.csv"), "--output"]
+    assert run_script("predict", *words, str(tmp_path / "whole.csv"))[0] == 0
+    code, _, err = run_script("predict", *words, str(tmp_path / "out.csv"), "--shards", "2")
+    assert (code, err) == (0, "")
+    same_predictions(tablefiles.read_table(tmp_path / "out.csv"), tablefiles.read_table(tmp_path / "whole.csv"))
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--plan", "x"], "--plan goes with --shard or --merge"),
+        (["--input", "a.csv", "--merge"], "those with --plan alone"),
+        (["--input", "a.csv", "--shard", "0"], "those with --plan alone"),
+        (["--text", "a || b", "--shards", "2"], "one TEXT has none to divide"),
+        (["--text", "a || b", "--input", "a.csv"], "either INPUT=<file> or TEXT=<text>"),
+        (["--input", "a.csv", "--processes", "2"], "PROCESSES goes with SHARDS"),
+        (["--plan", "x", "--merge", "--run", "y"], "--plan knows its model"),
+        (["--plan", "x", "--merge", "--lane", "0", "2"], "--lane I N goes with --shard"),
+        (["--plan", "x", "--shard", "0-3", "--lane", "2", "2"], "I is a whole number from 0 to N - 1"),
+        (["--plan", "x", "--shard", "3-1"], "'3-1' is no number of a shard; allowed are such as 3 or 8-11"),
+        (["--plan", "x", "--shard", "1", "3-"], "'3-' is no number of a shard"),
+    ],
+)
+def test_options_that_contradict(run_script, words, message):
+    code, _, err = run_script("predict", *words)
+    assert code == 2 and message in err
+
+
+def test_shards_before_the_work(run_script, trained, table, tmp_path):
+    _, folder = trained
+    (tmp_path / "corpus").mkdir()
+    for name in ("a", "b"):
+        tablefiles.write_table(tmp_path / "corpus" / f"{name}.csv", table)
+    words = ["--run", str(folder), "--input", str(tmp_path / "corpus")]
+    code, _, err = run_script("predict", *words)
+    assert code == 2 and "means 2 files; they are labelled with SHARDS=1" in err
+    (tmp_path / "out.csv").write_text("mine")
+    words += ["--output", str(tmp_path / "out.csv"), "--shards", "2"]
+    code, _, err = run_script("predict", *words)
+    assert code == 5 and "exists already" in err
+    assert not (tmp_path / "out.csv.shards").exists() and (tmp_path / "out.csv").read_text() == "mine"
+    assert run_script("predict", *words, "--force")[0] == 0
+    assert len(tablefiles.read_table(tmp_path / "out.csv")) == 18
+
+
+def test_two_terminals_submit_once(fake_slurm, trained, tmp_path):
+    """The second command waits for the first one's plan and submission, then finds both."""
+    tablefiles.write_table(tmp_path / "a.csv", long_table(24))
+    fake_slurm.set(slow={"sbatch": 1})
+    words = ["--run", str(trained[1]), "--input", str(tmp_path / "a.csv"), "--output", str(tmp_path / "out.csv")]
+    words += ["--shards", "4", "--outputs", str(tmp_path / "outputs")]
+    command = [sys.executable, str(catalog.ROOT / "scripts" / "predict.py"), *words]
+    both = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=tmp_path) for _ in range(2)]
+    said = sorted(process.communicate()[0].splitlines()[-1] for process in both)
+    assert [process.returncode for process in both] == [0, 0]
+    assert "job 101 is queued" in said[0] and "submitted 4 shards in 4 tasks as job 101" in said[1]
+    assert len(fake_slurm.calls("sbatch")) == 2
+    assert files.read_json(tmp_path / "out.csv.shards" / "submit.json")["job_id"] == "101"
+    done = subprocess.run([*command, "--force"], capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 5 and "queued as job 101; make cancel" in done.stderr
+    (tmp_path / "out.csv.shards" / "plan.json").unlink()
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 5 and "queued as job 101; make cancel" in done.stderr
+    assert files.read_json(tmp_path / "out.csv.shards" / "submit.json")["job_id"] == "101"

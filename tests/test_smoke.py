@@ -9,7 +9,7 @@ from concurrent.futures.process import BrokenProcessPool
 import pytest
 from conftest import ROOT
 
-from common import catalog, errors, rehearsal, yamlio
+from common import catalog, entry, errors, rehearsal, yamlio
 
 
 @pytest.fixture
@@ -30,7 +30,7 @@ def script(monkeypatch, tmp_path):
 @pytest.fixture
 def smoke(script):
     """`smoke(*arguments)` → exit code."""
-    return lambda *arguments: errors.guard(script.main, list(arguments))
+    return lambda *arguments: entry.guard(script.main, list(arguments))
 
 
 @pytest.fixture

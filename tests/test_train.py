@@ -34,6 +34,7 @@ def test_a_finished_run(trained):
         "metrics-validation.json",
         "training.json",
         "owner.json",
+        "progress.json",
     }
     document = files.read_json(folder / "metrics.json")
     assert document["job"] == "minilm-lora" and document["seed"] == 1 and document["steps"] == 6

@@ -188,7 +188,7 @@ def test_recipes_that_only_the_libraries_can_judge(refused, tiny_arguments, over
 @pytest.mark.parametrize(
     ("model", "parts"),
     [
-        ("package:no_such_package/model", ["'no_such_package' is not installed", "requirements-demo.txt"]),
+        ("package:no_such_package/model", ["'no_such_package' is not installed", "make .venv/demo"]),
         ("nobody/no-such-model", ["nobody/no-such-model", "HF_HUB_OFFLINE"]),
         ("{folder}", ["holds no config.json"]),
     ],

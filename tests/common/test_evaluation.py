@@ -72,11 +72,11 @@ def test_no_host_name_and_no_folder_in_the_metrics(config, tmp_path):
 def test_scoring_a_split_measures_its_time(config, tmp_path, monkeypatch):
     seen = []
 
-    def score(head, rows, budget, what):
-        seen.append((head, len(rows), budget, what))
+    def score(head, rows, budget, progress):
+        seen.append((head, len(rows), budget, progress.what, progress.folder))
         return some_scores()
 
     monkeypatch.setattr(evaluation.scoring, "score", score)
     document = evaluation.score_split(tmp_path, config, "validation", ROWS, "the head", {"steps": 4})
-    assert seen == [("the head", 12, config.job.runtime.score_token_budget, "score validation")]
+    assert seen == [("the head", 12, config.job.runtime.score_token_budget, "score validation", tmp_path)]
     assert document["validation_examples_per_s"] > 0 and document["validation_s"] >= 0 and document["steps"] == 4

@@ -1,3 +1,5 @@
+import json
+
 import pandas as pd
 import pytest
 from common_helpers import dataset
@@ -102,3 +104,30 @@ def test_no_split_of_ours(tmp_path):
     (folder / "a.csv").write_text("text\nx\n")
     with pytest.raises(DataError, match="none of the splits train, validation, test"):
         hub.read_hub(source(hub=str(folder)))
+
+
+@pytest.mark.parametrize("name", ["IMDb", "tweet_eval", "SomeTweets", "HTMLPages", "a-B2C", "emotion"])
+def test_names_in_the_cache_are_the_librarys(name):
+    from datasets.naming import camelcase_to_snakecase
+
+    assert hub._snake_case(name) == camelcase_to_snakecase(name)
+
+
+def test_what_the_cache_lacks(tmp_path, monkeypatch):
+    monkeypatch.setenv("HF_DATASETS_CACHE", str(tmp_path / "rows"))
+    both, one = source(hub="Lab/X"), source(hub="Lab/X", parts=[{"config": "a"}])
+    assert hub.not_cached(both) == "the Hub dataset Lab/X: it is not in this machine's cache."
+    for name in ("a", "b"):
+        place = tmp_path / "rows" / "Lab___x" / name / "0.0.0" / ("c" * 40)
+        place.mkdir(parents=True)
+        splits = {"train": {"name": "train", "shard_lengths": [1, 1]}, "test": {"name": "test"}}
+        info = {"config_name": name, "dataset_name": "x", "splits": splits}
+        (place / "dataset_info.json").write_text(json.dumps(info))
+        for file in ("x-train-00000-of-00002.arrow", "x-train-00001-of-00002.arrow", "x-test.arrow"):
+            (place / file).touch()
+    assert hub.not_cached(one) is None
+    assert hub.not_cached(one, "d" * 40).endswith(f"in this machine's cache is commit {'c' * 40}.")
+    assert "several configurations (a, b); name one in the data set's `parts`" in hub.not_cached(both)
+    (tmp_path / "rows" / "Lab___x" / "a" / "0.0.0" / ("c" * 40) / "x-train-00001-of-00002.arrow").unlink()
+    assert hub.not_cached(one).endswith("x-train-00001-of-00002.arrow is missing.")
+    assert hub.not_cached(source(hub=str(tmp_path))) is None

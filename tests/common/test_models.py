@@ -153,7 +153,7 @@ def test_a_folder_without_config(tmp_path):
 
 @pytest.mark.parametrize("name", ["package:no_such_package/model", "package:a-b/model", "package:json.tool/x"])
 def test_a_package_that_is_not_installed(name):
-    with pytest.raises(ModelError, match=r"is not installed.*requirements-demo\.txt"):
+    with pytest.raises(ModelError, match=r"is not installed.*make \.venv/demo"):
         models.locate(name, "main")
 
 

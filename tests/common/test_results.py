@@ -19,7 +19,7 @@ def test_find_takes_finished_runs_alone(folders):
     unfinished = finished_run(outputs, run_config(seed=2))
     (unfinished / runs.METRICS).unlink()
     runs.set_aside(finished_run(outputs, run_config(seed=3)))
-    for name in results.NEVER_PUBLISHED:
+    for name in runs.NO_RESULTS:
         finished_run(outputs / name)
     assert results.find(outputs) == sorted([baseline, run])
 

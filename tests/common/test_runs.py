@@ -1,5 +1,6 @@
 import json
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -9,7 +10,7 @@ import pytest
 from common_helpers import run_config
 
 from common import files, owners, runs, yamlio
-from common.errors import ConfigError, Interrupted, RunError
+from common.errors import ConfigError, Interrupted, RunError, Superseded
 
 SCRIPTS = str(Path(runs.__file__).parents[1])
 
@@ -235,6 +236,180 @@ def test_another_host_is_respected(tmp_path):
     claim(tmp_path, host="node17", pid=1)
     with pytest.raises(RunError, match=r"on node17 .*delete .*owner\.json"):
         owners.ownership(tmp_path).__enter__()
+
+
+@pytest.fixture
+def start(monkeypatch):
+    """`start(2, 1)`: from here on this process is restart 1 of submission 2; `start(None)`: typed by hand."""
+
+    def become(number, restart=0, job="12"):
+        for name in ("PEFTABLE_SUBMISSION", "SLURM_JOB_ID", "SLURM_RESTART_COUNT"):
+            monkeypatch.delenv(name, raising=False)
+        if number is not None:
+            monkeypatch.setenv("PEFTABLE_SUBMISSION", f"/runs/one/slurm/{number}")
+            monkeypatch.setenv("SLURM_JOB_ID", job)
+            if restart:
+                monkeypatch.setenv("SLURM_RESTART_COUNT", str(restart))
+
+    return become
+
+
+def test_the_owner_of_a_job_is_told_by_its_start(tmp_path, start):
+    start(3, 2, job="77")
+    with owners.ownership(tmp_path):
+        found = owner(tmp_path)
+    assert (found["submission"], found["restart"], found["job_id"]) == (3, 2, "77")
+    start(None)
+    with owners.ownership(tmp_path):
+        found = owner(tmp_path)
+    assert (found["submission"], found["restart"], found["job_id"]) == (None, 0, None)
+
+
+ALIVE, DEAD, ELSEWHERE = {}, {"pid_started": "1"}, {"host": "node17"}
+TAKES, BUSY, OLD = "takes over", RunError, Superseded
+
+
+@pytest.mark.parametrize(
+    ("number", "state"), [(0, ALIVE), (1, DEAD), (2, ELSEWHERE)], ids=["alive", "dead", "elsewhere"]
+)
+@pytest.mark.parametrize(
+    ("theirs", "ours", "outcomes"),  # of an owner that is alive, dead, on another host
+    [
+        ((1, 0), (1, 1), (TAKES, TAKES, TAKES)),
+        ((1, 9), (2, 0), (TAKES, TAKES, TAKES)),
+        ((1, 0), (1, 0), (TAKES, TAKES, TAKES)),  # the same job, as a controller starts it that was killed
+        ((1, 1), (1, 0), (OLD, OLD, OLD)),
+        ((2, 0), (1, 5), (OLD, OLD, OLD)),
+        ((None,), (1, 0), (BUSY, TAKES, BUSY)),
+        ((None,), (None,), (BUSY, TAKES, BUSY)),
+    ],
+    ids=["restart", "submission", "forgotten start", "older restart", "older submission", "job after hand", "by hand"],
+)
+def test_who_takes_over(tmp_path, start, fake_command, theirs, ours, outcomes, number, state):
+    asked = fake_command("squeue", "exit 1")
+    start(*theirs)
+    claim(tmp_path, **state)
+    before = (tmp_path / owners.OWNER).read_bytes()
+    start(*ours)
+    if outcomes[number] is TAKES:
+        with owners.ownership(tmp_path) as attempt:
+            assert attempt == 2
+    else:
+        with pytest.raises(outcomes[number]):
+            owners.ownership(tmp_path).__enter__()
+        assert (tmp_path / owners.OWNER).read_bytes() == before
+    assert asked() == []
+
+
+@pytest.mark.parametrize("state", [ALIVE, ELSEWHERE], ids=["alive", "elsewhere"])
+@pytest.mark.parametrize(
+    ("squeue", "outcome"),
+    [
+        ("", TAKES),
+        ("echo 'slurm_load_jobs error: Invalid job id specified' >&2; exit 1", TAKES),
+        ("echo 12", BUSY),
+        ("echo 'Unable to contact slurm controller' >&2; exit 1", BUSY),
+    ],
+    ids=["gone", "forgotten", "lives", "silent"],
+)
+def test_a_person_takes_over_from_a_job_that_slurm_knows_to_be_gone(
+    tmp_path, start, fake_command, squeue, outcome, state
+):
+    asked = fake_command("squeue", squeue)
+    start(1)
+    claim(tmp_path, **state)
+    start(None)
+    if outcome is TAKES:
+        with owners.ownership(tmp_path) as attempt:
+            assert attempt == 2
+    else:
+        with pytest.raises(RunError, match=r"the Slurm job 12 \(process .*scancel 12"):
+            owners.ownership(tmp_path).__enter__()
+    assert asked() == ["-h -j 12 -o %i"]
+
+
+def test_a_person_takes_over_from_a_dead_job_of_this_host_without_asking(tmp_path, start, fake_command):
+    asked = fake_command("squeue", "echo 12")
+    start(1)
+    claim(tmp_path, **DEAD)
+    start(None)
+    with owners.ownership(tmp_path) as attempt:
+        assert attempt == 2
+    assert asked() == []
+
+
+def test_without_slurm_a_job_s_owner_is_respected(tmp_path, start, monkeypatch):
+    start(1)
+    claim(tmp_path, **ELSEWHERE)
+    start(None)
+    monkeypatch.setenv("PATH", "/nowhere")
+    with pytest.raises(RunError, match="job 12"):
+        owners.ownership(tmp_path).__enter__()
+
+
+def test_the_older_start_of_a_released_run_is_told_so_too(tmp_path, start):
+    start(1, 1)
+    with owners.ownership(tmp_path):
+        pass
+    start(1)
+    with pytest.raises(
+        Superseded, match=r"a newer start has taken this run over \(Slurm job 12, submission 1, restart 1"
+    ):
+        owners.ownership(tmp_path).__enter__()
+
+
+def test_a_superseded_writer_changes_nothing_more(tmp_path, start):
+    """Whatever it calls: the fence is inside of the functions that write."""
+    folder = tmp_path / "run"
+    start(1)
+    with pytest.raises(Superseded, match="restart 1"), owners.ownership(folder), runs.recorded_failure(folder, "again"):
+        files.write_json(folder / "a.json", 1)
+        files.append_jsonl(folder / "log.jsonl", {"step": 1})
+        with files.atomic_folder(folder / "checkpoints" / "checkpoint-1") as partial:
+            (partial / "weights").write_text("1")
+        with files.atomic_folder(folder / "model") as unfinished:
+            # The newer start takes over, and cleans up behind the older one.
+            (folder / owners.OWNER).write_text(json.dumps(owner(folder) | {"attempt": 2, "restart": 1}))
+            shutil.rmtree(unfinished)
+            before = snapshot(folder)
+            for write in (
+                lambda: files.write_json(folder / "a.json", 2),
+                lambda: files.write_json(folder / "metrics.json", {}),
+                lambda: files.append_jsonl(folder / "log.jsonl", {"step": 2}),
+                lambda: files.remove(folder / "checkpoints"),
+                lambda: files.remove(folder / "a.json"),
+                lambda: files.atomic_folder(folder / "model").__enter__(),
+            ):
+                with pytest.raises(Superseded, match="restart 1"):
+                    write()
+            (unfinished / "weights").write_text("2")  # its folder is gone, which is no bug of ours
+    assert snapshot(folder) == before
+
+
+def test_leftovers_of_earlier_attempts_are_removed_and_others_left(tmp_path):
+    (tmp_path / "checkpoints").mkdir()
+    ours = [tmp_path / ".a.attempt-1.host-5.partial.json", tmp_path / "checkpoints" / ".c.attempt-1.host-5.partial"]
+    ours[0].write_text("")
+    ours[1].mkdir()
+    (ours[1] / "weights").write_text("")
+    other = tmp_path / ".submit.host-6.partial.json"  # somebody who needs not own the folder
+    other.write_text("")
+    with owners.ownership(tmp_path):
+        assert other.exists() and not any(path.exists() for path in ours)
+        with files.atomic_path(tmp_path / "a.json") as partial:
+            assert f".attempt-1.{socket.gethostname()}-{os.getpid()}." in partial.name
+            partial.write_text("")
+
+
+def snapshot(folder):
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_a_folder_without_its_owner_file_is_somebody_else_s(tmp_path):
+    with pytest.raises(Superseded, match=r"owner\.json has been removed"), owners.ownership(tmp_path):
+        (tmp_path / owners.OWNER).unlink()  # as the message to a second process advises
+        files.write_json(tmp_path / "metrics.json", {})
+    assert not (tmp_path / "metrics.json").exists() and not (tmp_path / owners.OWNER).exists()
 
 
 def test_a_damaged_owner_file_is_replaced(tmp_path):

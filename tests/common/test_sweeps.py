@@ -137,10 +137,10 @@ def test_a_signal_reaches_the_variant_and_stops_the_sweep(tmp_path):
         "print('ready', flush=True)\ntime.sleep(60)\n"
     )
     code = (
-        f"import sys; sys.path[:0] = {[str(ROOT / 'scripts')]!r}\nfrom common import cli, errors, sweeps\n"
+        f"import sys; sys.path[:0] = {[str(ROOT / 'scripts')]!r}\nfrom common import cli, entry, sweeps\n"
         f"arguments = cli.parser('', 'model', 'dataset', 'set', 'data').parse_args(['--model', '{JOB}'])\n"
         "each = lambda argv: sweeps.run_each(%r, argv, sweeps.variants(arguments), 'train')\n"
-        "sys.exit(errors.guard(each, []))" % str(script)
+        "sys.exit(entry.guard(each, []))" % str(script)
     )
     process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
     assert process.stdout.readline().startswith("[1/8]")

@@ -1,0 +1,138 @@
+"""A night on a real Slurm: whatever happens, a run ends with the numbers of one that nothing has happened to."""
+
+import os
+import signal
+
+import pytest
+from lab import assert_same, is_alive, last_step, read
+
+
+def lasting(epochs: int) -> tuple[str, ...]:
+    """Settings of a run of six small steps an epoch, with dropout and a checkpoint every other second."""
+    return (
+        f"training.epochs={epochs}",
+        f"training.eval_every={epochs}",
+        "training.batch_size=8",
+        "runtime.checkpoint_minutes=0.03",
+        "model_config_overrides.hidden_dropout_prob=0.1",
+    )
+
+
+LONG = lasting(400)  # a quarter of a minute or more
+HERE = ("--cluster", "testbed")
+
+
+def test_six_jobs_on_two_nodes_give_the_report_of_local_runs(lab, cluster):
+    several = ("--all", "--jobs", "minilm-lora,minilm-full", *HERE)
+    said = lab.submit(*several)
+    assert "7 submitted" in said  # six runs and the report
+    assert "after 6 jobs" in said
+    again = lab.submit(*several)
+    assert "submitted" not in again and "resumed" not in again
+    assert len(cluster.squeue()) <= 7
+    lab.wait_queue_empty(240)
+    assert len(lab.finished()) == 6
+    nodes = {job["NodeList"] for folder in lab.finished() for job in cluster.sacct(lab.job_id(folder), "-X")}
+    assert nodes == {"n1", "n2"}
+    report = lab.log(lab.outputs / ".collect")
+    assert "Results on stance-sample" in report and "majority class" in report and "error:" not in report
+    for job in ("minilm-lora", "minilm-full"):
+        [trained] = [folder for folder in lab.folders(job) if folder.name == "seed-1"]
+        assert_same(lab.undisturbed(job=job), trained)
+    assert "6 finished" in lab.submit(*several)
+    assert cluster.squeue() == []
+
+
+def test_a_run_longer_than_its_time_limit_continues_three_times(lab, cluster):
+    # Slurm counts limits in minutes and signals early: of each start about a quarter of a minute is left for training.
+    per_epoch = read(lab.undisturbed(lasting(100)) / "training.json")["train_s"] / 100
+    settings = lasting(int(110 / per_epoch))
+    lab.profile("hasty", lead_s=10)
+    lab.submit("--cluster", "hasty", "--resources", "time=1", settings=settings)
+    folder = lab.folder()
+    undisturbed = lab.undisturbed(settings)
+    lab.wait_finished(folder, seconds=600)
+    requeues = (folder / "slurm" / "1" / "requeues.jsonl").read_text(encoding="utf-8").splitlines()
+    assert len(requeues) >= 3, requeues
+    assert len(list(folder.glob("slurm/*/*.log"))) == 1  # one job all the time
+    assert_same(undisturbed, folder)
+
+
+def test_scontrol_requeue(lab, cluster):
+    lab.submit(*HERE, settings=LONG)
+    folder = lab.folder()
+    lab.wait_checkpoint(folder)
+    cluster.call("scontrol", "requeue", lab.job_id(folder))
+    cluster.wait_until(lambda: "requeued" in lab.status() or last_step(folder) == 0, 30, "status: requeued")
+    undisturbed = lab.undisturbed(LONG)
+    lab.wait_finished(folder)
+    assert read(folder / "owner.json")["attempt"] == 2
+    assert_same(undisturbed, folder)
+
+
+def test_preemption(lab, cluster):
+    lab.submit(*HERE, "--seeds", "1,2", settings=LONG)
+    folders = lab.folders()
+    for folder in folders:
+        lab.wait_checkpoint(folder)
+    for _ in range(2):
+        cluster.submit("sleep 3", "--partition=high", "--gres=gpu:1", "--account=lab")
+    lab.wait_finished(*folders)
+    assert all(read(folder / "owner.json")["attempt"] == 2 for folder in folders)
+    assert_same(lab.undisturbed(LONG), folders[0])
+    assert_same(lab.undisturbed(LONG, seed=2), folders[1])
+
+
+def test_cancelled_and_submitted_again(lab, cluster):
+    lab.submit(*HERE, settings=LONG)
+    folder = lab.folder()
+    lab.wait_checkpoint(folder)
+    assert "cancelling" in lab.run("cancel", "--outputs", lab.outputs).stdout
+    lab.wait_queue_empty()
+    assert last_step(folder) > 0 and not (folder / "metrics.json").exists()
+    cluster.wait_until(lambda: "1 cancelled" in lab.status(), 30, "status: cancelled")
+    assert "resumed" in lab.submit(*HERE, settings=LONG)
+    lab.wait_finished(folder)
+    assert read(folder / "submit.json")["number"] == 2
+    assert "continuing from checkpoint-" in lab.log(folder)
+    assert_same(lab.undisturbed(LONG), folder)
+
+
+def test_the_node_is_lost_and_its_process_lives_on(lab, cluster):
+    lab.submit(*HERE, settings=LONG)
+    folder = lab.folder()
+    lab.wait_checkpoint(folder)
+    old = read(folder / "owner.json")
+    node = next(job["node"] for job in cluster.squeue() if job["id"] == lab.job_id(folder))
+    os.kill(old["pid"], signal.SIGSTOP)  # as on a node that has lost its network, and comes back
+    cluster.daemon("kill", f"slurmd-{node}")
+    cluster.wait_until(
+        lambda: read(folder / "owner.json")["pid"] != old["pid"], 90, "the run has begun on the other node"
+    )
+    try:
+        lab.wait_checkpoint(folder)
+        assert is_alive(old["pid"])
+        os.kill(old["pid"], signal.SIGCONT)
+        lab.wait_finished(folder)
+        assert read(folder / "owner.json")["pid"] != old["pid"]
+        cluster.wait_until(lambda: not is_alive(old["pid"]), 60, "the old process has stopped by itself")
+    finally:
+        if is_alive(old["pid"]):
+            os.kill(old["pid"], signal.SIGKILL)
+    assert not (folder / "failure.json").exists()
+    assert "newer" in lab.log(folder)  # what the old one said at its end
+    assert_same(lab.undisturbed(LONG), folder)
+
+
+@pytest.mark.parametrize("moment", ["running", "queued"])
+def test_a_changed_job_is_refused_with_the_difference(lab, cluster, moment):
+    if moment == "queued":
+        cluster.call("scontrol", "update", "partitionname=main", "state=down")
+    try:
+        lab.submit(*HERE, settings=LONG)
+        rows = (lab.rows / "train.jsonl").read_text(encoding="utf-8")
+        (lab.rows / "train.jsonl").write_text(rows.replace("idea", "thought"), encoding="utf-8")
+        said = lab.submit(*HERE, settings=LONG, check=False)
+        assert "refused" in said and "data.sha256" in said and "cancel" in said
+    finally:
+        cluster.call("scontrol", "update", "partitionname=main", "state=up")
