@@ -1,7 +1,7 @@
 # peftable: names and wiring. `make` prints help; what the targets do is in scripts/.
 PYTHON ?= python3
 PY := .venv/bin/python
-VARIABLES := MODEL DATASET SEED SET DATA_DIR SPLIT BASELINE ADAPTER RUN INPUT OUTPUT TEXT FORCE CHECK HERE JSON NO_DATA OUTPUTS DRY_RUN
+VARIABLES := MODEL DATASET SEED SET DATA_DIR SPLIT BASELINE ADAPTER RUN INPUT OUTPUT TEXT SHARDS PROCESSES FORCE CHECK HERE JSON NO_DATA OUTPUTS DRY_RUN JOBS SEEDS CLUSTER RESOURCES WATCH
 # Values reach the recipes through the environment, untouched by make: spaces, quotes and $ survive.
 $(foreach name,$(VARIABLES),$(eval override $(name) := $$(value $(name))))
 export $(VARIABLES) PIP_DISABLE_PIP_VERSION_CHECK=1
@@ -9,10 +9,11 @@ export $(VARIABLES) PIP_DISABLE_PIP_VERSION_CHECK=1
 given = $(if $($(1)),$(2)="$$$(1)")
 flag = $(if $(filter-out 0,$($(1))),$(2))
 RUN_OPTIONS = $(call given,MODEL,--model) $(call given,DATASET,--dataset) $(call given,SET,--set) $(call given,OUTPUTS,--outputs)
+SUBMIT_OPTIONS = $(RUN_OPTIONS) $(call given,DATA_DIR,--data-dir) $(call given,SEED,--seeds) $(call given,SEEDS,--seeds) $(call given,BASELINE,--baseline) $(call given,CLUSTER,--cluster) $(call given,RESOURCES,--resources) $(call flag,FORCE,--force)
 JOB_OPTIONS = $(RUN_OPTIONS) $(call given,SEED,--seed) $(call given,DATA_DIR,--data-dir)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo smoke check train evaluate baseline predict report setup test lint format clean
+.PHONY: help demo smoke fetch check train evaluate baseline predict report submit submit-all submit-check status logs cancel setup test testbed test-slurm lint format clean
 
 help: ## print this help
 	@"$(PYTHON)" scripts/make_help.py Makefile
@@ -24,23 +25,43 @@ smoke: .venv/requirements ## every job, or MODEL=, in miniature: check, train, e
 	@$(PY) scripts/smoke.py $(call given,MODEL,--model) $(call flag,DRY_RUN,--dry-run)
 
 ## Experiments
+fetch: .venv/requirements ## download models and data sets of all jobs, or of MODEL=, DATASET=, for machines without internet [DRY_RUN=1]
+	@$(PY) scripts/fetch.py $(RUN_OPTIONS) $(call flag,DRY_RUN,--dry-run)
 check: .venv/requirements ## look before training: rows, token lengths, duplicates, parameters [JSON=1, NO_DATA=1]
 	@$(PY) scripts/check.py $(RUN_OPTIONS) $(call given,DATA_DIR,--data-dir) $(call flag,JSON,--json) $(call flag,NO_DATA,--no-data)
 train: .venv/requirements ## fine-tune and evaluate one job; continues where it was stopped
-	@$(PY) scripts/train.py $(JOB_OPTIONS) $(call flag,FORCE,--force)
+	@$(PY) scripts/train.py $(JOB_OPTIONS) $(call given,RUN,--run) $(call flag,FORCE,--force)
 evaluate: .venv/requirements ## score a trained run again, or on another SPLIT=, or a peft ADAPTER=
 	@$(PY) scripts/evaluate.py $(JOB_OPTIONS) $(call given,SPLIT,--split) $(call given,ADAPTER,--adapter)
 baseline: .venv/requirements ## evaluate BASELINE=untuned|zero-shot|majority|tfidf
-	@$(PY) scripts/baseline.py $(JOB_OPTIONS) $(call given,BASELINE,--baseline) $(call flag,FORCE,--force)
-predict: .venv/requirements ## label INPUT=<file> into OUTPUT=<file>, or one TEXT=, with MODEL= or RUN=
-	@$(PY) scripts/predict.py $(RUN_OPTIONS) $(call given,SEED,--seed) $(call given,RUN,--run) $(call given,ADAPTER,--adapter) $(call given,INPUT,--input) $(call given,OUTPUT,--output) $(call given,TEXT,--text) $(call flag,FORCE,--force)
+	@$(PY) scripts/baseline.py $(JOB_OPTIONS) $(call given,RUN,--run) $(call given,BASELINE,--baseline) $(call flag,FORCE,--force)
+predict: .venv/requirements ## label INPUT=<file> into OUTPUT=<file>, or one TEXT=, with MODEL= or RUN= [SHARDS=n]
+	@$(PY) scripts/predict.py $(RUN_OPTIONS) $(call given,SEED,--seed) $(call given,RUN,--run) $(call given,ADAPTER,--adapter) $(call given,INPUT,--input) $(call given,OUTPUT,--output) $(call given,TEXT,--text) $(call given,SHARDS,--shards) $(call given,PROCESSES,--processes) $(call given,CLUSTER,--cluster) $(call given,RESOURCES,--resources) $(call flag,FORCE,--force)
 report: .venv/requirements ## collect finished runs; regenerate the README's tables and plots [CHECK=1, HERE=1]
 	@$(PY) scripts/collect.py $(call given,OUTPUTS,--outputs) $(call flag,CHECK,--check) $(call flag,HERE,--here)
+
+## A cluster, or this machine's queue
+submit: .venv/requirements ## train MODEL= as a job, for each of SEEDS=; continues what was stopped [BASELINE=, CLUSTER=, RESOURCES=]
+	@$(PY) scripts/submit.py $(SUBMIT_OPTIONS)
+submit-all: .venv/requirements ## every job and baseline that can start, and a report in the log of the last [JOBS=, SEEDS=]
+	@$(PY) scripts/submit.py --all $(call given,JOBS,--jobs) $(SUBMIT_OPTIONS)
+submit-check: .venv/requirements ## ask the cluster what it would say to MODEL=, or to every job; queues nothing
+	@$(PY) scripts/submit.py --check $(if $(MODEL),,--all) $(call given,JOBS,--jobs) $(SUBMIT_OPTIONS)
+status: .venv/requirements ## what has become of every run, or of MODEL=: state, step, time left, reason [WATCH=1]
+	@$(PY) scripts/status.py $(call given,MODEL,--model) $(call given,DATASET,--dataset) $(call given,OUTPUTS,--outputs) $(call flag,WATCH,--watch)
+logs: .venv/requirements ## the end of the newest log of each of MODEL='s runs
+	@$(PY) scripts/logs.py $(call given,MODEL,--model) $(call given,DATASET,--dataset) $(call given,OUTPUTS,--outputs)
+cancel: .venv/requirements ## take submitted runs back, all or MODEL='s; they keep their checkpoints
+	@$(PY) scripts/cancel.py $(call given,MODEL,--model) $(call given,DATASET,--dataset) $(call given,OUTPUTS,--outputs)
 
 ## Development
 setup: .venv/requirements .venv/demo .venv/dev ## create .venv with everything
 test: setup ## run the tests
 	@$(PY) -m pytest --numprocesses=auto --cov --cov-report=term
+testbed: ## bring a real Slurm with two small nodes up on this machine (root on Debian 12; installs what is missing)
+	@slurm/testbed/install.sh && slurm/testbed/up.sh
+test-slurm: setup ## run the tests of jobs on a real Slurm, a testbed of their own that is gone afterwards (root)
+	@slurm/testbed/run_tests.sh $(PY)
 lint: setup ## ruff and mypy
 	@.venv/bin/ruff check . && .venv/bin/ruff format --check . && .venv/bin/mypy
 format: setup ## format the code
