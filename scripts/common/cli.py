@@ -40,6 +40,7 @@ def parser(docstring: str, *groups: str) -> argparse.ArgumentParser:
             "--set",
             metavar="KEY=VALUE",
             nargs="+",
+            action="extend",
             default=[],
             help="overrides, e.g. --set training.epochs=1 method.r=8",
         )

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from common import labelling, plans, shards, tablefiles, tablestreams
+from common import appending, labelling, plans, shards, tablefiles, tablestreams
 from common.cli import shown
 from common.errors import DataError, RunError, choices
 from common.files import read_json, sha256_file, write_json
@@ -111,7 +111,7 @@ def _write(plan: plans.Plan) -> int:
     schema = _output_schema(plan) if other == "parquet" else None
     parts = [part for number in range(plan.shards) for part in plan.parts(number)]
     with (
-        tablestreams.Appender(plan.output, schema) as output,
+        appending.Appender(plan.output, schema) as output,
         tablestreams.Chain(plan.files, plan.columns) as chain,
     ):
         for first, end in parts:
@@ -145,7 +145,7 @@ def _output_schema(plan: plans.Plan) -> pa.Schema:
     with tablefiles.writing(plan.output):
         predicted = pa.array(plan.labels).type
     fields = [pa.field(names[0], predicted), *(pa.field(name, pa.float64()) for name in names[1:])]
-    return pa.schema([*tablestreams.schema(plan.files, plan.columns, plan.output), *fields])
+    return pa.schema([*appending.schema(plan.files, plan.columns, plan.output), *fields])
 
 
 def _cost(facts: Sequence[dict[str, Any]]) -> dict[str, Any]:

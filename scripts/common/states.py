@@ -262,7 +262,7 @@ def ask(folders: Sequence[Folder], outputs: Path) -> Answers:
         for folder in asked
         if folder.submit["executor"] == "slurm" and (folder.name not in live or "_" in live[folder.name].id)
     ]
-    past = {}
+    past: dict[str, PastJob] = {}
     if gone and not unasked:
         try:
             ids = [str(folder.submit["job_id"]) for folder in gone if folder.submit.get("job_id")]
@@ -270,11 +270,18 @@ def ask(folders: Sequence[Folder], outputs: Path) -> Answers:
         except SlurmError as error:
             notes.append(f"accounting does not answer, so reasons may be missing. {error}")
         else:
-            # The name, too: a controller that lost its state gives an id out again.
-            found = {folder.name: known.get(str(folder.submit.get("job_id"))) for folder in gone}
-            names = {folder.name: records.job_name(folder.path) for folder in gone}
-            past = {name: job for name, job in found.items() if job is not None and job.name in (names[name], "")}
+            # A controller that lost its state gives an id out again: the job is the run's whose name it has and,
+            # while accounting does not know the name, the run's that was given the id last.
+            newest = {folder.submit.get("job_id"): folder for folder in sorted(asked, key=_submitted)}
+            for folder in gone:
+                job = known.get(str(number := folder.submit.get("job_id")))
+                if job and (job.name == records.job_name(folder.path) or (not job.name and folder is newest[number])):
+                    past[folder.name] = job
     return Answers(live, past, tuple(notes), frozenset(unasked))
+
+
+def _submitted(folder: Folder) -> str:
+    return str(folder.submit["time"])
 
 
 def statuses(folders: Sequence[Folder], answers: Answers) -> list[Status]:

@@ -27,6 +27,7 @@ from common.errors import DataError, choices
 from common.files import atomic_path
 
 FORMATS = ("xlsx", "csv", "tsv", "jsonl", "parquet")
+SEPARATORS = {"csv": ",", "tsv": "\t"}
 _EXCEL_CELL = 32_767  # characters that a cell of xlsx can hold
 
 
@@ -252,15 +253,15 @@ def write_separated(frame: pd.DataFrame, stream: Any, separator: str, header: bo
 
 _READERS = {
     "xlsx": _read_excel,
-    "csv": lambda content: _read_separated(content, ","),
-    "tsv": lambda content: _read_separated(content, "\t"),
+    "csv": lambda content: _read_separated(content, SEPARATORS["csv"]),
+    "tsv": lambda content: _read_separated(content, SEPARATORS["tsv"]),
     "jsonl": _read_jsonl,
     "parquet": lambda content: _numbered(pd.read_parquet(io.BytesIO(content)).astype(object), 1),
 }
 _WRITERS = {
     "xlsx": _write_excel,
-    "csv": lambda frame, stream: write_separated(frame, stream, ","),
-    "tsv": lambda frame, stream: write_separated(frame, stream, "\t"),
+    "csv": lambda frame, stream: write_separated(frame, stream, SEPARATORS["csv"]),
+    "tsv": lambda frame, stream: write_separated(frame, stream, SEPARATORS["tsv"]),
     "jsonl": write_lines,
     "parquet": lambda frame, stream: frame.to_parquet(stream, index=False),
 }

@@ -1,4 +1,4 @@
-"""Tables too large for memory: rows taken from files in order, some at a time, and rows appended to a file.
+"""Tables too large for memory: rows taken from files in order, some at a time.
 
 Cells, columns and row numbers are those of `tablefiles.read_table`. Parquet is read by row groups; csv, tsv and jsonl
 are read as streams, also gzipped; xlsx and gzipped parquet are read whole.
@@ -13,7 +13,7 @@ import itertools
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, BinaryIO, Self, TextIO
+from typing import Any, Self, TextIO
 
 import numpy as np
 import pandas as pd
@@ -22,12 +22,8 @@ import pyarrow.parquet as pq
 
 from common import tablefiles
 from common.errors import DataError
-from common.files import atomic_path
 
 _BATCH = 8_192  # rows that are decoded at once
-_ROW_GROUP = 131_072  # rows of a row group that is written: smaller ones cost every later reader
-_GZIP_LEVEL = 6  # 9 takes twice the time for one per cent
-_SEPARATORS = {"csv": ",", "tsv": "\t"}
 
 
 class Source(abc.ABC):
@@ -40,7 +36,10 @@ class Source(abc.ABC):
     Attributes:
         columns: of the table; for jsonl without `columns`, those seen so far.
         position: how many rows were taken or skipped.
+        schema: the types of a parquet file's columns, None of the other formats, whose cells alone have types.
     """
+
+    schema: pa.Schema | None = None
 
     def __init__(self, path: Path, columns: Sequence[str] | None) -> None:
         self.path, self.position = path, 0
@@ -71,7 +70,7 @@ class _Separated(Source):
     def __init__(self, path: Path, columns: Sequence[str] | None) -> None:
         super().__init__(path, columns)
         self._stream = _text(path, newline="")
-        names, self._records = tablefiles.separated(self._stream, _SEPARATORS[tablefiles.format_of(path)[0]])
+        names, self._records = tablefiles.separated(self._stream, tablefiles.SEPARATORS[tablefiles.format_of(path)[0]])
         tablefiles.need_distinct(path, names)
         self._names = names
         self.columns = self.columns or names
@@ -104,15 +103,16 @@ class _Lines(Source):
         frame = tablefiles.placed(rows)
         if self._grows:
             self.columns = list(dict.fromkeys([*self.columns, *frame.columns]))
-        return frame.reindex(columns=self.columns).astype(
-            object
-        )  # a key that these records leave out may stand in others
+        # A key that these records leave out may stand in others.
+        return frame.reindex(columns=self.columns).astype(object)
 
     def close(self) -> None:
         self._stream.close()
 
 
 class _Parquet(Source):
+    schema: pa.Schema
+
     def __init__(self, path: Path, columns: Sequence[str] | None) -> None:
         super().__init__(path, columns)
         gzipped = tablefiles.format_of(path)[1]
@@ -284,108 +284,3 @@ class Chain:
             if source.position != end - self._starts[number]:
                 raise DataError(f"{path}: has {source.position} rows now; there were {rows}.")
             start = end
-
-
-class Appender:
-    """Write a table piece by piece, atomically: the file is there whole when the context ends well.
-
-    Args:
-        path: its ending is the format.
-        schema: of parquet, which must be known from the start; see `schema`.
-    """
-
-    def __init__(self, path: Path, schema: pa.Schema | None = None) -> None:
-        self.path, self.rows = path, 0
-        self._schema = schema
-        self._name, self._gzipped = tablefiles.format_of(path)
-        self._stack = contextlib.ExitStack()
-        self._stream: BinaryIO = io.BytesIO()
-        self._waiting: list[Any] = []
-        self._header = True
-
-    def __enter__(self) -> Self:
-        if self._name != "xlsx":
-            partial = self._stack.enter_context(atomic_path(self.path))
-            stream: Any = self._stack.enter_context(partial.open("wb"))
-            if self._gzipped:  # without name and time: the same table gives the same bytes
-                stream = gzip.GzipFile("", "wb", _GZIP_LEVEL, stream, mtime=0)
-                self._stack.enter_context(stream)
-            self._stream = stream
-        if self._name == "parquet":
-            self._parquet = self._stack.enter_context(pq.ParquetWriter(self._stream, self._schema))
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> bool | None:
-        with contextlib.ExitStack() as stack:
-            stack.push(self._stack)
-            if kind is None and self._waiting:
-                self._flush()
-            return stack.pop_all().__exit__(kind, error, trace)
-
-    def append(self, piece: pd.DataFrame | pa.Table) -> None:
-        """Add rows; a `pyarrow.Table` to parquet alone."""
-        self.rows += len(piece)
-        if self._name in _SEPARATORS:
-            with tablefiles.writing(self.path):
-                tablefiles.write_separated(piece, self._stream, _SEPARATORS[self._name], self._header)
-            self._header = False
-        elif self._name == "jsonl":
-            with tablefiles.writing(self.path):
-                tablefiles.write_lines(piece, self._stream)
-        else:
-            self._waiting.append(piece if self._name == "xlsx" else self._as_table(piece))
-            if self._name == "parquet" and sum(map(len, self._waiting)) >= _ROW_GROUP:
-                self._flush()
-
-    def _flush(self) -> None:
-        if self._name == "xlsx":
-            tablefiles.write_table(self.path, pd.concat(self._waiting, ignore_index=True))
-        else:
-            self._parquet.write_table(pa.concat_tables(self._waiting))
-        self._waiting = []
-
-    def _as_table(self, piece: pd.DataFrame | pa.Table) -> pa.Table:
-        with tablefiles.writing(self.path):
-            if isinstance(piece, pa.Table):
-                return piece.replace_schema_metadata(None).cast(self._schema)
-            table = pa.Table.from_pandas(piece, self._schema, preserve_index=False)
-            return table.replace_schema_metadata(None)
-
-
-def schema(files: Sequence[tuple[Path, int]], columns: Sequence[str], output: Path) -> pa.Schema:
-    """Return the types of columns as parquet will hold them: the file's own, or what all their cells have in common.
-
-    Args:
-        files: (file, its rows) of one format.
-        columns: of all of them.
-        output: for the message.
-
-    Raises:
-        DataError: the cells of a column have nothing in common.
-    """
-    name = tablefiles.format_of(files[0][0])[0]
-    if name in _SEPARATORS:
-        return pa.schema([(column, pa.string()) for column in columns])
-    found = pa.schema([(column, pa.null()) for column in columns])
-    for path, rows in files:
-        with opened(path, columns) as source:
-            if isinstance(source, _Parquet):
-                found = _common(found, source.schema.empty_table().select(columns).schema, path, output)
-                continue
-            for _ in range(0, rows, _BATCH):
-                frame = source.take(_BATCH)
-                with tablefiles.writing(output):
-                    part = pa.Schema.from_pandas(frame, preserve_index=False)
-                found = _common(found, part, path, output)
-    return found
-
-
-def _common(one: pa.Schema, other: pa.Schema, path: Path, output: Path) -> pa.Schema:
-    try:
-        return pa.unify_schemas(
-            [one.remove_metadata(), other.remove_metadata()], promote_options="permissive"
-        ).remove_metadata()
-    except pa.ArrowException as error:
-        raise DataError(f"{output}: cannot be written as parquet: {path} differs: {error}") from error

@@ -252,6 +252,18 @@ def test_an_id_that_was_given_out_again(run, outputs, fake_slurm):
     assert answer(outputs)[0][NAME].state == "ended"
 
 
+def test_an_id_that_was_given_out_again_and_whose_name_is_not_known_yet(run, outputs, fake_slurm):
+    """Accounting calls a job "allocation" for some seconds: it is the one's that was given the id last."""
+    run(submit={})
+    run("toy/lora/seed-2", submit={"time": "2026-11-21T03:00:09Z"})
+    put(fake_slurm, outputs, "toy/lora/seed-2")
+    fake_slurm.end("", "CANCELLED")
+    with fake_slurm.state() as known:
+        known["past"][0]["name"] = "allocation"
+    found, _ = answer(outputs)
+    assert [found[f"toy/lora/seed-{number}"].state for number in (1, 2)] == ["ended", "cancelled"]
+
+
 def test_a_run_that_ends_between_the_two_looks(run, outputs, fake_slurm, monkeypatch):
     folder = run(submit={}, owner=DEAD)
     real = slurm.queue
