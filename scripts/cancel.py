@@ -11,15 +11,13 @@ A job is found by its name, never by an id from a file. Needs no torch.
 
 import sys
 
-from common import cli, entry, errors, files, localqueue, records, slurm, states
+from common import cli, entry, errors, files, localqueue, records, runfolders, slurm, states
 
 
 def main(argv: list[str] | None = None) -> None:
     """Cancel; see the module."""
     arguments = cli.parser(__doc__, "model", "dataset").parse_args(argv)
-    folders = states.select(states.find(arguments.outputs), arguments.model, arguments.dataset)
-    if arguments.model is None and arguments.dataset is None:
-        folders += states.predictions(arguments.outputs) + states.collecting(arguments.outputs)
+    folders = runfolders.named(arguments.outputs, arguments.model, arguments.dataset)
     answers = states.ask(folders, arguments.outputs)
     asked, killed, local = [], [], []
     for folder in folders:

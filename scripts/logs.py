@@ -9,7 +9,7 @@ Needs no torch and no Slurm.
 
 import sys
 
-from common import cli, entry, errors, records, states
+from common import cli, entry, errors, records, runfolders
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -17,9 +17,7 @@ def main(argv: list[str] | None = None) -> None:
     parser = cli.parser(__doc__, "model", "dataset")
     parser.add_argument("--lines", metavar="N", type=int, default=40, help="of each log (default 40)")
     arguments = parser.parse_args(argv)
-    folders = states.select(states.find(arguments.outputs), arguments.model, arguments.dataset)
-    if arguments.model is None and arguments.dataset is None:
-        folders += states.predictions(arguments.outputs) + states.collecting(arguments.outputs)
+    folders = runfolders.named(arguments.outputs, arguments.model, arguments.dataset)
     logs = [(folder.name, log) for folder in folders for log in records.newest_logs(folder.path)]
     if not logs:
         raise errors.RunError(

@@ -12,7 +12,7 @@ import sys
 import time
 from pathlib import Path
 
-from common import cli, entry, states
+from common import cli, entry, runfolders, states
 from common.stats import duration
 from common.tables import text_table
 
@@ -38,9 +38,7 @@ def main(argv: list[str] | None = None) -> None:
 
 def shown(outputs: Path, model: str | None, dataset: str | None) -> str:
     """Return the table, what went wrong, and a summary."""
-    folders = states.select(states.find(outputs), model, dataset)
-    if model is None and dataset is None:
-        folders += states.predictions(outputs) + states.collecting(outputs)
+    folders = runfolders.named(outputs, model, dataset)
     if not folders:
         return f"{cli.shown(outputs)}: there is no run yet. make train MODEL=…, or make submit-all"
     answers = states.ask(folders, outputs)

@@ -19,7 +19,7 @@ LAYERS = [
     {"config"},
     {"architectures", "catalog", "cells", "metrics", "tablefiles"},
     {"hub", "runs", "places", "miniature", "rehearsal", "profiles", "records", "localqueue", "tablestreams"},
-    {"data", "provenance", "peft.wrapping", "pretrained", "fetching", "batchtext", "appending"},
+    {"data", "provenance", "peft.wrapping", "pretrained", "fetching", "batchtext", "appending", "runfolders"},
     {"truncation", "quantization", "batching", "datachecks", "classical", "cli", "cluster", "states"},
     {"peft.last_layers", "peft.library", "peft.lora", "peft.adapters"},
     {"peft", "encoding", "prompts", "sweeps"},

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from common import files, localqueue, records, runs, states
+from common import files, localqueue, progress, records, runs
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -48,7 +48,7 @@ def test_no_run_yet(run_script, outputs):
 def test_the_table(run_script, submitted, outputs, fake_slurm):
     one = submitted("toy/lora/seed-1")
     files.write_json(
-        one / states.PROGRESS, {"done": 30, "total": 120, "per_s": 1.5, "examples_per_s": 24.0, "loss": 0.4321}
+        one / progress.PROGRESS, {"done": 30, "total": 120, "per_s": 1.5, "examples_per_s": 24.0, "loss": 0.4321}
     )
     submitted("toy/lora/seed-2", id="18", state="PENDING", node="", reason="Priority", elapsed="0:00")
     submitted("toy/lora/seed-3", id="19", log="out of memory\n")

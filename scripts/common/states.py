@@ -5,15 +5,12 @@ pre-empted, refused, interrupted, ended, created; a `?` behind one says that the
 """
 
 import dataclasses
-import itertools
-import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-from common import files, localqueue, owners, records, runs, slurm
-from common.errors import RunError, SlurmError, choices, nearest
-from common.progress import PROGRESS
+from common import localqueue, owners, records, runfolders, slurm
+from common.errors import SlurmError
+from common.runfolders import Folder
 from common.slurm import LiveJob, PastJob
 
 _SHOWN_TASKS = 8
@@ -26,26 +23,6 @@ _PAST = {
     "BOOT_FAIL": "node lost",
     "DEADLINE": "time limit",
 }
-
-
-@dataclasses.dataclass(frozen=True)
-class Folder:
-    """What a run folder says: its JSON files, {} where one is missing, and whether there are metrics."""
-
-    name: str
-    path: Path
-    submit: dict[str, Any]
-    owner: dict[str, Any]
-    progress: dict[str, Any]
-    failure: dict[str, Any]
-    is_finished: bool
-    is_trained: bool
-
-    @property
-    def is_open(self) -> bool:
-        """Whether a scheduler was given the run and may know more of it."""
-        # Also what it refused: an sbatch that has waited too long for an answer may have been heard.
-        return not self.is_finished and bool(self.submit)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,73 +48,6 @@ class Status:
     eta_s: float | None = None
     attempts: int | None = None
     message: str = ""
-
-
-def find(outputs: Path) -> list[Folder]:
-    """Return every run and baseline below an outputs folder, finished or not."""
-    return [_read(path, str(path.relative_to(outputs))) for path in _run_folders(outputs, top=True)]
-
-
-def collecting(outputs: Path) -> list[Folder]:
-    """Return the folder of the job that makes the report, where one was submitted."""
-    path = outputs / records.COLLECT
-    return [_read(path, records.COLLECT)] if (path / records.SUBMIT).exists() else []
-
-
-def predictions(outputs: Path) -> list[Folder]:
-    """Return the predictions that were submitted as arrays, and their merges, by path; a deleted plan is none."""
-    found = []
-    for pointer in sorted((outputs / records.PREDICTIONS).glob("*.json")):
-        path = Path(str(_json(pointer).get("folder", "")))
-        plan = _json(path / "plan.json")
-        if not plan:
-            continue
-        is_merged = _json(path / "report.json").get("plan") == plan["id"]
-        bounds = [plan["rows"] * number // plan["shards"] for number in range(plan["shards"] + 1)]
-        total = sum(-(-(end - start) // plan["part_rows"]) for start, end in itertools.pairwise(bounds))
-        # What begins with a dot was being written when its process was killed.
-        parts = {"done": sum(1 for _ in (path / "parts").glob("[!.]*.parquet")), "total": total}
-        for place, progress in ((path, parts), (path / records.MERGE, {})):
-            relative = os.path.relpath(place)
-            one = _read(place, str(place) if relative.startswith("..") else relative)
-            is_finished = is_merged or (place == path and parts["done"] == total)
-            found.append(dataclasses.replace(one, is_finished=is_finished, progress=progress))
-    return found
-
-
-def _run_folders(folder: Path, top: bool = False) -> Iterator[Path]:
-    try:
-        entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
-    except OSError:
-        return
-    names = {entry.name for entry in entries}
-    if runs.CONFIG in names or records.SUBMIT in names:
-        yield folder
-        return
-    for entry in entries:
-        is_left = (
-            entry.name.startswith(".")
-            or ".replaced-" in entry.name
-            or entry.name.endswith(".shards")
-            or (top and entry.name in runs.NO_RESULTS)
-        )
-        if not is_left and entry.is_dir():
-            yield from _run_folders(Path(entry.path))
-
-
-def _read(path: Path, name: str) -> Folder:
-    submit, owner, progress, failure = (
-        _json(path / file) for file in (records.SUBMIT, owners.OWNER, PROGRESS, runs.FAILURE)
-    )
-    is_finished, is_trained = (path / runs.METRICS).exists(), (path / runs.TRAINING).exists()
-    return Folder(name, path, submit, owner, progress, failure, is_finished, is_trained)
-
-
-def _json(path: Path) -> dict[str, Any]:
-    try:
-        return dict(files.read_json(path))
-    except (OSError, ValueError):
-        return {}
 
 
 def status(folder: Folder, live: LiveJob | None, past: PastJob | None, unasked: bool) -> Status:
@@ -289,31 +199,10 @@ def statuses(folders: Sequence[Folder], answers: Answers) -> list[Status]:
     return [
         status(
             # It may have ended between the look at its folder and the one at the queue.
-            _read(folder.path, folder.name) if folder.is_open and folder.name not in answers.live else folder,
+            runfolders.read(folder.path, folder.name) if folder.is_open and folder.name not in answers.live else folder,
             answers.live.get(folder.name),
             answers.past.get(folder.name),
             folder.submit.get("executor") in answers.unasked,
         )
         for folder in folders
     ]
-
-
-def select(folders: Sequence[Folder], model: str | None, dataset: str | None) -> list[Folder]:
-    """Return the runs of a job and of a data set, where one is named.
-
-    Raises:
-        RunError: there is none.
-    """
-    found = [
-        folder
-        for folder in folders
-        if (model is None or model in folder.name.split("/")[:2])
-        and (dataset is None or folder.name.split("/")[0] == dataset)
-    ]
-    if not found and folders and (model or dataset):
-        there = sorted({"/".join(folder.name.split("/")[:2]) for folder in folders})
-        words = {part for name in there for part in name.split("/")}
-        unknown = next((word for word in (model, dataset) if word and word not in words), "")
-        what = " on ".join(word for word in (model, dataset) if word)
-        raise RunError(f"no run of {what} here.{nearest(unknown, words)} There are: {choices(there)}.")
-    return found

@@ -4,7 +4,7 @@ import pytest
 from common_helpers import run_config
 from test_shards import Score, table
 
-from common import arrays, cluster, files, merging, plans, profiles, records, shards, states, tablefiles
+from common import arrays, cluster, files, merging, plans, profiles, records, runfolders, shards, states, tablefiles
 from common.errors import ConfigError, RunError, SlurmError
 
 
@@ -39,7 +39,7 @@ def seen(outputs):
     """What `make status` knows of the array and of its merge."""
 
     def look():
-        folders = states.predictions(outputs)
+        folders = runfolders.predictions(outputs)
         return states.statuses(folders, states.ask(folders, outputs))
 
     return look
@@ -77,7 +77,7 @@ def test_an_array_and_its_merge(submit, fake_slurm, plan, outputs):
     assert "#SBATCH --dependency=afterany:101,singleton" in merge and "--gres" not in merge
     assert f"predict.py --plan {plan.folder} --merge" in merge and "#SBATCH --array" not in merge
     assert (records.read(plan.folder)["job_id"], records.read(plan.folder / "merge")["job_id"]) == ("101", "102")
-    assert [folder.path for folder in states.predictions(outputs)] == [plan.folder, plan.folder / "merge"]
+    assert [folder.path for folder in runfolders.predictions(outputs)] == [plan.folder, plan.folder / "merge"]
 
 
 def test_no_more_tasks_than_shards(submit, fake_slurm):
@@ -273,7 +273,7 @@ def test_two_predictions_of_one_name(submit, fake_slurm, outputs, plan, tmp_path
     paths, model = [tmp_path / "rows.csv"], tmp_path / "model"
     other = plans.create(tmp_path / "other" / "all.csv", paths, run_config(), model, False, 2)
     arrays.submit(other, outputs, ("testbed", profiles.load("testbed"), cluster.SlurmScheduler()), {})
-    folders = states.predictions(outputs)
+    folders = runfolders.predictions(outputs)
     assert len({folder.name for folder in folders}) == 4
     assert {job.id for job in states.ask(folders, outputs).live.values()} == {"101", "102", "103", "104"}
 
@@ -281,7 +281,7 @@ def test_two_predictions_of_one_name(submit, fake_slurm, outputs, plan, tmp_path
 def test_a_deleted_plan_is_none(submit, plan, outputs):
     submit()
     (plan.folder / "plan.json").unlink()
-    assert states.predictions(outputs) == []
+    assert runfolders.predictions(outputs) == []
 
 
 def test_logs_and_cancel(submit, fake_slurm, plan, outputs, run_script):

@@ -6,8 +6,9 @@ import socket
 
 import pytest
 
-from common import files, owners, records, runs, slurm, states
+from common import files, owners, records, runfolders, runs, slurm, states
 from common.errors import RunError
+from common.progress import PROGRESS
 from common.slurm import LiveJob, PastJob
 
 NAME = "toy/lora/seed-1"
@@ -37,7 +38,7 @@ def run(outputs):
             document = {"error": "DataError: no rows", "interrupted": False, "time": "2026-11-21T04:00:00Z"}
             files.write_json(folder / runs.FAILURE, document | failure)
         if progress is not None:
-            files.write_json(folder / states.PROGRESS, progress)
+            files.write_json(folder / PROGRESS, progress)
         for there, file in ((trained, runs.TRAINING), (finished, runs.METRICS)):
             if there:
                 files.write_json(folder / file, {})
@@ -58,7 +59,7 @@ def past(outputs, state, code="0:0"):
 
 
 def look(outputs, live=None, past=None, unasked=False):
-    [folder] = states.find(outputs)
+    [folder] = runfolders.find(outputs)
     return states.status(folder, live, past, unasked)
 
 
@@ -160,13 +161,13 @@ def test_which_folders_are_runs(run, outputs):
         run(name)
     (outputs / "toy" / "empty").mkdir()
     (outputs / "toy" / "note.txt").write_text("x")
-    assert [folder.name for folder in states.find(outputs)] == [
+    assert [folder.name for folder in runfolders.find(outputs)] == [
         *("toy/classical/baseline-tfidf", "toy/lora/method.r=4/seed-1", NAME, "toy/lora/seed-2/checkpoints"),
     ]
-    assert states.find(outputs / "nothing") == []
-    assert states.collecting(outputs) == []
+    assert runfolders.find(outputs / "nothing") == []
+    assert runfolders.collecting(outputs) == []
     files.write_json(outputs / ".collect" / records.SUBMIT, {"name": "x"})
-    assert [folder.name for folder in states.collecting(outputs)] == [".collect"]
+    assert [folder.name for folder in runfolders.collecting(outputs)] == [".collect"]
 
 
 def test_broken_files_are_missing_ones(run, outputs):
@@ -176,14 +177,13 @@ def test_broken_files_are_missing_ones(run, outputs):
     assert look(outputs).state == "created"
 
 
-def test_select(run, outputs):
+def test_named(run, outputs):
     for name in (NAME, "toy/full/seed-1", "other/full/seed-1"):
         run(name)
-    found = states.find(outputs)
-    assert states.select(found, None, None) == found
-    assert [one.name for one in states.select(found, "full", None)] == ["other/full/seed-1", "toy/full/seed-1"]
-    assert [one.name for one in states.select(found, "full", "toy")] == ["toy/full/seed-1"]
-    assert states.select([], "full", None) == []
+    assert runfolders.named(outputs, None, None) == runfolders.find(outputs)
+    assert [one.name for one in runfolders.named(outputs, "full", None)] == ["other/full/seed-1", "toy/full/seed-1"]
+    assert [one.name for one in runfolders.named(outputs, "full", "toy")] == ["toy/full/seed-1"]
+    assert runfolders.named(outputs / "nothing", "full", None) == []
     there = "There are: other/full, toy/full, toy/lora."
     for model, dataset, said in (
         ("ful", None, f"no run of ful here. Did you mean 'full'? {there}"),
@@ -191,7 +191,7 @@ def test_select(run, outputs):
         ("lora", "other", f"no run of lora on other here. {there}"),
     ):
         with pytest.raises(RunError) as raised:
-            states.select(found, model, dataset)
+            runfolders.named(outputs, model, dataset)
         assert str(raised.value) == said
 
 
@@ -199,7 +199,7 @@ def test_select(run, outputs):
 
 
 def answer(outputs):
-    folders = states.find(outputs)
+    folders = runfolders.find(outputs)
     answers = states.ask(folders, outputs)
     return {one.name: one for one in states.statuses(folders, answers)}, answers
 
