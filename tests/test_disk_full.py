@@ -7,7 +7,7 @@ import subprocess
 import pytest
 from test_kill_and_resume import STEPS_PER_EPOCH, complete, partial, place, same, undisturbed  # noqa: F401  # fixtures
 
-from common import errors, evaluation, files, training
+from common import errors, evaluation, files, steptrainer
 
 SIZE = 8 * 2**20
 
@@ -92,8 +92,8 @@ def test_another_failure_stays_what_it_is(tmp_path):
 
 
 MOMENTS = {
-    "parameters": (0, training.StepTrainer, "_save_checkpoint"),
-    "optimizer": (90 * 1024, training.StepTrainer, "_save_checkpoint"),
+    "parameters": (0, steptrainer.StepTrainer, "_save_checkpoint"),
+    "optimizer": (90 * 1024, steptrainer.StepTrainer, "_save_checkpoint"),
     "predictions": (16 * 1024, evaluation, "write_split"),
 }
 

@@ -27,6 +27,7 @@ LAYERS = [
     {"submission", "prompt_head", "plans"},
     {"models", "scoring", "shards"},
     {"lanes", "merging", "arrays", "saved", "recipes", "callbacks", "evaluation", "memory", "twins", "downloads"},
+    {"steptrainer"},
     {"training"},
     {"results"},
     {"grids"},

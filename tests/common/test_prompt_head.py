@@ -11,7 +11,7 @@ from common import evaluation, files, models, runs, scoring
 from common.data import Row
 from common.errors import ModelError
 from common.prompt_head import IGNORED, PromptHead, _Float32Product
-from common.training import StepTrainer
+from common.steptrainer import StepTrainer
 
 FAMILIES = list(causal_twins.FAMILIES)
 PROMPT = {"system": "You judge.", "user": "Is it pro or con?\nClaim: {claim}\nSentence: {sentence}\nStance:"}

@@ -12,7 +12,7 @@ from common import models, quantization, saved, scoring
 from common.data import Row
 from common.errors import ConfigError, ModelError
 from common.methods import LastLayers
-from common.training import StepTrainer
+from common.steptrainer import StepTrainer
 
 DATASET = dataset(labels=["con", "neu", "pro"], prompt={"user": "Claim: {claim}\nSentence: {sentence}\nStance:"})
 ROWS = [Row(f"r{n}", (f"Claim {n}.", "bad idea " * (n * 5 % 7) + "really"), n % 3) for n in range(6)]

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from common_helpers import dataset
 from transformers import set_seed
 
-from common import batching, callbacks, catalog, files, models, recipes, saved, training
+from common import batching, callbacks, catalog, files, models, recipes, saved, steptrainer, training
 from common.config import Dataset
 from common.data import Row
 from common.errors import ConfigError, ModelError
@@ -34,17 +34,17 @@ def make_rows(count: int, weights: list[float] | None = None) -> list[Row]:
 def make_trainer(tiny_job, tmp_path):
     models.quiet_libraries()
 
-    def make(rows: list[Row], **overrides: object) -> training.StepTrainer:
+    def make(rows: list[Row], **overrides: object) -> steptrainer.StepTrainer:
         job = tiny_job("minilm-full", **overrides)
         set_seed(3)
         head = models.build(job, DATASET)
         dataset = catalog.load_dataset("stance-sample")
-        return training.StepTrainer(head, job, dataset, rows, rows, tmp_path / "checkpoints", 3, [])
+        return steptrainer.StepTrainer(head, job, dataset, rows, rows, tmp_path / "checkpoints", 3, [])
 
     return make
 
 
-def one_step(trainer: training.StepTrainer, indices: list[int]) -> tuple[float, dict[str, torch.Tensor], int]:
+def one_step(trainer: steptrainer.StepTrainer, indices: list[int]) -> tuple[float, dict[str, torch.Tensor], int]:
     """Return loss, gradients and the number of pieces of one step over the given rows."""
     pieces = trainer._pieces([trainer.encoded[index] for index in indices])
     trainer.model.zero_grad()
@@ -53,7 +53,7 @@ def one_step(trainer: training.StepTrainer, indices: list[int]) -> tuple[float, 
     return loss.item(), gradients, len(pieces)
 
 
-def by_hand(trainer: training.StepTrainer, indices: list[int], class_weights: list[float], smoothing: float = 0.0):
+def by_hand(trainer: steptrainer.StepTrainer, indices: list[int], class_weights: list[float], smoothing: float = 0.0):
     """The definition, without any of our loss code: sum of w_i * cross-entropy_i over sum of w_i, in one batch."""
     rows = [trainer.encoded[index] for index in indices]
     batch = batching.collate(rows, trainer.head.pad_token_id)
@@ -234,7 +234,7 @@ def test_patience(values, greater, patience, expected):
 def test_checkpoints_leave_out_partial_ones(tmp_path):
     for name in ("checkpoint-10", "checkpoint-9", ".checkpoint-11.partial", "checkpoint-x"):
         (tmp_path / name).mkdir()
-    assert [step for step, _ in training.checkpoints(tmp_path)] == [9, 10]
+    assert [step for step, _ in steptrainer.checkpoints(tmp_path)] == [9, 10]
 
 
 def test_the_best_checkpoint_is_loaded(tiny_job, tmp_path):
@@ -257,7 +257,7 @@ def test_the_best_checkpoint_is_loaded(tiny_job, tmp_path):
     losses = {entry["step"]: entry["validation_loss"] for entry in facts["history"] if "validation_loss" in entry}
     assert len(losses) == 4
     assert facts["best_step"] == min(losses, key=lambda step: losses[step])
-    kept = {step for step, _ in training.checkpoints(tmp_path / "checkpoints")}
+    kept = {step for step, _ in steptrainer.checkpoints(tmp_path / "checkpoints")}
     assert kept == {facts["best_step"], facts["steps"]}
     best = saved.load_file(tmp_path / "checkpoints" / f"checkpoint-{facts['best_step']}" / saved.PARAMETERS)
     for name, parameter in head.model.named_parameters():

@@ -5,7 +5,10 @@ The tests cancel every job and kill daemons, so nothing but a testbed of ours wi
 """
 
 import os
+import shutil
 import subprocess
+import sys
+import sysconfig
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -153,3 +156,38 @@ def open_folder() -> Iterator[Path]:
     with tempfile.TemporaryDirectory(dir="/tmp") as name:
         os.chmod(name, 0o755)
         yield Path(name)
+
+
+@pytest.fixture
+def open_python() -> Iterator[Path]:
+    """Our interpreter with our packages where every user may execute it: root's own often lies in a closed folder.
+
+    Such a folder is mounted a second time, so that nothing of it is copied and no permission changes.
+    """
+    folder = Path(tempfile.mkdtemp(dir="/tmp"))
+    folder.chmod(0o755)
+    mounted = []
+
+    def mount(source: str, target: Path) -> None:
+        target.mkdir(parents=True)
+        command = ["mount", "--bind", source, str(target)]
+        if shutil.which("mount") is None or subprocess.run(command, capture_output=True).returncode:
+            pytest.skip(f"this machine does not let root mount {source} where other users may read it")
+        mounted.append(target)
+
+    try:
+        base, environment = folder / "base", folder / "environment"
+        mount(sys.base_prefix, base)
+        packages = sysconfig.get_path("purelib")
+        mount(packages, environment / Path(packages).relative_to(sys.prefix))
+        home = base / Path(sys.executable).resolve().parent.relative_to(Path(sys.base_prefix).resolve())
+        (environment / "bin").mkdir()
+        python = environment / "bin" / "python"
+        python.symlink_to(home / Path(sys.executable).resolve().name)
+        (environment / "pyvenv.cfg").write_text(f"home = {home}\n", encoding="utf-8")
+        yield python
+    finally:
+        for target in mounted:
+            subprocess.run(["umount", "--lazy", str(target)], check=True)
+            target.rmdir()  # fails where it is a mount still, whose content must stay
+        shutil.rmtree(folder)

@@ -34,6 +34,7 @@ class Lab:
                 shutil.copy(source, target)
         self.env = cluster.env | {"OMP_NUM_THREADS": "1", "HF_TOKEN": "hf_neverprinted"}
         self.prefix: tuple[str, ...] = ()  # of every command, to be another Unix user
+        self.python = sys.executable
 
     def profile(self, name: str, **keys: object) -> None:
         """Write a profile: the testbed's with other values."""
@@ -51,7 +52,7 @@ class Lab:
 
     def run(self, script: str, *arguments: object, check: bool = True, **env: str) -> subprocess.CompletedProcess[str]:
         """Run a script to its end; fail with what it said."""
-        command = [*self.prefix, sys.executable, f"scripts/{script}.py", *map(str, arguments)]
+        command = [*self.prefix, self.python, f"scripts/{script}.py", *map(str, arguments)]
         done = subprocess.run(
             command, cwd=self.repository, env=self.env | env, capture_output=True, text=True, timeout=600
         )
@@ -62,7 +63,7 @@ class Lab:
 
     def start(self, script: str, *arguments: object, **env: str) -> subprocess.Popen[str]:
         """Start a script."""
-        command = [*self.prefix, sys.executable, f"scripts/{script}.py", *map(str, arguments)]
+        command = [*self.prefix, self.python, f"scripts/{script}.py", *map(str, arguments)]
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
         return subprocess.Popen(command, cwd=self.repository, env=self.env | env, **pipes)
 
