@@ -343,6 +343,7 @@ def test_another_user(cluster, open_folder, open_python, tiny_model, rows_dir):
     lab = Lab(cluster, home, shutil.copytree(tiny_model, home / "model"), shutil.copytree(rows_dir, home / "rows"))
     lab.prefix = ("setpriv", "--reuid=peftable", "--regid=peftable", "--init-groups")
     lab.python, lab.env["HOME"] = str(open_python), str(home)
+    lab.env["LD_LIBRARY_PATH"] = str(open_python.parents[2] / "base" / "lib")  # where the interpreter's own may lie
     for path in (home, *home.rglob("*")):
         shutil.chown(path, "peftable", "peftable")
     lab.submit(*HERE, settings=SHORT)
