@@ -13,7 +13,6 @@ HERE = ("--cluster", "testbed")
 SHORT = ("training.epochs=2",)
 LONG = ("training.epochs=300", "training.eval_every=300", "training.batch_size=8", "runtime.checkpoint_minutes=0.03")
 TESTBED = ROOT / "slurm" / "testbed"
-undisturbed: dict[int, Path] = {}  # runs without Slurm, by seed, once for all tests here
 
 
 @pytest.fixture
@@ -174,9 +173,7 @@ exit $code""",
     lab.wait_queue_empty()
     assert "2 finished" in lab.status() and "2 finished" in lab.submit(*HERE, "--seeds", "1,2", settings=SHORT)
     for number in (1, 2):
-        if number not in undisturbed:
-            undisturbed[number] = lab.undisturbed(SHORT, seed=number)
-        assert_same(undisturbed[number], seed(lab, number))
+        assert_same(lab.undisturbed(SHORT, seed=number), seed(lab, number))
 
 
 # --- the accounting --------------------------------------------------------------------------------------------------
