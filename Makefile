@@ -60,7 +60,7 @@ test: setup ## run the tests
 	@$(PY) -m pytest --numprocesses=auto --cov --cov-report=term
 testbed: ## bring a real Slurm with two small nodes up on this machine (root on Debian 12; installs what is missing)
 	@slurm/testbed/install.sh && slurm/testbed/up.sh
-test-slurm: setup ## run the tests of jobs on a real Slurm, a testbed of their own that is gone afterwards (root)
+test-slurm: setup ## run the tests of jobs on a real Slurm, in testbeds of their own that are gone afterwards (root)
 	@slurm/testbed/run_tests.sh $(PY)
 lint: setup ## ruff and mypy
 	@.venv/bin/ruff check . && .venv/bin/ruff format --check . && .venv/bin/mypy

@@ -11,27 +11,32 @@ python=$1 arguments=("${@:2}") nights=tests/slurm/test_nights.py
 # Their own folders: the tests cancel jobs and kill daemons, and must not do so to a testbed somebody works with.
 folder=$(mktemp --directory "${TMPDIR:-/tmp}/peftable-tests.XXXXXX")
 chmod 755 "$folder"
-with() { (export TESTBED="$folder/$1" && . "$here/env.sh" && exec "${@:2}"); }
-tests() { with "$1" "$python" -m pytest -rs "${arguments[@]}" "${@:2}"; }
-finish() {
-  status=$?
-  kill "$background" 2>/dev/null && wait "$background" || true
-  for name in nights others; do with "$name" "$here/down.sh"; done
-  ((status)) || rm -rf "$folder"
+within() { # a testbed's name, a command; in a subshell, which it replaces
+  export TESTBED="$folder/$1"
+  . "$here/env.sh"
+  exec "${@:2}"
 }
 background=
+finish() {
+  status=$?
+  if [[ -n $background ]]; then kill "$background" && wait "$background" || true; fi
+  for name in nights others; do (within "$name" "$here/down.sh"); done
+  ((status)) || rm -rf "$folder"
+}
 trap finish EXIT
 
 "$here/install.sh"
-for name in nights others; do with "$name" "$here/up.sh"; done
-tests nights "$nights" >"$folder/nights.txt" 2>&1 &
+for name in nights others; do (within "$name" "$here/up.sh"); done
+pytest=("$python" -m pytest -rs "${arguments[@]}")
+(within nights "${pytest[@]}" "$nights") >"$folder/nights.txt" 2>&1 &
 background=$!
 first=0 second=0
-tests others tests/slurm --ignore="$nights" || first=$?
+(within others "${pytest[@]}" tests/slurm --ignore="$nights") || first=$?
 echo "waiting for $nights, whose output follows"
 wait "$background" || second=$?
+background=
 cat "$folder/nights.txt"
 # 5: pytest's arguments chose none of these tests.
-((first == 5)) && first=$second second=0
+((first == 5)) && first=$second
 ((second == 5)) && second=0
 exit $((first ? first : second))
