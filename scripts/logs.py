@@ -15,7 +15,7 @@ from common import cli, entry, errors, records, runfolders
 def main(argv: list[str] | None = None) -> None:
     """Print the logs; see the module."""
     parser = cli.parser(__doc__, "model", "dataset")
-    parser.add_argument("--lines", metavar="N", type=int, default=40, help="of each log (default 40)")
+    parser.add_argument("--lines", metavar="N", type=cli.positive, default=40, help="of each log (default 40)")
     arguments = parser.parse_args(argv)
     folders = runfolders.named(arguments.outputs, arguments.model, arguments.dataset)
     logs = [(folder.name, log) for folder in folders for log in records.newest_logs(folder.path)]

@@ -47,7 +47,8 @@ def shown(outputs: Path, model: str | None, dataset: str | None) -> str:
     wrong = [one for one in found if (one.message and one.state in _WORTH_SAYING) or "\n" in one.message]
     lines += [f"\n{one.name}: {one.state}: {one.message}" for one in wrong]
     counts = {state: sum(one.state == state for one in found) for state in sorted({one.state for one in found})}
-    lines += ["", f"{len(found)} runs: " + ", ".join(f"{count} {state}" for state, count in counts.items())]
+    runs = "1 run" if len(found) == 1 else f"{len(found)} runs"
+    lines += ["", f"{runs}: " + ", ".join(f"{count} {state}" for state, count in counts.items())]
     return "\n".join([*lines, *(f"note: {note}" for note in answers.notes)])
 
 

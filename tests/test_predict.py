@@ -328,6 +328,8 @@ def test_an_adapter_in_shards(run_script, tiny_arguments, make_adapter, table, t
         (["--text", "a || b", "--shards", "2"], "one TEXT has none to divide"),
         (["--text", "a || b", "--input", "a.csv"], "either INPUT=<file> or TEXT=<text>"),
         (["--input", "a.csv", "--processes", "2"], "PROCESSES goes with SHARDS"),
+        (["--input", "a.csv", "--shards", "0"], "--shards: '0' is given; allowed is a whole number from 1"),
+        (["--input", "a.csv", "--shards", "2", "--processes", "many"], "--processes: 'many' is given"),
         (["--plan", "x", "--merge", "--run", "y"], "--plan knows its model"),
         (["--plan", "x", "--merge", "--lane", "0", "2"], "--lane I N goes with --shard"),
         (["--plan", "x", "--shard", "0-3", "--lane", "2", "2"], "I is a whole number from 0 to N - 1"),

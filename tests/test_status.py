@@ -64,7 +64,7 @@ def test_the_table(run_script, submitted, outputs, fake_slurm):
     assert "\ntoy/lora/seed-3: out of memory: out of memory\n  log: " in out
     assert out.endswith("4 runs: 1 finished, 1 out of memory, 1 queued, 1 running\n")
     code, out, _ = run_script("status", "--outputs", str(outputs), "--model", "full", "--dataset", "other")
-    assert code == 0 and out.endswith("1 runs: 1 finished\n")
+    assert code == 0 and out.endswith("1 run: 1 finished\n")
     code, _, err = run_script("status", "--outputs", str(outputs), "--model", "ful")
     assert code == 5 and "Did you mean 'full'?" in err
 
@@ -93,7 +93,7 @@ def test_watching(run_script, submitted, outputs, monkeypatch):
     monkeypatch.setattr(time, "sleep", sleep)
     code, out, err = run_script("status", "--outputs", str(outputs), "--watch")
     assert (code, err, naps) == (0, "", [5, 5, 5])
-    assert out.count("1 runs: 1 running") == 3 and "\033" not in out  # no terminal, nothing to clear
+    assert out.count("1 run: 1 running") == 3 and "\033" not in out  # no terminal, nothing to clear
 
 
 def test_many_runs_without_heavy_libraries(submitted, outputs, fake_slurm):
@@ -183,7 +183,7 @@ def test_cancelling_in_the_queue_of_this_machine(run_script, submitted, outputs,
     assert (code, out) == (0, "cancelled local-1  toy/lora/seed-1\n")
     assert localqueue.jobs(outputs / ".queue") == [] and fake_slurm.calls() == []
     _, out, _ = run_script("status", "--outputs", str(outputs))
-    assert out.endswith("1 runs: 1 cancelled\n")
+    assert out.endswith("1 run: 1 cancelled\n")
 
 
 def test_cancelled_on_a_slurm_that_remembers_nothing(run_script, submitted, outputs, fake_slurm):
@@ -191,4 +191,4 @@ def test_cancelled_on_a_slurm_that_remembers_nothing(run_script, submitted, outp
     submitted("toy/lora/seed-1")
     assert run_script("cancel", "--outputs", str(outputs))[0] == 0
     _, out, _ = run_script("status", "--outputs", str(outputs))
-    assert "1 runs: 1 cancelled\n" in out
+    assert "1 run: 1 cancelled\n" in out

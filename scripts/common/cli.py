@@ -80,6 +80,13 @@ def _refuse(message: str) -> Any:
     raise ConfigError(f"{message} (--help shows the options)")
 
 
+def positive(text: str) -> int:
+    """Read a whole number from 1 on."""
+    if not (text.isdecimal() and int(text)):
+        raise argparse.ArgumentTypeError(f"'{text}' is given; allowed is a whole number from 1")
+    return int(text)
+
+
 def _seed(text: str) -> int:
     if not text.isdigit() or int(text) >= 2**32:
         raise argparse.ArgumentTypeError(f"SEED is '{text}'; allowed is a whole number from 0 to 4294967295")

@@ -6,7 +6,7 @@ import sys
 
 from common import shards
 from common.catalog import ROOT
-from common.errors import ConfigError, Interrupted, RunError
+from common.errors import Interrupted, RunError
 from common.plans import Plan
 
 
@@ -22,8 +22,6 @@ def work_off(plan: Plan, processes: int | None, score: shards.Score) -> None:
         RunError: a process failed; the others have gone on to their end.
         KeyboardInterrupt: of this process; the others were stopped, too.
     """
-    if processes is not None and processes < 1:
-        raise ConfigError(f"PROCESSES is {processes}; allowed is a whole number from 1.")
     numbers = shards.unfinished(plan)
     if not numbers:
         return

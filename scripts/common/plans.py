@@ -140,8 +140,6 @@ def create(
         DataError: a row or a file of the input is wrong.
         RunError: another plan lies there; the message lists the differences.
     """
-    if shards < 1:
-        raise ConfigError(f"SHARDS is {shards}; allowed is a whole number from 1.")
     tablefiles.format_of(output)
     output = output.absolute()
     if output.resolve() in {path.resolve() for path in files}:
