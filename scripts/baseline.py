@@ -119,7 +119,7 @@ def _classical(folder: Path, config: runs.RunConfig, rows: data.Rows, splits: li
 def _untuned(folder: Path, config: runs.RunConfig, rows: data.Rows, splits: list[str]) -> None:
     from transformers import set_seed
 
-    from common import evaluation, models, provenance, saved
+    from common import evaluation, keeping, models, provenance, saved
 
     models.quiet_libraries()
     job = runs.need_job(config)
@@ -128,7 +128,9 @@ def _untuned(folder: Path, config: runs.RunConfig, rows: data.Rows, splits: list
     facts = models.parameter_counts(head.model) | saved.base_identity(job, head.model)
     facts |= {"hardware": provenance.hardware()}
     for split in splits:
-        evaluation.score_split(folder, config, split, rows[split], head, facts | provenance.memory_peaks())
+        now = facts | provenance.memory_peaks()
+        evaluation.score_split(folder, config, split, rows[split], head, now, resume=True)
+    keeping.forget(folder)
 
 
 if __name__ == "__main__":

@@ -23,12 +23,13 @@ def main(argv: list[str] | None = None) -> None:
     for folder in folders:
         if job := answers.live.get(folder.name):
             # A checkpoint may take longer than what Slurm allows between SIGTERM and SIGKILL.
-            saves = job.is_running and folder.owner and folder.submit["state"] != "cancelled"
+            saves = job.state == "RUNNING" and folder.owner and folder.submit["state"] != "cancelled"
             ids = local if folder.submit["executor"] == "local" else asked if saves else killed
             ids.append(job.whole_id)
-    slurm.stop(asked)
+    # What waits goes first: it would begin where something that runs has made room.
     slurm.cancel(killed)
     localqueue.cancel(localqueue.folder_of(arguments.outputs), local)
+    slurm.stop(asked)
     for folder in folders:
         if job := answers.live.get(folder.name):
             # Neither this machine's queue nor a Slurm without accounting remembers it.

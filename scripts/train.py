@@ -148,11 +148,12 @@ def _train(folder: Path, config: runs.RunConfig, rows: data.Rows) -> dict[str, A
 
 def _evaluate(folder: Path, config: runs.RunConfig, rows: data.Rows, head: Any, facts: dict[str, Any]) -> None:
     """Score validation, then test; the test's metrics.json comes last, and says that the run succeeded."""
-    from common import evaluation
+    from common import evaluation, keeping
 
     for split in ("validation", "test"):
-        document = evaluation.score_split(folder, config, split, rows[split], head, facts)
+        document = evaluation.score_split(folder, config, split, rows[split], head, facts, resume=True)
         print(runs.headline(document, split), flush=True)
+    keeping.forget(folder)
 
 
 def _headline(folder: Path) -> str:

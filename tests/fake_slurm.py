@@ -17,6 +17,7 @@ START = {
     "refuse": None,  # what sbatch says instead of taking a job
     "slow": {},  # seconds before a command answers, by its name
     "kill": None,  # "before" or "after" a job is taken, sbatch kills who called it
+    "deaf": [],  # ids that scancel does not find
     "next": 101,
     "jobs": [],  # id, name, state, node, elapsed, limit, reason, comment; options of sbatch
     "past": [],  # id, state, code, node, elapsed, name
@@ -63,6 +64,8 @@ elif name == "squeue":
     for job in known["jobs"]:
         print("|".join(job[key] for key in ("id", "name", "state", "node", "elapsed", "limit", "reason", "comment")))
 elif name == "scancel":
+    if deaf := [word for word in words if word in known["deaf"]]:
+        fail(f"error: Invalid job id {deaf[0]}")
     with state() as known:
         for job in [job for job in known["jobs"] if job["id"].partition("_")[0] in words]:
             known["jobs"].remove(job)

@@ -147,7 +147,7 @@ def test_the_time_limit_in_loading_helps_once(place, undisturbed, created, fake_
     process.stop_when(in_loading)
     code, _ = signalled(process, "SIGUSR2")
     assert code == 75 and scontrol() == ["requeue 12"]
-    assert [(line["what"], line["done"]) for line in requeues(folder)] == [("load or score", 0)]
+    assert [(line["what"], line["done"]) for line in requeues(folder)] == [("load", 0)]
     process = job(place, folder, restart=1)
     process.stop_when(in_loading)
     code, err = signalled(process, "SIGUSR2")
@@ -218,7 +218,7 @@ def here(tmp_path, monkeypatch):
         (folder / "slurm" / "1").mkdir(parents=True, exist_ok=True)
         monkeypatch.setenv("PEFTABLE_SUBMISSION", str(folder / "slurm" / "1"))
         monkeypatch.setenv("SLURM_RESTART_COUNT", str(restart))
-        monkeypatch.setattr(requeue, "_progress", {"what": "load or score", "done": 0})
+        monkeypatch.setattr(requeue, "_progress", {"what": "load", "done": 0})
 
     return start
 

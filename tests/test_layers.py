@@ -23,7 +23,7 @@ LAYERS = [
     {"truncation", "quantization", "batching", "datachecks", "classical", "cli", "cluster", "states"},
     {"peft.last_layers", "peft.library", "peft.lora", "peft.adapters"},
     {"peft", "encoding", "prompts", "sweeps"},
-    {"scope", "handover", "heads", "labelling"},
+    {"scope", "handover", "heads", "labelling", "keeping"},
     {"submission", "prompt_head", "plans"},
     {"models", "scoring", "shards"},
     {"lanes", "merging", "arrays", "saved", "recipes", "callbacks", "evaluation", "memory", "twins", "downloads"},

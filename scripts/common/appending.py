@@ -28,10 +28,12 @@ class Appender:
     Args:
         path: its ending is the format.
         schema: of parquet, which must be known from the start; see `schema`.
+        place: where to write, for a caller that gives the file its name `path` itself; else there.
     """
 
-    def __init__(self, path: Path, schema: pa.Schema | None = None) -> None:
+    def __init__(self, path: Path, schema: pa.Schema | None = None, place: Path | None = None) -> None:
         self.path, self.rows = path, 0
+        self._place = place or path
         self._schema = schema
         self._name, self._gzipped = tablefiles.format_of(path)
         self._stack = contextlib.ExitStack()
@@ -40,13 +42,12 @@ class Appender:
         self._header = True
 
     def __enter__(self) -> Self:
-        if self._name != "xlsx":
-            partial = self._stack.enter_context(atomic_path(self.path))
-            stream: Any = self._stack.enter_context(partial.open("wb"))
-            if self._gzipped:  # without name and time: the same table gives the same bytes
-                stream = gzip.GzipFile("", "wb", _GZIP_LEVEL, stream, mtime=0)
-                self._stack.enter_context(stream)
-            self._stream = stream
+        partial = self._stack.enter_context(atomic_path(self._place))
+        stream: Any = self._stack.enter_context(partial.open("wb"))
+        if self._gzipped:  # without name and time: the same table gives the same bytes
+            stream = gzip.GzipFile("", "wb", _GZIP_LEVEL, stream, mtime=0)
+            self._stack.enter_context(stream)
+        self._stream = stream
         if self._name == "parquet":
             self._parquet = self._stack.enter_context(pq.ParquetWriter(self._stream, self._schema))
         return self
@@ -77,7 +78,10 @@ class Appender:
 
     def _flush(self) -> None:
         if self._name == "xlsx":
-            tablefiles.write_table(self.path, pd.concat(self._waiting, ignore_index=True))
+            with tablefiles.writing(self.path):
+                content = io.BytesIO()  # a spreadsheet is an archive, whose beginning is written last
+                tablefiles.write_excel(pd.concat(self._waiting, ignore_index=True), content)
+                self._stream.write(content.getvalue())
         else:
             self._parquet.write_table(pa.concat_tables(self._waiting))
         self._waiting = []

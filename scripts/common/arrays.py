@@ -29,6 +29,7 @@ def submit(plan: Plan, outputs: Path, cluster: Chosen, given: dict[str, Any]) ->
 
     Raises:
         ConfigError: the base model is not on this machine; nothing was submitted.
+        RunError: its jobs were cancelled, and have not ended yet.
         SlurmError: Slurm refuses, or does not answer; what was submitted before is found by the next submission.
     """
     name, profile, scheduler = cluster
@@ -42,6 +43,8 @@ def submit(plan: Plan, outputs: Path, cluster: Chosen, given: dict[str, Any]) ->
     for folder, live_job in ((plan.folder, array), (merge, last)):
         if live_job is not None:
             handover.adopt(folder, live_job)
+            if records.read(folder).get("state") == "cancelled":
+                raise RunError(f"{place}: job {live_job.whole_id} is just ending; type this again in a minute.")
     if last is not None:
         shown = array or last
         return f"{place}: {progress}, job {shown.whole_id} is {'running' if shown.is_running else 'queued'}."

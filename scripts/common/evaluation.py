@@ -3,8 +3,9 @@
 The same files come out of fine-tuned models, untuned models and classical baselines.
 """
 
+import contextlib
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import numpy as np
 from common import files, metrics, provenance, runs, scoring
 from common.data import Row
 from common.heads import Head
+from common.keeping import Kept
 from common.progress import Progress
 from common.prompt_head import PromptHead
 
@@ -34,14 +36,18 @@ def score_split(
     rows: Sequence[Row],
     head: Head,
     facts: dict[str, Any],
+    resume: bool = False,
 ) -> dict[str, Any]:
-    """Score a split with a model, and write its predictions and metrics (`write_split`)."""
+    """Score a split with a model, and write its predictions and metrics: `write_split` says more.
+
+    Where `resume` is on, an earlier start of the run may have been stopped while it scored; this one goes on there.
+    """
     job = runs.need_job(config)
     budget = job.runtime.score_token_budget
     start = time.perf_counter()
-    with Progress(f"score {split}", len(rows), "row", folder=folder) as progress:
-        scores = scoring.score(head, rows, budget, progress)
-    seconds = time.perf_counter() - start
+    with _counted(folder, f"score {split}", len(rows), resume) as (progress, kept):
+        scores = scoring.score(head, rows, budget, progress, kept)
+    seconds = kept.seconds if kept else time.perf_counter() - start
     if split != "train":  # `train_s` is what training took
         facts = facts | {f"{split}_s": round(seconds, 3), f"{split}_examples_per_s": round(len(rows) / seconds, 2)}
     if not isinstance(head, PromptHead):
@@ -49,9 +55,17 @@ def score_split(
     facts |= {"decoding": job.decoding, "length_normalization": job.length_normalization}
     if job.decoding == "score":
         return write_split(folder, config, split, rows, scores, facts)
-    with Progress(f"generate {split}", len(rows), "row", folder=folder) as progress:
-        generated = scoring.generate(head, rows, budget, progress)
+    with _counted(folder, f"generate {split}", len(rows), resume) as (progress, kept):
+        generated = scoring.generate(head, rows, budget, progress, kept)
     return write_split(folder, config, split, rows, scores, facts, generated, head.encoder.words)
+
+
+@contextlib.contextmanager
+def _counted(folder: Path, what: str, rows: int, resume: bool) -> Iterator[tuple[Progress, Kept | None]]:
+    with contextlib.ExitStack() as stack:
+        kept = stack.enter_context(Kept(folder, what)) if resume else None
+        done = kept.rows if kept else 0
+        yield stack.enter_context(Progress(what, rows, "row", done=done, folder=folder)), kept
 
 
 def write_split(

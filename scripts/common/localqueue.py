@@ -18,7 +18,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from common import files, owners
+from common import files, owners, slurm
 from common.slurm import LiveJob
 
 ID = "local-"  # how ids begin
@@ -208,7 +208,10 @@ def _take(queue: Path, place: str) -> tuple[Path, dict[str, Any]] | None:
 def _start(path: Path, entry: dict[str, Any], slot: str) -> subprocess.Popen[bytes] | None:
     """Start a task; None where it has been cancelled meanwhile, or cannot be started, which its log and ours say."""
     expanded = {name: os.path.expandvars(value) for name, value in entry.get("expanded", {}).items()}
-    environment = os.environ | entry["environment"] | expanded | {"CUDA_VISIBLE_DEVICES": slot}
+    # A worker that was started within a job is none of its tasks: they would answer for that job.
+    hidden = set(slurm.habits())
+    own = {name: value for name, value in os.environ.items() if name not in hidden}
+    environment = own | entry["environment"] | expanded | {"CUDA_VISIBLE_DEVICES": slot}
     log = Path(entry["log"])
     with files.lock(path.parent / ".lock"):  # whoever cancels finds the child, or is in time to keep it from beginning
         if not path.exists():

@@ -13,7 +13,7 @@ import pyarrow as pa
 from common import appending, labelling, plans, shards, tablefiles, tablestreams
 from common.cli import shown
 from common.errors import DataError, RunError, choices
-from common.files import read_json, sha256_file, write_json
+from common.files import check_fences, fsync, read_json, sha256_file, write_json
 from common.stats import duration
 
 REPORT = "report.json"
@@ -45,7 +45,8 @@ def merge(plan: plans.Plan) -> dict[str, Any]:
     need_free_output(plan)
     facts = _need_every_row_once(plan)
     _need_same_inputs(plan)
-    rows = _write(plan)
+    whole = plan.folder / f".whole.{plan.output.name}"
+    rows = _write(plan, whole)
     assert rows == plan.rows
     report = {
         "schema": 1,
@@ -53,11 +54,16 @@ def merge(plan: plans.Plan) -> dict[str, Any]:
         "rows": rows,
         "shards": plan.shards,
         "parts": len(facts),
-        "output_sha256": sha256_file(plan.output),
+        "output_sha256": sha256_file(whole),
         **_cost(facts),
         "merge_s": round(time.perf_counter() - start, 3),
     }
+    # The report first: stopped between the two, the merge is made again, and finds no file in its way.
     write_json(plan.folder / REPORT, report)
+    need_free_output(plan)
+    check_fences(plan.output)
+    whole.replace(plan.output)
+    fsync(plan.output.parent)
     for left in (plan.folder / plans.PARTS).glob(".*.partial.parquet"):  # of processes that were killed
         left.unlink(missing_ok=True)
     return report
@@ -104,14 +110,14 @@ def _need_same_inputs(plan: plans.Plan) -> None:
             )
 
 
-def _write(plan: plans.Plan) -> int:
-    """Write the output part by part and return its rows."""
+def _write(plan: plans.Plan, place: Path) -> int:
+    """Write the output part by part to a place of the same file system, and return its rows."""
     one, other = (tablefiles.format_of(path)[0] for path in (plan.files[0][0], plan.output))
     native = one == other == "parquet"
     schema = _output_schema(plan) if other == "parquet" else None
     parts = [part for number in range(plan.shards) for part in plan.parts(number)]
     with (
-        appending.Appender(plan.output, schema) as output,
+        appending.Appender(plan.output, schema, place) as output,
         tablestreams.Chain(plan.files, plan.columns) as chain,
     ):
         for first, end in parts:

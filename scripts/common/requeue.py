@@ -19,14 +19,14 @@ LINES = "requeues.jsonl"
 _TIMEOUT_S = 60
 _TRY_AGAIN_S = 5.0
 _TRY_FOR_S = 60.0  # a controller that restarts is back by then, and the time limit not yet reached
-_progress: dict[str, Any] = {"what": "load or score", "done": 0}
+_progress: dict[str, Any] = {"what": "load", "done": 0}
 
 
 def lasting(what: str, done: int) -> None:
     """Say what of this start's work is on disk by now, for the next start to build on.
 
     Args:
-        what: "train", …; the default, "load or score", leaves nothing behind before it is finished.
+        what: "train", "score test", …; the default, "load", leaves nothing behind.
         done: steps, rows or the like.
     """
     _progress.update(what=what, done=done)

@@ -9,6 +9,7 @@ from common.batching import token_batches
 from common.config import Label
 from common.data import Row
 from common.heads import Head
+from common.keeping import Kept
 from common.metrics import Prediction
 from common.progress import Progress
 from common.prompt_head import PromptHead
@@ -16,7 +17,9 @@ from common.prompt_head import PromptHead
 _DIGITS = 6  # of a log probability; more would be float32 noise
 
 
-def score(head: Head, rows: Sequence[Row], token_budget: int, what: str | Progress) -> np.ndarray:
+def score(
+    head: Head, rows: Sequence[Row], token_budget: int, what: str | Progress, kept: Kept | None = None
+) -> np.ndarray:
     """Return natural-log probabilities (N, C) float32 of the rows.
 
     Args:
@@ -24,19 +27,26 @@ def score(head: Head, rows: Sequence[Row], token_budget: int, what: str | Progre
         rows: N rows, labelled or not.
         token_budget: padded tokens of a forward pass.
         what: name for the progress line, or the progress of something larger that these rows are a part of.
+        kept: what was scored before, and where to add to it.
     """
     encoded = head.encoder.encode(rows)
+    batches = token_batches([head.scoring_tokens(row) for row in encoded], token_budget)
     result: np.ndarray | None = None
+    for indices, known in kept.batches if kept else ():
+        result = np.empty((len(rows), len(known[0])), dtype=np.float32) if result is None else result
+        result[indices] = known
     progress = Progress(what, len(rows), "row") if isinstance(what, str) else what
     was_training = head.model.training
     head.model.eval()
     with torch.inference_mode():
-        for indices in token_batches([head.scoring_tokens(row) for row in encoded], token_budget):
+        for indices in kept.left(batches) if kept else batches:
             batch = head.scoring_batch([encoded[index] for index in indices])
             scores = head.scores({key: value.to(head.device) for key, value in batch.items()}).cpu().numpy()  # (B, C)
             if result is None:
                 result = np.empty((len(rows), scores.shape[1]), dtype=np.float32)
             result[indices] = scores
+            if kept:
+                kept.add(indices, scores.tolist())
             progress.update(len(indices))
     if isinstance(what, str):
         progress.close()
@@ -44,16 +54,25 @@ def score(head: Head, rows: Sequence[Row], token_budget: int, what: str | Progre
     return result if result is not None else np.empty((0, 0), dtype=np.float32)
 
 
-def generate(head: PromptHead, rows: Sequence[Row], token_budget: int, what: str | Progress) -> list[str]:
+def generate(
+    head: PromptHead, rows: Sequence[Row], token_budget: int, what: str | Progress, kept: Kept | None = None
+) -> list[str]:
     """Return what a language model writes after each of N prompts; arguments as of `score`."""
     encoded = head.encoder.encode(rows)
+    batches = token_batches([len(row.input_ids) + head.encoder.longest for row in encoded], token_budget)
     texts = [""] * len(rows)
+    for indices, known in kept.batches if kept else ():
+        for index, text in zip(indices, known, strict=True):
+            texts[index] = text
     progress = Progress(what, len(rows), "row") if isinstance(what, str) else what
     head.model.eval()
     with torch.inference_mode():
-        for indices in token_batches([len(row.input_ids) + head.encoder.longest for row in encoded], token_budget):
-            for index, text in zip(indices, head.generate([encoded[index] for index in indices]), strict=True):
+        for indices in kept.left(batches) if kept else batches:
+            written = head.generate([encoded[index] for index in indices])
+            for index, text in zip(indices, written, strict=True):
                 texts[index] = text
+            if kept:
+                kept.add(indices, written)
             progress.update(len(indices))
     if isinstance(what, str):
         progress.close()

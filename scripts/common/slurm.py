@@ -17,6 +17,7 @@ TIMEOUT_S = 20  # a stopped controller keeps clients waiting for about 10 s
 _SECRET = re.compile(
     r"TOKEN(?!IZERS)|SECRET|PASSW|API_?KEY|CREDENTIAL|ACCESS_?KEY|PRIVATE_?KEY|_(KEY|PAT|PWD)$", re.IGNORECASE
 )
+_NEEDED = ("SLURM_CONF", "SLURM_CONF_SERVER", "SLURM_JWT")  # to reach the controller
 # Worst first, as far as a person has to do something about it.
 _ILL = ["FAILED", "OUT_OF_MEMORY", "TIMEOUT", "DEADLINE", "NODE_FAIL", "BOOT_FAIL", "PREEMPTED", "CANCELLED"]
 RUNNING = ("RUNNING", "COMPLETING", "STAGE_OUT", "SUSPENDED", "STOPPED")
@@ -79,9 +80,13 @@ def secrets() -> list[str]:
 
 
 def habits() -> list[str]:
-    """Return the names of the variables of our environment that change what Slurm's commands do by default."""
-    prefixes = ("SBATCH_", "SQUEUE_", "SACCT_", "SCANCEL_", "SCONTROL_", "SLURM_CLUSTERS")
-    return [name for name in sorted(os.environ) if name.startswith(prefixes)]
+    """Return the names of the variables of our environment that change what Slurm's commands do by default.
+
+    Also those of a job that we may be part of: a job made from there would take itself for a task of that one's array,
+    and put that one back at its own time limit.
+    """
+    prefixes = ("SBATCH_", "SQUEUE_", "SACCT_", "SCANCEL_", "SCONTROL_", "SLURM_", "SLURMD_")
+    return [name for name in sorted(os.environ) if name.startswith(prefixes) and name not in _NEEDED]
 
 
 def cluster_name() -> str | None:
@@ -173,9 +178,19 @@ def cancel(ids: list[str]) -> None:
 
 
 def stop(ids: Sequence[str]) -> None:
-    """Ask running jobs, by SIGTERM to their one process, to save and end; Slurm kills nothing meanwhile."""
-    if ids:
-        _call("scancel", "--batch", "--signal=TERM", *ids)
+    """Ask running jobs, by SIGTERM to their one process, to save and end; Slurm kills nothing meanwhile.
+
+    One that has ended since is no error.
+    """
+    failed: dict[str, SlurmError] = {}
+    for number in dict.fromkeys(ids):
+        try:
+            _call("scancel", "--batch", "--signal=TERM", number)
+        except SlurmError as error:
+            failed[number] = error
+    for job in queue() if failed else []:
+        if job.state == "RUNNING" and job.whole_id in failed:
+            raise failed[job.whole_id]
 
 
 def test_only(text: str) -> str:

@@ -202,14 +202,14 @@ def _submit(
     is_there = (folder / runs.CONFIG).exists()
     changes = runs.differences(runs.thaw(folder), config) if is_there else []
     force = forced.counts_for(changes)
+    if is_there and not changes and not force and runs.is_finished(folder):
+        return Outcome(name, "finished")  # although its job may be ending still
     if live := jobs.get(job_name(folder)):
         return _left_alone(folder, name, live, changes, force)
     if elsewhere := jobs.get(str(read(folder).get("name"))):
         return Outcome(name, "refused", elsewhere.id, "it was submitted under another path, and lives; cancel it there")
     if changes and not force:
         return Outcome(name, "changed", detail="FORCE=1 starts over" + _listed(changes))
-    if is_there and not force and runs.is_finished(folder):
-        return Outcome(name, "finished")
     if not owners.read(folder).get("submission") and (owner := owners.live_owner(folder)):
         return Outcome(name, "running", detail=f"by hand. {owners.busy(folder, owner)}")
     request = profiles.for_job(profile, wanted.job.resources if wanted.job else None, given, wanted.job is not None)

@@ -206,7 +206,8 @@ def _read_jsonl(content: bytes) -> pd.DataFrame:
     return placed([json_record(place, line) for place, line in lines])
 
 
-def _write_excel(frame: pd.DataFrame, stream: io.BytesIO) -> None:
+def write_excel(frame: pd.DataFrame, stream: io.BytesIO) -> None:
+    """Write a table as the one sheet of a workbook."""
     from openpyxl import Workbook
     from openpyxl.cell.cell import ILLEGAL_CHARACTERS_RE
 
@@ -259,7 +260,7 @@ _READERS = {
     "parquet": lambda content: _numbered(pd.read_parquet(io.BytesIO(content)).astype(object), 1),
 }
 _WRITERS = {
-    "xlsx": _write_excel,
+    "xlsx": write_excel,
     "csv": lambda frame, stream: write_separated(frame, stream, SEPARATORS["csv"]),
     "tsv": lambda frame, stream: write_separated(frame, stream, SEPARATORS["tsv"]),
     "jsonl": write_lines,

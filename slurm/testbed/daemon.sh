@@ -74,7 +74,7 @@ end() { # end SIGNAL
     pid >/dev/null || break
     sleep 0.1
   done
-  if pid >/dev/null; then kill -KILL "$number"; fi
+  if pid >/dev/null; then kill -KILL "$number" 2>/dev/null || true; fi
   rm -f "$pid_file"
 }
 

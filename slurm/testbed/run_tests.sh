@@ -20,8 +20,9 @@ background=
 finish() {
   status=$?
   if [[ -n $background ]]; then kill "$background" && wait "$background" || true; fi
-  for name in nights others; do (within "$name" "$here/down.sh"); done
+  for name in nights others; do (within "$name" "$here/down.sh") || status=1; done
   ((status)) || rm -rf "$folder"
+  exit "$status"
 }
 trap finish EXIT
 

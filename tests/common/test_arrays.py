@@ -102,6 +102,16 @@ def test_typed_again_while_it_lives(submit, fake_slurm):
     assert len(texts(fake_slurm)) == 2
 
 
+def test_typed_again_while_it_ends(submit, fake_slurm, plan):
+    submit(array_limit=2)
+    begin(fake_slurm, "101", t0="COMPLETING")
+    fake_slurm.set(jobs=[job for job in fake_slurm.jobs if job["id"] != "102"])
+    files.write_json(plan.folder / records.SUBMIT, records.read(plan.folder) | {"state": "cancelled"})
+    with pytest.raises(RunError, match="job 101 is just ending; type this again in a minute"):
+        submit()
+    assert len(texts(fake_slurm)) == 2
+
+
 def test_only_what_is_left(submit, fake_slurm, plan):
     submit(array_limit=2)
     fake_slurm.set(jobs=[])

@@ -72,7 +72,8 @@ def test_no_host_name_and_no_folder_in_the_metrics(config, tmp_path):
 def test_scoring_a_split_measures_its_time(config, tmp_path, monkeypatch):
     seen = []
 
-    def score(head, rows, budget, progress):
+    def score(head, rows, budget, progress, kept):
+        assert kept is None
         seen.append((head, len(rows), budget, progress.what, progress.folder))
         return some_scores()
 

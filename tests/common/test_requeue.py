@@ -20,7 +20,7 @@ def job(tmp_path, monkeypatch, fake_command):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(requeue, "_TRY_AGAIN_S", 0.01)
     monkeypatch.setattr(requeue, "_TRY_FOR_S", 1.0)
-    monkeypatch.setattr(requeue, "_progress", {"what": "load or score", "done": 0})
+    monkeypatch.setattr(requeue, "_progress", {"what": "load", "done": 0})
     numbers = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR2)
     before = {number: signal.getsignal(number) for number in numbers}
     yield submission, fake_command("scontrol")

@@ -484,6 +484,24 @@ def test_killed_in_the_middle_and_two_at_once(tmp_path, plan_of):
     assert plan.output.read_bytes() == (tmp_path / "whole.jsonl").read_bytes()
 
 
+@pytest.mark.parametrize("moment", ["check_fences", "fsync"])
+def test_a_merge_that_is_stopped_around_the_rename(tmp_path, plan_of, monkeypatch, moment):
+    plan = plan_of([written(tmp_path / "a.csv", table(10))])
+    for number in range(3):
+        shards.work(plan, number, Score())
+
+    def stop(path):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(merging, moment, stop)
+        merging.merge(plan)
+    assert plan.output.exists() == (moment == "fsync") == bool(merging.done(plan))
+    report = merging.done(plan) or merging.merge(plan)
+    assert report["rows"] == 10 and tablefiles.read_table(plan.output)["id"].tolist() == list(table(10)["id"])
+    assert not list(plan.folder.glob(".whole.*"))
+
+
 def test_processes_and_gpus(monkeypatch):
     assert lanes._environment(3, 4, ["0", "2"])["CUDA_VISIBLE_DEVICES"] == "2"
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)

@@ -118,6 +118,34 @@ def test_slurm_without_a_configuration_is_no_cluster(fake_slurm):
     assert raised.value.is_absent
 
 
+def test_a_job_made_within_a_job_is_none_of_its_tasks(fake_slurm, monkeypatch):
+    for name in (
+        "SLURM_ARRAY_JOB_ID",
+        "SLURM_ARRAY_TASK_ID",
+        "SLURM_RESTART_COUNT",
+        "SLURM_JOB_ID",
+        "SBATCH_TIMELIMIT",
+    ):
+        monkeypatch.setenv(name, "7")
+    monkeypatch.setenv("SLURM_CONF", "/etc/slurm/slurm.conf")
+    slurm.test_only("")
+    [call] = fake_slurm.calls()
+    assert "7" not in call["environment"].values()
+    assert call["environment"]["SLURM_CONF"] == "/etc/slurm/slurm.conf"
+
+
+def test_asked_to_stop(fake_slurm):
+    """One that has ended since, or is ending, is no error; one that runs on is."""
+    job = {"name": "a", "node": "", "elapsed": "", "limit": "", "reason": "", "comment": ""}
+    jobs = [job | {"id": "17", "state": "COMPLETING"}, job | {"id": "18", "state": "RUNNING"}]
+    fake_slurm.set(jobs=jobs, deaf=["17", "19"])
+    slurm.stop(["17", "18", "19"])
+    assert [call["words"][-1] for call in fake_slurm.calls("scancel")] == ["17", "18", "19"]
+    fake_slurm.set(jobs=jobs, deaf=["18"])
+    with pytest.raises(SlurmError, match="Invalid job id 18"):
+        slurm.stop(["17", "18"])
+
+
 def test_no_command_sees_a_secret(fake_slurm, monkeypatch):
     known = ("HF_TOKEN", "WANDB_API_KEY", "AWS_SECRET_ACCESS_KEY", "DB_PASSWORD")
     for name in (*known, "GH_PAT", "DB_PWD", "OPENAI_KEY"):
