@@ -44,7 +44,8 @@ def test_a_base_that_has_changed_is_refused(run_script, tiny_arguments, tiny_mod
     """Scores of an adapter on another base are nobody's scores: neither evaluated, nor predicted with, nor resumed."""
     base = tmp_path / "base"
     shutil.copytree(tiny_model, base)
-    arguments = [*tiny_arguments(), "--set", f'model="{base}"', "training.epochs=1"]
+    given = tiny_arguments("training.epochs=1")
+    arguments = [f'model="{base}"' if word.startswith("model=") else word for word in given]
     assert run_script("train", *arguments)[0] == 0
     weights = load_file(base / "model.safetensors")
     save_file({name: value * 3 for name, value in weights.items()}, base / "model.safetensors")

@@ -74,7 +74,9 @@ def run_each(script: str, argv: Sequence[str] | None, found: Sequence[argparse.N
     Returns:
         0, or the exit code of the first variant that failed, after all have run; an interrupt stops at once.
     """
-    words = sys.argv[1:] if argv is None else argv
+    own = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    own.add_argument("--set", nargs="+")
+    _, words = own.parse_known_args(argv)  # a variant's --set holds the given one
     failed: list[tuple[int, argparse.Namespace]] = []
     for number, variant in enumerate(found, 1):
         print(f"[{number}/{len(found)}] {label(variant)}", flush=True)

@@ -72,6 +72,13 @@ def test_set_that_does_not_go_with_the_sweep():
         sweeps.variants(parse("method.name=adapters method.r=3"))
 
 
+def test_set_may_be_repeated():
+    arguments = cli.parser("", "model", "set").parse_args(
+        ["--model", JOB, "--set", "method.r=4", "--set", "x=1", "y=2"]
+    )
+    assert arguments.set == ["method.r=4", "x=1", "y=2"]
+
+
 def test_need_one_lists_what_to_type():
     with pytest.raises(ConfigError) as raised:
         sweeps.need_one(parse("training.epochs=2"))
@@ -83,10 +90,10 @@ def test_need_one_lists_what_to_type():
 # --- one process a variant -------------------------------------------------------------------------------------------
 
 SCRIPT = """import sys
-words = sys.argv[1:]
-last = len(words) - words[::-1].index("--set")
-print("ran", words[last:], flush=True)
-sys.exit({codes}.get(" ".join(words[last:]), 0))
+_, job, *words = sys.argv[1:]
+first = words.index("--set") + 1
+print("ran", words[first:], flush=True)
+sys.exit({codes}.get(" ".join(words[first:]), 0))
 """
 
 
@@ -94,7 +101,9 @@ def run_each(tmp_path, **codes):
     script = tmp_path / "script.py"
     table = {f"method.r={r} method.alpha={2 * r}": codes[f"r{r}"] for r in (1, 4, 8, 16) if f"r{r}" in codes}
     script.write_text(SCRIPT.format(codes=table))
-    return sweeps.run_each(str(script), ["--model", JOB, "--set", "x=1"], sweeps.variants(parse())[1::2], "train")
+    return sweeps.run_each(
+        str(script), ["--model", JOB, "--set", "x=1", "--set", "y=2"], sweeps.variants(parse())[1::2], "train"
+    )
 
 
 def test_all_run_in_order(tmp_path, capfd):
