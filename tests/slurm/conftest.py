@@ -151,6 +151,18 @@ def lab(cluster, place, tiny_model, rows_dir) -> Lab:
 
 
 @pytest.fixture
+def partition(cluster) -> Iterator[Callable[[str], None]]:
+    """`partition("down")`: jobs are queued and none starts; up again in the end."""
+
+    def switch(state: str) -> None:
+        cluster.call("scontrol", "update", "partitionname=main", f"state={state}")
+
+    yield switch
+    cluster.daemon("start", "slurmctld")
+    switch("up")
+
+
+@pytest.fixture
 def open_folder() -> Iterator[Path]:
     """A folder that every user of the machine may enter, unlike pytest's own."""
     with tempfile.TemporaryDirectory(dir="/tmp") as name:

@@ -15,18 +15,6 @@ LONG = ("training.epochs=300", "training.eval_every=300", "training.batch_size=8
 TESTBED = ROOT / "slurm" / "testbed"
 
 
-@pytest.fixture
-def partition(cluster):
-    """`partition("down")`: jobs are queued and none starts; up again in the end."""
-
-    def switch(state: str) -> None:
-        cluster.call("scontrol", "update", "partitionname=main", f"state={state}")
-
-    yield switch
-    cluster.daemon("start", "slurmctld")
-    switch("up")
-
-
 def wrap(lab: Lab, name: str, text: str) -> str:
     """Put a shell script before a command of Slurm's, which is `$REAL` in it; the PATH that has it first."""
     folder = lab.repository.parent / "wrapped"

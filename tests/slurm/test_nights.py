@@ -125,14 +125,11 @@ def test_the_node_is_lost_and_its_process_lives_on(lab, cluster):
 
 
 @pytest.mark.parametrize("moment", ["running", "queued"])
-def test_a_changed_job_is_refused_with_the_difference(lab, cluster, moment):
+def test_a_changed_job_is_refused_with_the_difference(lab, partition, moment):
     if moment == "queued":
-        cluster.call("scontrol", "update", "partitionname=main", "state=down")
-    try:
-        lab.submit(*HERE, settings=LONG)
-        rows = (lab.rows / "train.jsonl").read_text(encoding="utf-8")
-        (lab.rows / "train.jsonl").write_text(rows.replace("idea", "thought"), encoding="utf-8")
-        said = lab.submit(*HERE, settings=LONG, check=False)
-        assert "refused" in said and "data.sha256" in said and "cancel" in said
-    finally:
-        cluster.call("scontrol", "update", "partitionname=main", "state=up")
+        partition("down")
+    lab.submit(*HERE, settings=LONG)
+    rows = (lab.rows / "train.jsonl").read_text(encoding="utf-8")
+    (lab.rows / "train.jsonl").write_text(rows.replace("idea", "thought"), encoding="utf-8")
+    said = lab.submit(*HERE, settings=LONG, check=False)
+    assert "refused" in said and "data.sha256" in said and "cancel" in said

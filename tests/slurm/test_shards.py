@@ -158,19 +158,16 @@ def expanded(text: str) -> list[int]:
     return [number for word in words for number in range(int(word.split("-")[0]), int(word.split("-")[-1]) + 1)]
 
 
-def test_cancelled_as_a_whole(lab, cluster, command):
+def test_cancelled_as_a_whole(lab, cluster, partition, command):
     words, _ = command
     lab.profile("slim", array_limit=16, **SLIM)
-    cluster.call("scontrol", "update", "partitionname=main", "state=down")
-    try:
-        array, merge = ids(lab.run("predict", *words).stdout)
-        assert len(cluster.squeue()) == 17
-        said = lab.status()
-        assert "2 queued" in said and array in said and merge in said
-        said = lab.run("cancel", "--outputs", lab.outputs).stdout
-        assert f"cancelled {array} " in said and f"cancelled {merge} " in said
-        lab.wait_queue_empty()
-        cluster.wait_until(lambda: "2 cancelled" in lab.status(), 30, f"status: 2 cancelled\n{lab.status()}")
-        assert "submitted 64 shards in 16 tasks" in lab.run("predict", *words).stdout
-    finally:
-        cluster.call("scontrol", "update", "partitionname=main", "state=up")
+    partition("down")
+    array, merge = ids(lab.run("predict", *words).stdout)
+    assert len(cluster.squeue()) == 17
+    said = lab.status()
+    assert "2 queued" in said and array in said and merge in said
+    said = lab.run("cancel", "--outputs", lab.outputs).stdout
+    assert f"cancelled {array} " in said and f"cancelled {merge} " in said
+    lab.wait_queue_empty()
+    cluster.wait_until(lambda: "2 cancelled" in lab.status(), 30, f"status: 2 cancelled\n{lab.status()}")
+    assert "submitted 64 shards in 16 tasks" in lab.run("predict", *words).stdout
