@@ -61,6 +61,10 @@ class Cluster:
         lines = self.call("sacct", "-n", "-P", "-j", job, "-o", fields, *options).stdout.splitlines()
         return [dict(zip(fields.split(","), line.split("|"), strict=True)) for line in lines]
 
+    def starts(self, job: str) -> list[str]:
+        """In what state each start of a job, or of a task of an array, has ended; the accounting lags by seconds."""
+        return [start["State"].split()[0] for start in self.sacct(job, "-X", "-D")]  # CANCELLED by 0
+
     def daemon(self, action: str, name: str) -> None:
         """`start`, `stop` or `kill` one of slurmctld, slurmdbd, slurmd-n1, slurmd-n2."""
         self.call(TESTBED / "daemon.sh", action, name)
