@@ -61,6 +61,10 @@ class Cluster:
         lines = self.call("sacct", "-n", "-P", "-j", job, "-o", fields, *options).stdout.splitlines()
         return [dict(zip(fields.split(","), line.split("|"), strict=True)) for line in lines]
 
+    def starts(self, job: str) -> list[str]:
+        """In what state each start of a job, or of a task of an array, has ended; the accounting lags by seconds."""
+        return [start["State"].split()[0] for start in self.sacct(job, "-X", "-D")]  # CANCELLED by 0
+
     def daemon(self, action: str, name: str) -> None:
         """`start`, `stop` or `kill` one of slurmctld, slurmdbd, slurmd-n1, slurmd-n2."""
         self.call(TESTBED / "daemon.sh", action, name)
@@ -148,6 +152,18 @@ def place(tmp_path) -> Path:
 def lab(cluster, place, tiny_model, rows_dir) -> Lab:
     """A copy of the project to work with, as a user would; see `lab.Lab`."""
     return Lab(cluster, place, tiny_model, rows_dir)
+
+
+@pytest.fixture
+def partition(cluster) -> Iterator[Callable[[str], None]]:
+    """`partition("down")`: jobs are queued and none starts; up again in the end."""
+
+    def switch(state: str) -> None:
+        cluster.call("scontrol", "update", "partitionname=main", f"state={state}")
+
+    yield switch
+    cluster.daemon("start", "slurmctld")
+    switch("up")
 
 
 @pytest.fixture

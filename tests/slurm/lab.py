@@ -55,7 +55,7 @@ class Lab:
         """Run a script to its end; fail with what it said."""
         command = [*self.prefix, self.python, f"scripts/{script}.py", *map(str, arguments)]
         done = subprocess.run(
-            command, cwd=self.repository, env=self.env | env, capture_output=True, text=True, timeout=600
+            command, cwd=self.repository, env=self.env | env, capture_output=True, text=True, timeout=900
         )
         assert done.returncode == 0 or not check, (
             f"{shlex.join(command)}: {done.returncode}\n{done.stdout}{done.stderr}"

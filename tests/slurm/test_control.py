@@ -15,18 +15,6 @@ LONG = ("training.epochs=300", "training.eval_every=300", "training.batch_size=8
 TESTBED = ROOT / "slurm" / "testbed"
 
 
-@pytest.fixture
-def partition(cluster):
-    """`partition("down")`: jobs are queued and none starts; up again in the end."""
-
-    def switch(state: str) -> None:
-        cluster.call("scontrol", "update", "partitionname=main", f"state={state}")
-
-    yield switch
-    cluster.daemon("start", "slurmctld")
-    switch("up")
-
-
 def wrap(lab: Lab, name: str, text: str) -> str:
     """Put a shell script before a command of Slurm's, which is `$REAL` in it; the PATH that has it first."""
     folder = lab.repository.parent / "wrapped"
@@ -82,11 +70,12 @@ def test_the_controller_is_down(lab, cluster, partition):
     whole = ("--all", "--jobs", "minilm-lora", "--seeds", "1,2")
     lab.submit(*HERE, settings=LONG)
     lab.wait_checkpoint(lab.folder())
-    partition("down")
-    lab.submit(*HERE, "--seeds", "2", settings=LONG)
-    before, pid = files_below(lab.outputs), read(seed(lab, 1) / "owner.json")["pid"]
+    pid = read(seed(lab, 1) / "owner.json")["pid"]
     os.kill(pid, signal.SIGSTOP)  # so that it is not over before we have looked
     try:
+        partition("down")
+        lab.submit(*HERE, "--seeds", "2", settings=LONG)
+        before = files_below(lab.outputs)
         cluster.daemon("stop", "slurmctld")
         said = lab.status()  # fails unless it exits with 0
         step = last_step(seed(lab, 1))
@@ -132,19 +121,21 @@ def test_the_controller_stops_during_a_submission(lab, cluster, partition):
 def test_the_controller_forgets_a_job_and_gives_its_id_to_another(lab, cluster, partition, moment):
     """It writes its jobs down every 5 seconds at most: killed before, it knows nothing of the newest one."""
     known = cluster.submit("true", "--hold")
-    state = cluster.state_folder() / "state" / "job_state"
-    # The job comes when the state has just been written; where it is to have begun, its log says that it has.
+    state, before = cluster.state_folder() / "state", lab.repository.parent / "state before"
+    # It wakes up with what it had written before the job came; where this is to have begun, its log says that it has.
     begun = """
 folder=$(dirname "${@: -1}")
-for ((i = 0; i < 100; i++)); do ls "$folder"/*.log >/dev/null 2>&1 && break; sleep 0.02; done"""
+for ((i = 0; i < 300; i++)); do ls "$folder"/*.log >/dev/null 2>&1 && break; sleep 0.1; done"""
     path = wrap(
         lab,
         "sbatch",
         f"""mark=written-$$
 scontrol update jobid={known} comment=$mark
-until grep --quiet --text $mark "{state}"; do sleep 0.02; done
+until grep --quiet --text $mark "{state}/job_state"; do sleep 0.02; done
+cp --archive "{state}" "{before}"
 said=$("$REAL" "$@"); code=$?{begun if moment == "begun" else ""}
 "{TESTBED}/daemon.sh" kill slurmctld
+rm --recursive "{state}" && mv "{before}" "{state}"
 echo "$said"
 exit $code""",
     )
@@ -152,6 +143,7 @@ exit $code""",
         partition("down")
     lab.run("submit", "--model", "minilm-lora", *HERE, *lab.words(*SHORT), PATH=path)
     lost = read(lab.folder() / "submit.json")
+    assert len(list(lab.folder().glob("slurm/1/*.log"))) == (moment == "begun")
     cluster.daemon("start", "slurmctld")
     cluster.call("scancel", known)
     partition("down")

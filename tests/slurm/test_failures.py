@@ -1,7 +1,9 @@
 """What goes wrong in one job is named by `make status`, with the log, and touches no other."""
 
+import contextlib
 import os
 import signal
+from pathlib import Path
 
 import pytest
 from lab import read
@@ -16,10 +18,12 @@ def settle(lab, cluster, state: str) -> str:
     return lab.status()
 
 
-def test_an_error_with_a_reason(lab, cluster):
+def test_an_error_with_a_reason(lab, cluster, partition):
+    partition("down")  # it starts when the rows are others already
     lab.submit(*HERE)
     rows = (lab.rows / "train.jsonl").read_text(encoding="utf-8")
     (lab.rows / "train.jsonl").write_text(rows.replace("idea", "thought"), encoding="utf-8")
+    partition("up")
     said = settle(lab, cluster, "failed")
     assert "rows" in said and f"log: {lab.folder()}" in said
 
@@ -86,11 +90,23 @@ def test_others_go_on(lab, cluster):
     assert "metrics.json" in os.listdir(log)
 
 
-def test_no_secret_anywhere(lab, cluster):
+def files_with(word: bytes, *folders: Path) -> list[Path]:
+    """The files below folders that hold a word; what Slurm removes meanwhile does not count."""
+    found = []
+    for path, _, names in (step for folder in folders for step in os.walk(folder)):
+        for file in (Path(path, name) for name in names):
+            with contextlib.suppress(FileNotFoundError):
+                if file.is_file() and word in file.read_bytes():
+                    found.append(file)
+    return found
+
+
+def test_no_secret_anywhere(lab, cluster, partition):
+    partition("down")  # Slurm keeps a job's environment until it forgets the job
     lab.submit(*HERE)
+    assert "environment" in {file.name for file in files_with(b"HF_HUB_OFFLINE", cluster.state_folder())}
+    assert files_with(b"hf_neverprinted", cluster.state_folder(), lab.outputs) == []
+    partition("up")
     lab.wait_queue_empty()
     assert len(lab.finished()) == 1
-    dumps = [cluster.state_folder(), lab.outputs]
-    for folder in dumps:
-        for file in folder.rglob("*"):
-            assert not file.is_file() or b"hf_neverprinted" not in file.read_bytes(), file
+    assert files_with(b"hf_neverprinted", cluster.state_folder(), lab.outputs) == []

@@ -45,25 +45,30 @@ def test_six_jobs_on_two_nodes_give_the_report_of_local_runs(lab, cluster):
 
 def test_a_run_longer_than_its_time_limit_continues_three_times(lab, cluster):
     # Slurm counts limits in minutes and signals early: of each start about a quarter of a minute is left for training.
-    per_epoch = read(lab.undisturbed(lasting(100)) / "training.json")["train_s"] / 100
-    settings = lasting(int(110 / per_epoch))
+    # The processor's time, as that of the wall depends on what else this machine does.
+    per_epoch = read(lab.undisturbed(lasting(100)) / "training.json")["train_cpu_s"] / 100
+    settings = lasting(int(150 / per_epoch))
     lab.profile("hasty", lead_s=10)
     lab.submit("--cluster", "hasty", "--resources", "time=1", settings=settings)
     folder = lab.folder()
     undisturbed = lab.undisturbed(settings)
-    lab.wait_finished(folder, seconds=600)
+    lab.wait_finished(folder, seconds=900)
     requeues = (folder / "slurm" / "1" / "requeues.jsonl").read_text(encoding="utf-8").splitlines()
     assert len(requeues) >= 3, requeues
     assert len(list(folder.glob("slurm/*/*.log"))) == 1  # one job all the time
     assert_same(undisturbed, folder)
 
 
-def test_scontrol_requeue(lab, cluster):
+def test_scontrol_requeue(lab, cluster, partition):
     lab.submit(*HERE, settings=LONG)
     folder = lab.folder()
     lab.wait_checkpoint(folder)
-    cluster.call("scontrol", "requeue", lab.job_id(folder))
-    cluster.wait_until(lambda: "requeued" in lab.status() or last_step(folder) == 0, 30, "status: requeued")
+    partition("down")  # so that it does not start again before we have looked
+    try:
+        cluster.call("scontrol", "requeue", lab.job_id(folder))
+        cluster.wait_until(lambda: "1 requeued" in lab.status(), 60, "status: 1 requeued")
+    finally:
+        partition("up")
     undisturbed = lab.undisturbed(LONG)
     lab.wait_finished(folder)
     assert read(folder / "owner.json")["attempt"] == 2
@@ -75,19 +80,23 @@ def test_preemption(lab, cluster):
     folders = lab.folders()
     for folder in folders:
         lab.wait_checkpoint(folder)
-    for _ in range(2):
-        cluster.submit("sleep 3", "--partition=high", "--gres=gpu:1", "--account=lab")
+    for node in ("n1", "n2"):
+        cluster.submit("sleep 5", "--partition=high", "--gres=gpu:1", "--account=lab", f"--nodelist={node}")
     lab.wait_finished(*folders)
     assert all(read(folder / "owner.json")["attempt"] == 2 for folder in folders)
     assert_same(lab.undisturbed(LONG), folders[0])
     assert_same(lab.undisturbed(LONG, seed=2), folders[1])
 
 
-def test_cancelled_and_submitted_again(lab, cluster):
+@pytest.mark.parametrize("command", ["make cancel", "scancel"])
+def test_cancelled_and_submitted_again(lab, cluster, command):
     lab.submit(*HERE, settings=LONG)
     folder = lab.folder()
     lab.wait_checkpoint(folder)
-    assert "cancelling" in lab.run("cancel", "--outputs", lab.outputs).stdout
+    if command == "scancel":
+        cluster.call("scancel", lab.job_id(folder))
+    else:
+        assert "cancelling" in lab.run("cancel", "--outputs", lab.outputs).stdout
     lab.wait_queue_empty()
     assert last_step(folder) > 0 and not (folder / "metrics.json").exists()
     cluster.wait_until(lambda: "1 cancelled" in lab.status(), 30, "status: cancelled")
@@ -105,16 +114,15 @@ def test_the_node_is_lost_and_its_process_lives_on(lab, cluster):
     old = read(folder / "owner.json")
     node = next(job["node"] for job in cluster.squeue() if job["id"] == lab.job_id(folder))
     os.kill(old["pid"], signal.SIGSTOP)  # as on a node that has lost its network, and comes back
-    cluster.daemon("kill", f"slurmd-{node}")
-    cluster.wait_until(
-        lambda: read(folder / "owner.json")["pid"] != old["pid"], 90, "the run has begun on the other node"
-    )
     try:
-        lab.wait_checkpoint(folder)
+        reached = last_step(folder)  # no earlier than the checkpoint from which the other node continues
+        cluster.daemon("kill", f"slurmd-{node}")
+        cluster.wait_until(lambda: read(folder / "owner.json")["attempt"] == 2, 90, "a start on the other node")
+        lab.wait_step(folder, reached + 1)
         assert is_alive(old["pid"])
         os.kill(old["pid"], signal.SIGCONT)
         lab.wait_finished(folder)
-        assert read(folder / "owner.json")["pid"] != old["pid"]
+        assert read(folder / "owner.json")["attempt"] == 2 and read(folder / "owner.json")["pid"] != old["pid"]
         cluster.wait_until(lambda: not is_alive(old["pid"]), 60, "the old process has stopped by itself")
     finally:
         if is_alive(old["pid"]):
@@ -125,14 +133,11 @@ def test_the_node_is_lost_and_its_process_lives_on(lab, cluster):
 
 
 @pytest.mark.parametrize("moment", ["running", "queued"])
-def test_a_changed_job_is_refused_with_the_difference(lab, cluster, moment):
+def test_a_changed_job_is_refused_with_the_difference(lab, partition, moment):
     if moment == "queued":
-        cluster.call("scontrol", "update", "partitionname=main", "state=down")
-    try:
-        lab.submit(*HERE, settings=LONG)
-        rows = (lab.rows / "train.jsonl").read_text(encoding="utf-8")
-        (lab.rows / "train.jsonl").write_text(rows.replace("idea", "thought"), encoding="utf-8")
-        said = lab.submit(*HERE, settings=LONG, check=False)
-        assert "refused" in said and "data.sha256" in said and "cancel" in said
-    finally:
-        cluster.call("scontrol", "update", "partitionname=main", "state=up")
+        partition("down")
+    lab.submit(*HERE, settings=LONG)
+    rows = (lab.rows / "train.jsonl").read_text(encoding="utf-8")
+    (lab.rows / "train.jsonl").write_text(rows.replace("idea", "thought"), encoding="utf-8")
+    said = lab.submit(*HERE, settings=LONG, check=False)
+    assert "refused" in said and "data.sha256" in said and "cancel" in said

@@ -4,6 +4,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 from pathlib import Path
 
@@ -60,7 +61,8 @@ def test_the_time_limit_comes_while_workers_load(lab, cluster):
     lab.wait_queue_empty()
     assert len(lines(requeues)) == 2 and lab.log(folder).count("is back in the queue") == 2
     assert f"continuing from checkpoint-{reached} " in lab.log(folder)
-    assert [start["State"] for start in cluster.sacct(job, "-X", "-D")] == ["REQUEUED", "REQUEUED", "COMPLETED"]
+    wanted = ["REQUEUED", "REQUEUED", "COMPLETED"]
+    cluster.wait_until(lambda: cluster.starts(job) == wanted, 30, f"the accounting of {wanted}")
     assert read(folder / "owner.json")["attempt"] == 3
     assert_same(lab.undisturbed(settings), folder)
 
@@ -91,11 +93,27 @@ def test_the_disk_is_full(lab, cluster, disk):
     lab.submit(*HERE, settings=settings)
     folder = lab.folder()
     lab.wait_checkpoint(folder)
-    [saved] = (folder / "checkpoints").glob("[!.]*")
-    disk(sum(file.stat().st_size for file in saved.iterdir()) // 2)  # not enough for the next one
+    pid = read(folder / "owner.json")["pid"]
+
+    def held_between_two() -> list[Path]:
+        """Stop the run; the one checkpoint that it has, none where it is just writing or removing another."""
+        os.kill(pid, signal.SIGSTOP)
+        found = list((folder / "checkpoints").iterdir())
+        if len(found) == 1:
+            return found
+        os.kill(pid, signal.SIGCONT)
+        return []
+
+    try:
+        [saved] = cluster.wait_until(held_between_two, 60, "one checkpoint, and no other on its way")
+        disk(sum(file.stat().st_size for file in saved.iterdir()) // 2)  # not enough for the next one
+    finally:
+        os.kill(pid, signal.SIGCONT)
     cluster.wait_until(lambda: "1 failed" in lab.status(), 60, f"status: 1 failed\n{lab.status()}")
-    [start] = cluster.wait_until(lambda: cluster.sacct(lab.job_id(folder), "-X"), 20, "accounting")
-    assert start["State"] == "FAILED" and start["ExitCode"] == "5:0"
+    wanted = [{"State": "FAILED", "ExitCode": "5:0"}]
+    cluster.wait_until(
+        lambda: cluster.sacct(lab.job_id(folder), "-X", fields="State,ExitCode") == wanted, 30, f"accounting: {wanted}"
+    )
     [saved] = (folder / "checkpoints").glob("[!.]*")
     assert not list((folder / "checkpoints").glob(".*")) and not (folder / "metrics.json").exists()
     said = lab.status()
