@@ -115,11 +115,13 @@ class Lab:
 
     # --- waiting ---
 
-    def wait_finished(self, *folders: Path, seconds: float = 180) -> None:
-        """Wait until runs have metrics and their jobs are gone."""
+    def wait_finished(self, *folders: Path, seconds: float = 300) -> None:
+        """Wait until runs have metrics, and have cleared up after these."""
 
         def done() -> bool:
-            return all((folder / "metrics.json").exists() for folder in folders)
+            return all(
+                (folder / "metrics.json").exists() and read(folder / "owner.json")["released"] for folder in folders
+            )
 
         logs = "\n".join(self.log(folder)[-1500:] for folder in folders)
         self.cluster.wait_until(done, seconds, f"finished: {folders}\n{logs}")
