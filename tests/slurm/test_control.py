@@ -216,9 +216,9 @@ def test_two_submissions_at_the_same_moment(lab, cluster, partition):
     partition("down")
     words = ("--all", "--jobs", "minilm-lora", "--seeds", "1,2", *HERE, *lab.words(*SHORT))
     both = [lab.start("submit", *words) for _ in range(2)]
-    said = ["".join(process.communicate(timeout=300)) for process in both]
+    said = [process.communicate(timeout=300) for process in both]
     assert [process.returncode for process in both] == [0, 0], said
-    assert sorted(table.splitlines()[-1].split(".")[0] for table in said) == [
+    assert sorted(table.splitlines()[-1].split(".")[0] for table, _ in said) == [
         "testbed: 6 queued",
         "testbed: 6 submitted",
     ], said
