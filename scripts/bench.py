@@ -35,7 +35,8 @@ def main(argv: list[str] | None = None) -> None:
         "job": target.job_name,
         "variant": target.variant,
         "dataset": target.dataset_name,
-        "device": hardware["gpu"] or f"{hardware['cpu']}, {hardware['threads']} threads",
+        "device": hardware["gpu"]
+        or f"{hardware['cpu']}, {hardware['threads']} thread{'' if hardware['threads'] == 1 else 's'}",
         "weights": "random",
     }
     with contextlib.redirect_stdout(sys.stderr):  # nothing but the result on stdout

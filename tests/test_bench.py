@@ -1,6 +1,7 @@
 """scripts/bench.py: a job of true shape with random weights trains and scores; nothing is downloaded or written."""
 
 import json
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -108,6 +109,15 @@ def test_too_little_memory_is_one_message(run_script, monkeypatch):
     assert code == 4 and out == ""
     [message] = [line for line in err.splitlines() if line.startswith("error: ")]
     assert "out of memory while scoring; make check estimates 0." in message and "training.token_budget" in message
+
+
+@pytest.mark.parametrize(("cap", "fraction", "said"), [(16e9, 0.2, 16 * 10**9), (200e9, 1.0, 80 * 10**9)])
+def test_the_cap_is_a_share_of_the_gpu(monkeypatch, cap, fraction, said):
+    asked = []
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda index: SimpleNamespace(total_memory=80 * 10**9))
+    monkeypatch.setattr(torch.cuda, "set_per_process_memory_fraction", asked.append)
+    assert benchmarks._capped(cap) == said and asked == [pytest.approx(fraction)]
 
 
 def test_the_cap_and_the_peak_stand_in_the_message(monkeypatch):

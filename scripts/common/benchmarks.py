@@ -50,11 +50,7 @@ def measure(job: Job, dataset: Dataset, cap_bytes: float) -> dict[str, Any]:
         ModelError: it does not fit, or the model's shape is not known without the hub.
     """
     estimate = memory.estimate(job, dataset)["memory_estimate_bytes"]
-    on_gpu = torch.cuda.is_available()
-    if on_gpu:
-        there = torch.cuda.get_device_properties(0).total_memory
-        torch.cuda.set_per_process_memory_fraction(min(1.0, cap_bytes / there))
-    found: dict[str, Any] = {"memory_estimate_bytes": estimate, "memory_cap_bytes": int(cap_bytes) if on_gpu else None}
+    found: dict[str, Any] = {"memory_estimate_bytes": estimate, "memory_cap_bytes": _capped(cap_bytes)}
     doing = "building the model"
     try:
         set_seed(0)
@@ -188,6 +184,15 @@ def _score(head: Head, row: Row, budget: int) -> tuple[list[float], int]:
         scoring.score(head, rows, budget, Progress(f"score {number + 1} of {STEPS}", len(rows), "row"))
         seconds.append(time.monotonic() - start)
     return seconds, tokens * len(rows)
+
+
+def _capped(cap_bytes: float) -> int | None:
+    """Keep this process to so much of the GPU's memory, and return how much; None without a GPU."""
+    if not torch.cuda.is_available():
+        return None
+    there = torch.cuda.get_device_properties(0).total_memory
+    torch.cuda.set_per_process_memory_fraction(min(1.0, cap_bytes / there))
+    return int(min(cap_bytes, there))
 
 
 def _phase(name: str, work: Any) -> dict[str, Any]:
