@@ -1,7 +1,7 @@
 # peftable: names and wiring. `make` prints help; what the targets do is in scripts/.
 PYTHON ?= python3
 PY := .venv/bin/python
-VARIABLES := MODEL DATASET SEED SET DATA_DIR SPLIT BASELINE ADAPTER RUN INPUT OUTPUT TEXT SHARDS PROCESSES FORCE CHECK HERE JSON NO_DATA OUTPUTS DRY_RUN JOBS SEEDS CLUSTER RESOURCES WATCH
+VARIABLES := MODEL DATASET SEED SET DATA_DIR SPLIT BASELINE ADAPTER RUN INPUT OUTPUT TEXT SHARDS PROCESSES FORCE CHECK HERE JSON NO_DATA OUTPUTS DRY_RUN JOBS SEEDS CLUSTER RESOURCES WATCH MEMORY_GB
 # Values reach the recipes through the environment, untouched by make: spaces, quotes and $ survive.
 $(foreach name,$(VARIABLES),$(eval override $(name) := $$(value $(name))))
 export $(VARIABLES) PIP_DISABLE_PIP_VERSION_CHECK=1
@@ -13,7 +13,7 @@ SUBMIT_OPTIONS = $(RUN_OPTIONS) $(call given,DATA_DIR,--data-dir) $(call given,S
 JOB_OPTIONS = $(RUN_OPTIONS) $(call given,SEED,--seed) $(call given,DATA_DIR,--data-dir)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo smoke fetch check train evaluate baseline predict report submit submit-all submit-check status logs cancel setup test testbed test-slurm lint format clean
+.PHONY: help demo smoke fetch check bench train evaluate baseline predict report submit submit-all submit-check status logs cancel setup test testbed test-slurm lint format clean
 
 help: ## print this help
 	@"$(PYTHON)" scripts/make_help.py Makefile
@@ -29,6 +29,8 @@ fetch: .venv/requirements ## download models and data sets of all jobs, or of MO
 	@$(PY) scripts/fetch.py $(RUN_OPTIONS) $(call flag,DRY_RUN,--dry-run)
 check: .venv/requirements ## look before training: rows, token lengths, duplicates, parameters [JSON=1, NO_DATA=1]
 	@$(PY) scripts/check.py $(RUN_OPTIONS) $(call given,DATA_DIR,--data-dir) $(call flag,JSON,--json) $(call flag,NO_DATA,--no-data)
+bench: .venv/requirements ## memory and speed of MODEL= on this machine, with random weights of true shape [JSON=1, MEMORY_GB=14.5]
+	@$(PY) scripts/bench.py $(RUN_OPTIONS) $(call given,MEMORY_GB,--memory-gb) $(call flag,JSON,--json)
 train: .venv/requirements ## fine-tune and evaluate one job; continues where it was stopped
 	@$(PY) scripts/train.py $(JOB_OPTIONS) $(call given,RUN,--run) $(call flag,FORCE,--force)
 evaluate: .venv/requirements ## score a trained run again, or on another SPLIT=, or a peft ADAPTER=

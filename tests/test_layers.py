@@ -28,7 +28,7 @@ LAYERS = [
     {"models", "scoring", "shards"},
     {"lanes", "merging", "arrays", "saved", "recipes", "callbacks", "evaluation", "memory", "twins", "downloads"},
     {"steptrainer"},
-    {"training"},
+    {"training", "benchmarks"},
     {"results"},
     {"grids"},
     {"comparisons"},

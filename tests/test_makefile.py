@@ -115,6 +115,12 @@ def test_fetch_passes_what_is_given(project):
     ]
 
 
+def test_bench_passes_what_is_given(project):
+    assert arguments_of(project, "bench", "MODEL=m", "SET=max_length=64", "MEMORY_GB=24", "JSON=1") == [
+        *("scripts/bench.py", "--model=m", "--set=max_length=64", "--memory-gb=24", "--json"),
+    ]
+
+
 @pytest.mark.parametrize(("value", "options"), [("1", ["--force"]), ("yes", ["--force"]), ("0", []), ("", [])])
 def test_a_flag_is_off_with_0(project, value, options):
     assert arguments_of(project, "train", f"FORCE={value}") == ["scripts/train.py", *options]

@@ -13,6 +13,7 @@ from transformers import (
     AutoModelForCausalLM,
     AutoModelForSequenceClassification,
     AutoTokenizer,
+    BitsAndBytesConfig,
     PretrainedConfig,
     PreTrainedModel,
 )
@@ -73,10 +74,7 @@ def load_base(job: Job, dataset: Dataset, pad_token_id: int, weights: Path | Non
     base = Base(str(weights), None) if weights else locate(job.model, job.revision)
     config = load_config(job, base, dataset)
     config.pad_token_id = pad_token_id
-    bare = meta_model(job, config)
-    trained = set(_trained_whole(job, bare))
-    # What trains cannot be quantised; nor are the modules on top of the backbone.
-    quantization = quantization_config(job, sorted({*heads(bare), *(name.rpartition(".")[0] for name in trained)}))
+    trained, quantization = storage(job, meta_model(job, config))
     placed = {"quantization_config": quantization, "device_map": {"": device()}} if quantization else {}
     model, report = from_pretrained(
         _kind(job),
@@ -95,6 +93,32 @@ def load_base(job: Job, dataset: Dataset, pad_token_id: int, weights: Path | Non
             f"model {base.name}: its weight {name} is {tuple(found)}, needed is {tuple(needed)} for "
             f"{len(dataset.labels)} labels. Give a base without a head of its own, or one with as many labels."
         )
+    return hold(job, model, trained)
+
+
+def storage(job: Job, bare: PreTrainedModel) -> tuple[set[str], BitsAndBytesConfig | None]:
+    """Return which of a base's own parameters train, by name, and how its frozen layers are quantised, if they are.
+
+    Args:
+        job: method, quantization, double_quantization, precision.
+        bare: the base on the meta device; the method `last-layers` marks there what it trains.
+    """
+    trained = set(_trained_whole(job, bare))
+    # What trains cannot be quantised; nor are the modules on top of the backbone.
+    return trained, quantization_config(job, sorted({*heads(bare), *(name.rpartition(".")[0] for name in trained)}))
+
+
+def hold(job: Job, model: PreTrainedModel, trained: set[str]) -> PreTrainedModel:
+    """Give a base that has its weights the dtypes in which they are held, in place: see `load_base`.
+
+    Args:
+        job: quantization, dtype, head.
+        model: the base.
+        trained: names of its own parameters that train.
+
+    Raises:
+        ModelError: the job asks for quantised layers, and there are none.
+    """
     need_quantized(model, job)
     keep_norms_float32(model, job)
     for name, parameter in model.named_parameters():

@@ -28,6 +28,7 @@ from common.files import atomic_path
 
 FORMATS = ("xlsx", "csv", "tsv", "jsonl", "parquet")
 SEPARATORS = {"csv": ",", "tsv": "\t"}
+_SPLIT_FILES = {split: (split,) for split in SPLITS} | {"validation": ("validation", "val", "dev")}
 _EXCEL_CELL = 32_767  # characters that a cell of xlsx can hold
 
 
@@ -42,21 +43,25 @@ def format_of(path: Path) -> tuple[str, bool]:
 
 
 def find_split_files(folder: Path) -> dict[str, Path]:
-    """Return {split: file} for the {train,validation,test}.<format> files of a folder."""
+    """Return {split: file} for the {train,validation,test}.<format> files of a folder; val and dev mean validation."""
     if not folder.is_dir():
         raise DataError(f"DATA_DIR={folder}: there is no such folder.")
     found: dict[str, Path] = {}
     for split in SPLITS:
-        candidates = [folder / f"{split}.{name}{end}" for name in FORMATS for end in ("", ".gz")]
+        candidates = [
+            folder / f"{word}.{name}{end}" for word in _SPLIT_FILES[split] for name in FORMATS for end in ("", ".gz")
+        ]
         present = [path for path in candidates if path.is_file()]
         if len(present) > 1:
-            raise DataError(f"DATA_DIR={folder}: both {present[0].name} and {present[1].name} are there; keep one.")
+            raise DataError(
+                f"DATA_DIR={folder}: both {present[0].name} and {present[1].name} are there, for one split; keep one."
+            )
         if present:
             found[split] = present[0]
     if not found:
         raise DataError(
-            f"DATA_DIR={folder}: no split found; allowed are {{train,validation,test}}.<format> "
-            f"with format {choices(FORMATS)}."
+            f"DATA_DIR={folder}: no split found; allowed are {{train,validation,test}}.<format> (val or dev "
+            f"for validation, too) with format {choices(FORMATS)}."
         )
     return found
 

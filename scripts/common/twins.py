@@ -131,16 +131,25 @@ def make_twin(model: str, folder: Path, seed: int = 0) -> Path:
         ModelError: its shape is not known here, or its family is none of those above.
     """
     model_type, keys = _shape(model)
-    if model_type not in _FAMILIES:
-        raise ModelError(f"model {model}: there are no miniatures of {model_type}; only of {choices(_FAMILIES)}.")
-    family = _FAMILIES[model_type]
-    tokenizer = _tokenizer(family, is_chat=bool(re.search(r"instruct|chat|-it\b", Path(model).name, re.I)))
+    tokenizer = make_tokenizer(model)
     config = _small(model_type, keys, tokenizer)
     tokenizer.save_pretrained(folder)
-    made = _model(config, family, seed)
+    made = _model(config, _FAMILIES[model_type], seed)
     made.to(_published_dtype(model))  # type: ignore[arg-type]  # mypy takes the decorated method for a function
     made.save_pretrained(folder)
     return folder
+
+
+def make_tokenizer(model: str) -> PreTrainedTokenizerFast:
+    """Return the tokenizer of a base model's miniature: few words, and the family's special tokens and chat turns.
+
+    Raises:
+        ModelError: as `make_twin`.
+    """
+    model_type, _ = _shape(model)
+    if model_type not in _FAMILIES:
+        raise ModelError(f"model {model}: there are no miniatures of {model_type}; only of {choices(_FAMILIES)}.")
+    return _tokenizer(_FAMILIES[model_type], bool(re.search(r"instruct|chat|-it\b", Path(model).name, re.I)))
 
 
 # --- config and weights ----------------------------------------------------------------------------------------------

@@ -253,6 +253,23 @@ def test_find_split_files(tmp_path):
     assert list(found) == ["train", "test"]
 
 
+@pytest.mark.parametrize("name", ["val.xlsx", "dev.tsv.gz", "validation.csv"])
+def test_validation_has_further_names(tmp_path, name):
+    for other in ("train.xlsx", "test.xlsx", name):
+        write(tmp_path / other, "")
+    found = tablefiles.find_split_files(tmp_path)
+    assert {split: path.name for split, path in found.items()} == {
+        **{"train": "train.xlsx", "validation": name, "test": "test.xlsx"}
+    }
+
+
+def test_two_names_of_one_split_are_refused(tmp_path):
+    for name in ("train.xlsx", "val.xlsx", "validation.xlsx"):
+        write(tmp_path / name, "")
+    with pytest.raises(DataError, match=r"both validation\.xlsx and val\.xlsx are there, for one split; keep one"):
+        tablefiles.find_split_files(tmp_path)
+
+
 def test_find_split_files_refuses(tmp_path):
     with pytest.raises(DataError, match="there is no such folder"):
         tablefiles.find_split_files(tmp_path / "absent")

@@ -1,0 +1,80 @@
+"""Measure what a job costs on this machine: memory and speed of training and of scoring, with random weights.
+
+    python scripts/bench.py --model llama-3.1-8b
+    python scripts/bench.py --model llama-3.1-8b --set training.token_budget=2048 --memory-gb 24 --json
+    make bench MODEL=llama-3.1-8b SET="training.token_budget=2048" MEMORY_GB=24
+
+The model has its true shape, method, head and quantisation, the rows are random tokens, all of max_length: nothing is
+downloaded, no data are read, nothing is written. The figures are of hardware, never of accuracy. On a GPU no more than
+--memory-gb is taken (default 14.5, what a card of 16 GB leaves), and exit code 4 says that the job needs more.
+"""
+
+import argparse
+import contextlib
+import json
+import math
+import sys
+from typing import Any
+
+from common import cli, entry, provenance, sweeps
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Measure one job; see the module."""
+    parser = cli.parser(__doc__, "model", "dataset", "set")
+    parser.add_argument("--memory-gb", metavar="GB", type=_gigabytes, default=14.5, help="of a GPU at most (14.5)")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    arguments = parser.parse_args(argv, argparse.Namespace(data_dir=None))
+    target = cli.target(sweeps.need_one(arguments))
+    from common import benchmarks, models, recipes  # seconds to import
+
+    models.quiet_libraries()
+    hardware = provenance.hardware()
+    found: dict[str, Any] = {
+        "schema": 1,
+        "job": target.job_name,
+        "variant": target.variant,
+        "dataset": target.dataset_name,
+        "device": hardware["gpu"]
+        or f"{hardware['cpu']}, {hardware['threads']} thread{'' if hardware['threads'] == 1 else 's'}",
+        "weights": "random",
+    }
+    with contextlib.redirect_stdout(sys.stderr):  # nothing but the result on stdout
+        recipes.check_recipe(target.job, target.dataset, [])
+        found |= benchmarks.measure(target.job, target.dataset, 1e9 * arguments.memory_gb)
+    print(json.dumps(found, indent=2, ensure_ascii=False) if arguments.json else _for_people(found, target))
+
+
+def _for_people(found: dict[str, Any], target: cli.Target) -> str:
+    job, variant = target.job, f" ({found['variant']})" if found["variant"] else ""
+    cap = f", at most {found['memory_cap_bytes'] / 1e9:.2f} GB of it" if found["memory_cap_bytes"] else ""
+    recipe = f"{job.training.batch_size} rows a step, {job.training.token_budget:,} tokens a pass"
+    estimate = f"make check estimates {found['memory_estimate_bytes'] / 1e9:.2f} GB on a GPU"
+    return "\n".join(
+        [
+            f"job {found['job']}{variant}, random weights, rows of {job.max_length} random tokens",
+            f"on {found['device']}{cap}",
+            f"Parameters: {found['params_total_count']:,} in all, {found['params_trainable_count']:,} trainable",
+            f"Training: {_figures(found, 'train')} ({recipe}; {estimate})",
+            f"Scoring: {_figures(found, 'score')} ({job.runtime.score_token_budget:,} tokens a pass)",
+            "",
+            "These figures are of hardware, never of accuracy: nothing was learned.",
+        ]
+    )
+
+
+def _figures(found: dict[str, Any], name: str) -> str:
+    peak = found[f"{name}_memory_peak_bytes"]
+    memory = "GPU memory not measured: no GPU" if peak is None else f"peak memory {peak / 1e9:.2f} GB"
+    return f"{found[f'{name}_tokens_per_s']:,.0f} tokens/s, {memory}"
+
+
+def _gigabytes(text: str) -> float:
+    with contextlib.suppress(ValueError):
+        if 0 < (number := float(text)) < math.inf:
+            return number
+    raise argparse.ArgumentTypeError(f"'{text}' is given; allowed is a number above 0")
+
+
+if __name__ == "__main__":
+    sys.exit(entry.guard(main))

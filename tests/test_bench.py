@@ -1,0 +1,147 @@
+"""scripts/bench.py: a job of true shape with random weights trains and scores; nothing is downloaded or written."""
+
+import json
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from common import architectures, benchmarks, catalog, models, steptrainer, twins
+
+SHORT = ["max_length=24", "training.batch_size=3", "training.token_budget=48", "runtime.score_token_budget=96"]
+# A prompt alone is some hundred tokens of a miniature's tokenizer.
+PROMPT = ["max_length=256", "training.batch_size=2", "training.token_budget=256", "runtime.score_token_budget=512"]
+MINIATURE = {
+    **{"num_hidden_layers": 2, "hidden_size": 64, "intermediate_size": 128, "num_attention_heads": 4},
+    **{"num_key_value_heads": 2, "head_dim": 16, "vocab_size": 2000},
+}
+HELD = {
+    "minilm-full": {},
+    "minilm-last-layers": {},
+    "distilbert-imdb-adapters": {},
+    "modernbert-large": {},
+    "deberta-v3-large": {"quantization": "int8"},
+    "mistral-7b-v0.3": {},
+    "llama-3.1-8b-instruct": {"double_quantization": False, "quantization": "int8"},
+    "gemma-2-9b-it": {},
+    "qwen2.5-3b-instruct-prompt": {"quantization": "none", "double_quantization": False},
+    "qwen3-4b-instruct-classification": {},
+}
+
+
+def described(model):
+    parameters = {
+        name: (type(one), tuple(one.shape), one.dtype, one.requires_grad) for name, one in model.named_parameters()
+    }
+    return parameters, {name: type(one) for name, one in model.named_modules()}, models.parameter_counts(model)
+
+
+@pytest.mark.parametrize("name", HELD)
+def test_it_is_held_as_the_model_that_training_builds(name, tmp_path):
+    job, _ = catalog.load_job(name)
+    folder = twins.make_twin(job.model, tmp_path / "twin")
+    job, _ = catalog.load_job(name, {"model": str(folder), **HELD[name]})
+    dataset = catalog.load_dataset(job.dataset)
+    ours, loaded = benchmarks.build(job, dataset), models.build(job, dataset)
+    assert type(ours) is type(loaded) and described(ours.model) == described(loaded.model)
+    buffers = dict(loaded.model.named_buffers())
+    assert {key for key, _ in ours.model.named_buffers()} == set(buffers)
+    for key, buffer in ours.model.named_buffers():
+        if "SCB" not in key:
+            assert torch.equal(buffer, buffers[key]), key
+    embeddings = [models.inner_model(head.model).get_input_embeddings().weight for head in (ours, loaded)]
+    assert not torch.equal(*embeddings) and embeddings[0].std() > 0
+
+
+def benched(run_script, tmp_path, model, *settings):
+    code, out, err = run_script(
+        "bench", "--model", model, "--set", *settings, "--json", "--outputs", str(tmp_path / "outputs")
+    )
+    assert code == 0, err
+    assert not (tmp_path / "outputs").exists()
+    return json.loads(out)
+
+
+@pytest.mark.parametrize(
+    ("name", "settings"),
+    [("minilm-lora", SHORT), ("mistral-7b-v0.3", SHORT), ("qwen3-4b-instruct-prompt", PROMPT)],
+)
+def test_a_job_is_measured(run_script, tmp_path, monkeypatch, name, settings):
+    steps, plain = [], steptrainer.StepTrainer.training_step
+
+    def seen(self, model, inputs, num_items_in_batch=None):
+        steps.append([tuple(batch["input_ids"].shape) for batch in inputs])
+        return plain(self, model, inputs, num_items_in_batch)
+
+    monkeypatch.setattr(steptrainer.StepTrainer, "training_step", seen)
+    job, _ = catalog.load_job(name)
+    if architectures.known(job.model):  # at true shape it would take a GPU
+        settings = [*settings, f"model_config_overrides={json.dumps(MINIATURE)}"]
+    found = benched(run_script, tmp_path, name, *settings)
+    if name == "minilm-lora":
+        counts = models.count_parameters(job, catalog.load_dataset(job.dataset))
+        assert {key: found[key] for key in counts} == counts
+        assert counts["params_total_count"] == 23_526_918  # its true shape
+    if name != "qwen3-4b-instruct-prompt":
+        assert steps == [[(2, 24), (1, 24)]] * benchmarks.STEPS
+    else:
+        assert [sum(shape[0] for shape in step) for step in steps] == [2] * benchmarks.STEPS
+        assert max(shape[1] for step in steps for shape in step) == 256
+    assert (found["job"], found["weights"], found["memory_cap_bytes"]) == (name, "random", None)
+    assert found["train_memory_peak_bytes"] is None and found["score_memory_peak_bytes"] is None
+    assert found["train_tokens_per_s"] > 0 and found["score_tokens_per_s"] > 0
+    assert found["memory_estimate_bytes"] > 4 * found["params_trainable_count"]
+
+
+def test_it_says_what_the_figures_are(run_script):
+    code, out, err = run_script("bench", "--model", "minilm-lora", "--set", *SHORT)
+    assert code == 0, err
+    assert "random weights, rows of 24 random tokens" in out and "GPU memory not measured: no GPU" in out
+    assert "make check estimates" in out and "never of accuracy" in out
+
+
+def test_too_little_memory_is_one_message(run_script, monkeypatch):
+    def full(*arguments):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
+
+    monkeypatch.setattr(benchmarks.scoring, "score", full)
+    code, out, err = run_script("bench", "--model", "minilm-lora", "--set", *SHORT)
+    assert code == 4 and out == ""
+    [message] = [line for line in err.splitlines() if line.startswith("error: ")]
+    assert "out of memory while scoring; make check estimates 0." in message and "training.token_budget" in message
+
+
+@pytest.mark.parametrize(("cap", "fraction", "said"), [(16e9, 0.2, 16 * 10**9), (200e9, 1.0, 80 * 10**9)])
+def test_the_cap_is_a_share_of_the_gpu(monkeypatch, cap, fraction, said):
+    asked = []
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda index: SimpleNamespace(total_memory=80 * 10**9))
+    monkeypatch.setattr(torch.cuda, "set_per_process_memory_fraction", asked.append)
+    assert benchmarks._capped(cap) == said and asked == [pytest.approx(fraction)]
+
+
+def test_the_cap_and_the_peak_stand_in_the_message(monkeypatch):
+    peaks = {"gpu_memory_peak_bytes": 14_200_000_000}
+    monkeypatch.setattr(benchmarks.provenance, "memory_peaks", lambda: peaks)
+    message = benchmarks._too_large("training", 15_100_000_000, 14_500_000_000)
+    assert "out of memory while training at 14.20 GB of 14.50 GB (MEMORY_GB)" in message
+    assert "make check estimates 15.10 GB" in message
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "message"),
+    [
+        (["--memory-gb", "0"], 2, "'0' is given; allowed is a number above 0"),
+        (["--memory-gb", "much"], 2, "'much' is given"),
+        (["--set", "method={name: none}"], 2, "method none trains nothing"),
+        (["--set", "model=nobody/nothing"], 4, "model nobody/nothing"),
+    ],
+)
+def test_what_cannot_be_measured(run_script, words, code, message):
+    got, _, err = run_script("bench", "--model", "minilm-lora", *words)
+    assert got == code and message in err
+
+
+def test_a_sweep_asks_for_one_variant(run_script):
+    code, _, err = run_script("bench", "--model", "minilm-emotion-lora")
+    assert code == 2 and "choose one of them" in err
