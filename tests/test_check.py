@@ -195,3 +195,14 @@ def test_a_known_model_needs_neither_hub_nor_data(run_script, tmp_path):
 def test_memory_is_told_to_people(run_script, tiny_arguments):
     _, out, _ = run_script("check", *tiny_arguments(), "--no-data")
     assert "GPU memory of a training step of 4,096 tokens: about 0.0" in out and "trainable states 0.0" in out
+
+
+def test_memory_that_cannot_be_estimated_is_said_to_be_so(run_script, tiny_arguments):
+    words = [*tiny_arguments("method={name: loha, target_modules: [query]}"), "--no-data"]
+    code, out, err = run_script("check", *words)
+    assert code == 0 and "activations cannot be estimated for method loha; without them weights 0.0" in out, err
+    found = checked(run_script, words)
+    assert found["memory_estimate_bytes"] is None
+    parts = found["memory_estimate_parts_bytes"]
+    assert parts.pop("activations") is None and parts.pop("workspace") is None
+    assert min(parts.values()) > 0
