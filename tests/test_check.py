@@ -117,6 +117,13 @@ def test_without_rows(run_script, tiny_arguments, rows_dir):
     assert found["params_total_count"] > found["params_trainable_count"] > 0
 
 
+def test_a_plan_of_ranks_is_compared_with_the_rows_that_are_there(run_script, tiny_arguments):
+    arguments = tiny_arguments("method={name: adalora, total_step: 50, tinit: 5, tfinal: 10}", "training.epochs=3")
+    assert checked(run_script, [*arguments, "--no-data"])["params_trainable_count"] > 0
+    code, _, err = run_script("check", *arguments)
+    assert code == 2 and "method.total_step is 50, but the run has 9 steps" in err
+
+
 def test_config_only_needs_no_torch_and_no_model(tmp_path):
     """As on a login node: neither the model nor the rows are looked for."""
     words = ["--model", "minilm-lora", "--set", "model=nobody/nothing", "--config-only", "--json"]
