@@ -24,7 +24,7 @@ from transformers import PreTrainedModel
 
 from common.errors import ConfigError, ModelError, choices, nearest
 from common.methods import SET_BY_TRAINING, LibraryMethod
-from common.peft.wrapping import heads
+from common.peft.wrapping import ends_with, heads
 
 Batch = dict[str, torch.Tensor]
 _EVA_BATCHES = 200  # most that are read, unless three times the data is more
@@ -80,9 +80,27 @@ def _config(model: PreTrainedModel, method: LibraryMethod) -> PeftConfig:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # defaults that peft takes, and says so
-            return _filled(kind, options, "method", {"task_type": task})
+            config = _filled(kind, options, "method", {"task_type": task})
     except (ValueError, TypeError, ImportError) as error:
         raise ConfigError(f"method {name}: {' '.join(str(error).split())[:300]}") from error
+    _need_tokens(model, options)
+    return config
+
+
+def _need_tokens(model: PreTrainedModel, options: dict[str, Any]) -> None:
+    """Raise a `ModelError` for the id of a token that the model does not have; peft fails in the first batch."""
+    for key in ("trainable_token_indices", "token_indices"):
+        chosen = options.get(key) or []
+        for name, ids in chosen.items() if isinstance(chosen, dict) else [("", chosen)]:
+            named = [m for path, m in model.named_modules() if isinstance(m, nn.Embedding) and ends_with(path, name)]
+            table: Any = next(iter(named), model.get_input_embeddings())
+            rows = table.weight.shape[0]
+            for token in ids if isinstance(ids, list) else []:
+                if token not in range(rows):
+                    raise ModelError(
+                        f"method.{key} names token {token}, but the model's vocabulary has {rows}; "
+                        f"allowed is 0 to {rows - 1}."
+                    )
 
 
 def _need_what_is_named(model: PreTrainedModel, method: LibraryMethod, config: PeftConfig) -> None:
