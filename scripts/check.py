@@ -15,7 +15,7 @@ import json
 import sys
 from typing import Any
 
-from common import cli, data, datachecks, entry, errors, sweeps
+from common import cli, config, data, datachecks, entry, errors, sweeps
 from common.tables import text_table
 
 
@@ -91,7 +91,7 @@ def _for_people(found: dict[str, Any], target: cli.Target) -> str:
         total, trainable, share = _counts(found)
         lines += ["", f"Parameters: {total} in all, {trainable} trainable ({share})"]
     if "memory_estimate_bytes" in found:
-        lines += [_memory(found, target.job.training.token_budget)]
+        lines += [_memory(found, target.job)]
     whole = "splits" in found
     return "\n".join([*lines, "", "The job is sound." if whole else "The job is sound, as far as that was looked at."])
 
@@ -107,12 +107,19 @@ def _variant_table(each: list[dict[str, Any]]) -> str:
     return text_table(header, [[one["variant"] or own, *(_counts(one) if len(header) > 1 else ())] for one in each])
 
 
-def _memory(found: dict[str, Any], tokens: int) -> str:
+def _memory(found: dict[str, Any], job: config.Job) -> str:
     parts = ", ".join(
-        f"{name.replace('_', ' ')} {size / 1e9:.2f}" for name, size in found["memory_estimate_parts_bytes"].items()
+        f"{name.replace('_', ' ')} {size / 1e9:.2f}"
+        for name, size in found["memory_estimate_parts_bytes"].items()
+        if size is not None
     )
-    total = found["memory_estimate_bytes"] / 1e9
-    return f"GPU memory of a training step of {tokens:,} tokens: about {total:.2f} GB ({parts})"
+    what, total = (
+        f"GPU memory of a training step of {job.training.token_budget:,} tokens",
+        found["memory_estimate_bytes"],
+    )
+    if total is None:
+        return f"{what}: activations cannot be estimated for method {job.method.name}; without them {parts} GB"
+    return f"{what}: about {total / 1e9:.2f} GB ({parts})"
 
 
 if __name__ == "__main__":

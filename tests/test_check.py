@@ -117,6 +117,13 @@ def test_without_rows(run_script, tiny_arguments, rows_dir):
     assert found["params_total_count"] > found["params_trainable_count"] > 0
 
 
+def test_a_plan_of_ranks_is_compared_with_the_rows_that_are_there(run_script, tiny_arguments):
+    arguments = tiny_arguments("method={name: adalora, total_step: 50, tinit: 5, tfinal: 10}", "training.epochs=3")
+    assert checked(run_script, [*arguments, "--no-data"])["params_trainable_count"] > 0
+    code, _, err = run_script("check", *arguments)
+    assert code == 2 and "method.total_step is 50, but the run has 9 steps" in err
+
+
 def test_config_only_needs_no_torch_and_no_model(tmp_path):
     """As on a login node: neither the model nor the rows are looked for."""
     words = ["--model", "minilm-lora", "--set", "model=nobody/nothing", "--config-only", "--json"]
@@ -195,3 +202,14 @@ def test_a_known_model_needs_neither_hub_nor_data(run_script, tmp_path):
 def test_memory_is_told_to_people(run_script, tiny_arguments):
     _, out, _ = run_script("check", *tiny_arguments(), "--no-data")
     assert "GPU memory of a training step of 4,096 tokens: about 0.0" in out and "trainable states 0.0" in out
+
+
+def test_memory_that_cannot_be_estimated_is_said_to_be_so(run_script, tiny_arguments):
+    words = [*tiny_arguments("method={name: loha, target_modules: [query]}"), "--no-data"]
+    code, out, err = run_script("check", *words)
+    assert code == 0 and "activations cannot be estimated for method loha; without them weights 0.0" in out, err
+    found = checked(run_script, words)
+    assert found["memory_estimate_bytes"] is None
+    parts = found["memory_estimate_parts_bytes"]
+    assert parts.pop("activations") is None and parts.pop("workspace") is None
+    assert min(parts.values()) > 0

@@ -14,9 +14,10 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import nn
-from torch._subclasses.fake_tensor import FakeTensorMode
+from torch._subclasses.fake_tensor import DataDependentOutputException, DynamicOutputShapeException, FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
+from torch.utils.checkpoint import CheckpointError
 
 from common import models
 from common.config import Dataset, Job
@@ -26,6 +27,10 @@ from common.quantization import is_norm, keep_norms_float32
 
 _ANSWER_TOKENS = 8  # of the prompt head: no tokenizer is at hand to count them, and few answers are longer
 
+# What comes of a method that looks at the numbers in its tensors (LoHa, VB-LoRA), or that does in its first forward
+# pass what it could not do without weights (KaSA; a checkpointed layer then differs from itself computed again).
+_NEEDS_NUMBERS = (DataDependentOutputException, DynamicOutputShapeException, CheckpointError)
+
 
 def estimate(job: Job, dataset: Dataset) -> dict[str, Any]:
     """Return the bytes of one training step on a GPU, and their parts.
@@ -33,7 +38,8 @@ def estimate(job: Job, dataset: Dataset) -> dict[str, Any]:
     Returns:
         `memory_estimate_bytes`, and `memory_estimate_parts_bytes` that sum up to it: weights (frozen, as the job holds
         them), trainable_states (float32 parameter, gradient and two moments of Adam), activations (what the forward
-        pass leaves for the backward pass), workspace (what comes on top at the worst moment).
+        pass leaves for the backward pass), workspace (what comes on top at the worst moment). The sum and the last two
+        are None where a method's forward pass looks at numbers, which tensors without memory do not have.
 
     Raises:
         ModelError: as `models.count_parameters`.
@@ -48,18 +54,20 @@ def estimate(job: Job, dataset: Dataset) -> dict[str, Any]:
     trainable = sum(parameter.numel() for parameter in parameters if parameter.requires_grad)
     frozen = [parameter for parameter in parameters if not parameter.requires_grad]
     weights = sum(sizes.get(id(parameter), parameter.numel() * parameter.element_size()) for parameter in frozen)
-    activations, peak = _run_step(job, trained, len(dataset.labels))
+    parts: dict[str, int | None] = {"weights": weights, "trainable_states": 16 * trainable}
+    try:
+        activations, peak = _run_step(job, trained, len(dataset.labels))
+    except _NEEDS_NUMBERS:
+        parts |= {"activations": None, "workspace": None}
+        return {"memory_estimate_bytes": None, "memory_estimate_parts_bytes": parts}
     # bitsandbytes unpacks one layer at a time.
     unpacked = max((p.numel() * p.element_size() for p in frozen if id(p) in sizes), default=0)
     # When the optimizer steps, activations are gone; unless fused, it makes one more copy of what trains.
     step = 0 if "fused" in job.training.optim else 4 * trainable
-    parts = {
-        "weights": weights,
-        "trainable_states": 16 * trainable,
-        "activations": activations,
-        "workspace": max(peak + unpacked, step) - activations,
-    }
-    return {"memory_estimate_bytes": sum(parts.values()), "memory_estimate_parts_bytes": parts}
+    workspace = max(peak + unpacked, step) - activations
+    parts |= {"activations": activations, "workspace": workspace}
+    total = weights + 16 * trainable + activations + workspace
+    return {"memory_estimate_bytes": total, "memory_estimate_parts_bytes": parts}
 
 
 def _held_as_the_job_says(job: Job, model: nn.Module) -> tuple[Any, dict[int, int]]:
@@ -104,20 +112,10 @@ def _packed_bytes(job: Job, rows: int, columns: int) -> int:
     return rows * columns // 2 + scales
 
 
-def _keep_input(module: nn.Module, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> torch.Tensor:
+def _keep_input(module: nn.Module, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
     """Hold an int8 layer's input as long as its output can be differentiated, as bitsandbytes does."""
-    return _Holding.apply(output, inputs[0])
-
-
-class _Holding(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, output: torch.Tensor, held: torch.Tensor) -> torch.Tensor:
-        ctx.held = held.detach()
-        return output.view_as(output)
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor, None]:
-        return gradients[0], None
+    if output.grad_fn is not None:  # no node of our own: what it returned could not be changed in place
+        output.grad_fn.metadata["held"] = inputs[0].detach()  # type: ignore[index]  # a property, there
 
 
 # --- one step without memory -----------------------------------------------------------------------------------------

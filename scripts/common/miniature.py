@@ -9,7 +9,7 @@ from typing import Any
 from common.catalog import ROOT
 from common.config import Dataset, Job
 from common.files import write_jsonl
-from common.methods import LastLayers, Lora
+from common.methods import LastLayers
 from common.tablefiles import read_table
 
 LAYERS = 4  # of a miniature model
@@ -59,6 +59,6 @@ def overrides(job: Job) -> list[str]:
         small.append("training.eval_every=epoch")  # there are fewer steps than that
     if isinstance(method, LastLayers) and method.k > LAYERS:
         small.append(f"method.k={LAYERS}")
-    if isinstance(method, Lora) and method.layers_to_transform is not None:
+    if getattr(method, "layers_to_transform", None) is not None:
         small.append(f"method.layers_to_transform=[{LAYERS - 1}]")
     return small

@@ -165,6 +165,8 @@ def meta_model(job: Job, config: PretrainedConfig) -> PreTrainedModel:
             return _kind(job).from_config(config, attn_implementation=job.attention)
         except (ValueError, ImportError) as error:
             reason = " ".join(str(error).split())[:300]
+            if job.attention == "sdpa" and "scaled_dot_product_attention" in reason:
+                reason = f"{config.model_type} has no such attention in transformers; set attention: eager."
             raise ModelError(
                 f"model {job.model}: cannot have a {job.head} head with attention {job.attention}: {reason}"
             ) from error

@@ -88,7 +88,7 @@ def check_recipe(job: Job, dataset: Dataset, rows: Sequence[Row]) -> None:
             )
     class_weights(job, dataset, rows)
     steps = math.ceil(job.training.epochs * math.ceil(len(rows) / job.training.batch_size))
-    if (planned := getattr(job.method, "total_step", None)) and planned > steps:
+    if rows and (planned := getattr(job.method, "total_step", None)) and planned > steps:
         raise ConfigError(f"method.total_step is {planned}, but the run has {steps} steps; the ranks would not settle.")
     count_parameters(job, dataset)  # locates the model and attaches the method, without weights
     if rows:  # `check --no-data` needs no tokenizer

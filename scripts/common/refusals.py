@@ -51,9 +51,6 @@ def impossible_in_library(job: Any, method: LibraryMethod) -> str | None:
         return f"method adalora starts in its own way: leave init_lora_weights {init} out, or use method lora"
     if name == "adalora" and "orth_reg_weight" in options:
         return "method adalora: orth_reg_weight would have no effect, since our loss is the cross-entropy alone"
-    if name == "lora" and not (init is True or init is False or re.fullmatch(_INITS, str(init))):
-        allowed = ["true", "false", *_INITS.replace("pissa_niter_\\d+", "pissa_niter_<n>").split("|")]
-        return f"method.init_lora_weights is {init}.{nearest(init, allowed)} Allowed: {choices(allowed)}"
     if name == "adalora" and not options.get("total_step"):
         return "method adalora plans its ranks over the run: give total_step, epochs times rows over batch_size"
     if name in _OWN_HEAD and job.head == "classification":
@@ -72,4 +69,6 @@ def impossible_in_library(job: Any, method: LibraryMethod) -> str | None:
         return "method shadow trains in the base's dtype: it needs dtype: float32"
     if (name == "p_tuning" or options.get("prefix_projection")) and job.precision == "bfloat16":
         return f"method {name} saves what its encoder computes, rounded differently: it needs precision: float32"
+    if name in _VIRTUAL_TOKENS and not options.get("num_virtual_tokens"):
+        return f"method {name} needs num_virtual_tokens: how many it puts before the text, for example 16"
     return None

@@ -156,6 +156,14 @@ def test_an_unknown_key_is_named_with_the_nearest():
         ("adalora", {"total_step": 10, "tinit": 9, "tfinal": 5}, ConfigError, "schedule"),
         ("ia3", {"target_modules": ["q_proj"], "feedforward_modules": ["down_proj"]}, ConfigError, "subset"),
         ("loha", {"target_modules": ["query"]}, ModelError, "Linear layers of this model: down_proj"),
+        (
+            "lora",
+            {"trainable_token_indices": [3, 50]},
+            ModelError,
+            "names token 50, but the model's vocabulary has 50;",
+        ),
+        ("lora", {"trainable_token_indices": {"embed_tokens": [-1]}}, ModelError, "token -1, but"),
+        ("trainable_tokens", {"token_indices": [49, 99]}, ModelError, "method.token_indices names token 99"),
         ("ln_tuning", {"target_modules": ["norm9"]}, ModelError, "Norms of this model: input_layernorm"),
     ],
 )
@@ -398,6 +406,7 @@ def job(tiny_job, name: str, options: dict | None = None, **changes: object) -> 
         ("shadow", {}, {"dtype": "bfloat16", "precision": "bfloat16"}, "dtype: float32"),
         ("p_tuning", {}, {"precision": "bfloat16"}, "precision: float32"),
         ("prefix_tuning", {"prefix_projection": True}, {"precision": "bfloat16"}, "precision: float32"),
+        *((name, {}, {}, f"method {name} needs num_virtual_tokens") for name in refusals._VIRTUAL_TOKENS),
     ],
 )
 def test_what_cannot_work_is_refused_from_the_job_alone(tiny_job, name, options, changes, part):

@@ -5,9 +5,10 @@ import contextlib
 import pytest
 import torch
 import torch.nn.functional as F
+from test_library import CONFIGS, MISFITS, OPTIONS, POSSIBLE
 from transformers import set_seed
 
-from common import catalog, memory, models
+from common import catalog, memory, models, refusals
 
 LABELS = "stance-sample"
 NO_DROPOUT = {f"model_config_overrides.{key}": 0.0 for key in ("hidden_dropout_prob", "attention_probs_dropout_prob")}
@@ -120,6 +121,55 @@ def test_quantised_weights_are_as_large_as_bitsandbytes_makes_them(tiny_job):
     )
     assert packed < int8["weights"] < plain["weights"]
     assert int8["activations"] > plain["activations"]  # every int8 layer keeps its input
+
+
+# --- methods of the peft library -------------------------------------------------------------------------------------
+
+BDLORA = {"target_modules_bd_a": ["q_proj"], "nblocks": 2, "match_strict": False}
+# Every method once, on a decoder where it fits one.
+LIBRARY = [
+    *((kind, name, OPTIONS.get(name, {})) for kind, name in POSSIBLE if kind == "llama" or ("llama", name) in MISFITS),
+    *(("llama", "lora", options) for options in ({"use_bdlora": BDLORA}, {"velora_config": {}}, {"kasa_config": {}})),
+]
+WITHOUT_NUMBERS = ("loha", "lokr", "vblora", "waveft")  # these look at their tensors' numbers
+
+
+@pytest.fixture(scope="module")
+def library_job(tmp_path_factory):
+    """A small job of a library's method on a model of `kind`, whose config alone is there."""
+    folder = tmp_path_factory.mktemp("configs")
+    for kind, config in CONFIGS.items():
+        config.save_pretrained(folder / kind)
+
+    def job(kind: str, name: str, options: dict, checkpointing: bool = False, **changes: object):
+        method = {"modules_to_save": None} if name == "lora" else {}
+        small = {"model": str(folder / kind), "max_length": 16, "training.token_budget": 32}
+        small |= {"double_quantization": False, "runtime.activation_checkpointing": checkpointing}
+        float32 = {"dtype": "float32", "precision": "float32"}
+        settings = {"method": {"name": name, **method, **options}, **small, **float32, **changes}
+        return catalog.load_job("qwen2.5-3b-instruct-classification", settings)[0]
+
+    return job
+
+
+@pytest.mark.parametrize("quantization", ["none", "nf4", "int8"])
+@pytest.mark.parametrize(("kind", "name", "options"), LIBRARY, ids=str)
+def test_every_method_of_the_library_is_estimated_or_said_not_to_be(library_job, kind, name, options, quantization):
+    if name in refusals._NOT_QUANTIZED.get(quantization, ()):
+        pytest.skip("refused")
+    job = library_job(kind, name, options, quantization=quantization)
+    found = memory.estimate(job, catalog.load_dataset(LABELS))
+    parts = found["memory_estimate_parts_bytes"]
+    assert parts["weights"] > 0 and parts["trainable_states"] > 0
+    if name in WITHOUT_NUMBERS or "velora_config" in options:
+        assert found["memory_estimate_bytes"] is parts["activations"] is parts["workspace"] is None
+    else:
+        assert parts["activations"] > 0 and found["memory_estimate_bytes"] == sum(parts.values())
+
+
+def test_a_layer_that_would_differ_when_computed_again_is_not_estimated(library_job):
+    job = library_job("llama", "lora", {"kasa_config": {}}, checkpointing=True)
+    assert memory.estimate(job, catalog.load_dataset(LABELS))["memory_estimate_bytes"] is None
 
 
 @pytest.mark.parametrize("name", FITTING)

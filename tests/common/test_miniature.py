@@ -34,5 +34,7 @@ def test_settings(tiny_job):
     assert miniature.overrides(tiny_job()) == ["training.epochs=1"]
     steps = tiny_job(**{"training.eval_every": 200, "method.layers_to_transform": [24, 25]})
     assert miniature.overrides(steps)[1:] == ["training.eval_every=epoch", "method.layers_to_transform=[3]"]
+    other = tiny_job("minilm-full", method={"name": "loha", "layers_to_transform": [24]})
+    assert miniature.overrides(other)[1:] == ["method.layers_to_transform=[3]"]
     deep = tiny_job("minilm-last-layers", **{"method.k": 16})
     assert miniature.overrides(deep)[1:] == ["method.k=4"]

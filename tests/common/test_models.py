@@ -16,7 +16,7 @@ from transformers import (
     set_seed,
 )
 
-from common import architectures, catalog, models, saved, scoring
+from common import architectures, catalog, models, places, saved, scoring
 from common.data import Row
 from common.errors import ModelError
 
@@ -174,17 +174,20 @@ def cached_config(tmp_path, monkeypatch):
     from huggingface_hub import constants
 
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
+    commit = "abc4" * 10
 
     def put(model: str, **changes: object) -> None:
         known = architectures.known(model)
         place = tmp_path / "cache" / f"models--{model.replace('/', '--')}"
-        for folder in ("refs", "snapshots/abc"):
+        for folder in ("refs", f"snapshots/{commit}"):
             (place / folder).mkdir(parents=True)
-        (place / "refs" / "main").write_text("abc")
+        (place / "refs" / "main").write_text(commit)
         keys = {"model_type": known.model_type, **known.keys, **changes}
-        (place / "snapshots" / "abc" / "config.json").write_text(json.dumps(keys))
+        (place / "snapshots" / commit / "config.json").write_text(json.dumps(keys))
 
-    return put
+    places.hub_commit.cache_clear()
+    yield put
+    places.hub_commit.cache_clear()  # what another test asks for is not here
 
 
 def test_a_known_model_is_counted_without_a_hub(cached_config):
@@ -201,6 +204,19 @@ def test_a_cached_model_that_is_not_the_published_one(cached_config):
     cached_config(job.model, n_layers=7)
     with pytest.raises(ModelError, match=r"distilbert-base-uncased: .*n_layers is 7 \(published: 6\)"):
         models.count_parameters(job, catalog.load_dataset("emotion"))
+
+
+def test_a_loaded_config_that_is_not_the_published_one(cached_config):
+    job, _ = catalog.load_job("distilbert-emotion-lora")
+    base, emotion = models.locate(job.model, job.revision), catalog.load_dataset("emotion")
+    cached_config(job.model, n_layers=7)
+    with pytest.raises(ModelError, match=r"distilbert-base-uncased: .*n_layers is 7 \(published: 6\)"):
+        models.load_config(job, base, emotion)
+
+
+def test_an_attention_that_the_model_does_not_have(prompt_job):
+    with pytest.raises(ModelError, match=r"attention sdpa: gemma2 has no such attention.*; set attention: eager\.$"):
+        models.count_parameters(prompt_job("gemma", attention="sdpa"), DATASET)
 
 
 def test_a_hub_model_offline(tiny_job):

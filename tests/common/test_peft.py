@@ -197,3 +197,14 @@ def test_the_stack_is_the_configs_number_of_layers(tiny_job):
 def test_counts_on_the_meta_device_equal_the_real_model(tiny_job, method):
     job = tiny_job("minilm-full", method=method)
     assert models.count_parameters(job, DATASET) == models.parameter_counts(models.build(job, DATASET).model)
+
+
+@pytest.mark.parametrize("quantization", ["none", "nf4"])
+def test_last_layers_refuse_to_train_a_head_that_is_the_embedding_table(prompt_job, quantization):
+    head_alone = {"method": {"name": "last-layers", "k": 0}, "quantization": quantization}
+    with pytest.raises(
+        ModelError, match=r"method\.k is 0, .*tie_word_embeddings.*method.k to 1 or more, or head: class"
+    ):
+        models.count_parameters(prompt_job("qwen", **head_alone), DATASET)
+    models.count_parameters(prompt_job("qwen", head="classification", **head_alone), DATASET)
+    models.count_parameters(prompt_job("mistral", **head_alone), DATASET)  # its head is a table of its own

@@ -2,7 +2,7 @@
 
 With layers h_1 … h_n on embeddings e(x), the model is  f(x) = head(h_n(… h_{n-k+1}(z) …)),  z = h_{n-k}(… e(x) …).
 z does not change in training; the k layers above it, whatever follows them (final norm, pooler) and the head do.
-k = 0 trains what follows the layers and the head alone.
+k = 0 trains what follows the layers and the head alone. A language-model head that is the embedding table stays frozen.
 
 Source: Lee, Tang and Lin (2019), "What Would Elsa Do? Freezing Layers During Transformer Fine-Tuning",
 https://arxiv.org/abs/1911.03090.
@@ -19,7 +19,7 @@ def train_last_layers(model: PreTrainedModel, method: LastLayers) -> PreTrainedM
     """Freeze the embeddings and all but the last `method.k` layers, in place.
 
     Raises:
-        ModelError: the model has fewer than k layers, or no stack of layers.
+        ModelError: the model has fewer than k layers or no stack of layers, or k is 0 and the head stays frozen.
     """
     layers = layer_stack(model)
     if method.k > len(layers):
@@ -32,6 +32,12 @@ def train_last_layers(model: PreTrainedModel, method: LastLayers) -> PreTrainedM
         module.requires_grad_(False)
     for layer in layers[: len(layers) - method.k]:
         layer.requires_grad_(False)
+    head = model.get_output_embeddings()
+    if method.k == 0 and head is not None and not head.weight.requires_grad:
+        raise ModelError(
+            f"method.k is 0, but the head of {type(model).__name__} is its embedding table (tie_word_embeddings), "
+            "which stays frozen: only the final norm would train. Set method.k to 1 or more, or head: classification."
+        )
     return model
 
 

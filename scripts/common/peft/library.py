@@ -9,6 +9,7 @@ https://arxiv.org/abs/2303.10512.
 
 import contextlib
 import dataclasses
+import re
 import typing
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -39,7 +40,7 @@ def add_library_method(model: PreTrainedModel, method: LibraryMethod) -> PeftMod
         ModelError: the method does not fit the model, for example as `target_modules` names no layer.
     """
     config = _config(model, method)
-    _need_every_target(model, method, config)
+    _need_what_is_named(model, method, config)
     on_meta = next(model.parameters()).is_meta
     if on_meta and hasattr(config, "init_lora_weights"):
         config.init_lora_weights = True  # other ways to start need weights, and give tensors of the same shapes
@@ -79,18 +80,66 @@ def _config(model: PreTrainedModel, method: LibraryMethod) -> PeftConfig:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # defaults that peft takes, and says so
-            return _filled(kind, options, "method", {"task_type": task})
+            config = _filled(kind, options, "method", {"task_type": task})
     except (ValueError, TypeError, ImportError) as error:
         raise ConfigError(f"method {name}: {' '.join(str(error).split())[:300]}") from error
+    _need_tokens(model, options)
+    return config
 
 
-def _need_every_target(model: PreTrainedModel, method: LibraryMethod, config: PeftConfig) -> None:
-    """Raise a `ModelError` for an entry of target_modules that names nothing; peft is content with one that does."""
-    targets = getattr(method, "target_modules", None)
+def _need_tokens(model: PreTrainedModel, options: dict[str, Any]) -> None:
+    """Raise a `ModelError` for the id of a token that the model does not have; peft fails in the first batch."""
+    for key in ("trainable_token_indices", "token_indices"):
+        chosen = options.get(key) or []
+        for name, ids in chosen.items() if isinstance(chosen, dict) else [("", chosen)]:
+            named = [m for path, m in model.named_modules() if isinstance(m, nn.Embedding) and ends_with(path, name)]
+            table: Any = next(iter(named), model.get_input_embeddings())
+            rows = table.weight.shape[0]
+            for token in ids if isinstance(ids, list) else []:
+                if token not in range(rows):
+                    raise ModelError(
+                        f"method.{key} names token {token}, but the model's vocabulary has {rows}; "
+                        f"allowed is 0 to {rows - 1}."
+                    )
+
+
+def _need_what_is_named(model: PreTrainedModel, method: LibraryMethod, config: PeftConfig) -> None:
+    """Raise a `ModelError` for a module or layer that is not there; peft is content where one of several is."""
+    options = method.model_dump(exclude={"name"})
     names = [name for name, _ in model.named_modules()]
-    for end in targets if isinstance(targets, list) else []:
-        if not any(ends_with(name, end) for name in names):
-            raise ModelError(_misfit(model, config, ValueError(f"'{end}' names no module.")))
+    depth = model.config.get_text_config().num_hidden_layers
+    layers = options.get("layers_to_transform")
+    for layer in layers if isinstance(layers, list) else [layers] if layers is not None else []:
+        if layer not in range(depth):
+            raise ModelError(
+                f"method.layers_to_transform names {layer}, but the model has {depth} layers; "
+                f"allowed is 0 to {depth - 1}."
+            )
+    for key, value in options.items():
+        if key in _ENDS_OF_NAMES and isinstance(value, list):
+            ends = {str(end): re.escape(str(end)) for end in value}
+        elif key.endswith("_pattern") and isinstance(value, dict):
+            ends = {str(end): f"({end})" for end in value}  # peft takes them for regular expressions
+        else:
+            continue
+        for end, expression in ends.items():
+            if not any(_matches(rf"(.*\.)?{expression}", name) for name in names):
+                parts = {part for name in names for part in name.split(".")}
+                on_top = choices(sorted(name for name, _ in model.base_model.named_children()))
+                there = f"On top there are: {on_top}." if key == "modules_to_save" else _layers(model, config)
+                raise ModelError(
+                    f"method {_name(config)}, method.{key}: '{end}' names no module.{nearest(end, parts)} {there}"
+                )
+
+
+_ENDS_OF_NAMES = ("target_modules", "modules_to_save", "exclude_modules")
+
+
+def _matches(expression: str, name: str) -> bool:
+    try:
+        return re.fullmatch(expression, name) is not None
+    except re.error:
+        return False
 
 
 def _filled(kind: type, options: dict[str, Any], path: str, ours: dict[str, Any]) -> Any:
@@ -118,14 +167,20 @@ def _misfit(model: PreTrainedModel, config: PeftConfig, error: Exception) -> str
     reason = " ".join(str(error).split())[:300]
     targets = getattr(config, "target_modules", None)
     named = f"method.target_modules is {sorted(targets) if isinstance(targets, set) else targets}"
+    return (
+        f"method {_name(config)}, {named if targets else 'target_modules not given'}: {reason} {_layers(model, config)}"
+    )
+
+
+def _layers(model: PreTrainedModel, config: PeftConfig) -> str:
+    """Say what the layers are called that the method can change."""
     norms = config.peft_type == PeftType.LN_TUNING
     layers = {
         name.rsplit(".", 1)[-1]
         for name, module in model.named_modules()
         if ("norm" in type(module).__name__.lower() if norms else hasattr(module, "in_features"))
     }
-    where = f"{'Norms' if norms else 'Linear layers'} of this model: {', '.join(sorted(layers))}."
-    return f"method {_name(config)}, {named if targets else 'target_modules not given'}: {reason} {where}"
+    return f"{'Norms' if norms else 'Linear layers'} of this model: {', '.join(sorted(layers))}."
 
 
 @contextlib.contextmanager
