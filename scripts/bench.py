@@ -49,7 +49,8 @@ def _for_people(found: dict[str, Any], target: cli.Target) -> str:
     job, variant = target.job, f" ({found['variant']})" if found["variant"] else ""
     cap = f", at most {found['memory_cap_bytes'] / 1e9:.2f} GB of it" if found["memory_cap_bytes"] else ""
     recipe = f"{job.training.batch_size} rows a step, {job.training.token_budget:,} tokens a pass"
-    estimate = f"make check estimates {found['memory_estimate_bytes'] / 1e9:.2f} GB on a GPU"
+    estimated = found["memory_estimate_bytes"]
+    estimate = f"make check estimates {estimated / 1e9:.2f} GB on a GPU" if estimated else "make check has no estimate"
     return "\n".join(
         [
             f"job {found['job']}{variant}, random weights, rows of {job.max_length} random tokens",

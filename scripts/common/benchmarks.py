@@ -43,8 +43,9 @@ def measure(job: Job, dataset: Dataset, cap_bytes: float) -> dict[str, Any]:
         cap_bytes: most memory to take of a GPU.
 
     Returns:
-        params_total_count, params_trainable_count, memory_estimate_bytes (of a training step), memory_cap_bytes, and
-        for each of train and score: <name>_memory_peak_bytes and <name>_tokens_per_s. Memory is None without a GPU.
+        params_total_count, params_trainable_count, memory_estimate_bytes (of a training step; None as in
+        `memory.estimate`), memory_cap_bytes, and for each of train and score: <name>_memory_peak_bytes and
+        <name>_tokens_per_s. Cap and peaks are None without a GPU.
 
     Raises:
         ModelError: it does not fit, or the model's shape is not known without the hub.
@@ -204,11 +205,12 @@ def _phase(name: str, work: Any) -> dict[str, Any]:
     return {f"{name}_memory_peak_bytes": peak, f"{name}_tokens_per_s": round(rate, 1)}
 
 
-def _too_large(doing: str, estimate: int, cap: int | None) -> str:
+def _too_large(doing: str, estimate: int | None, cap: int | None) -> str:
     peak = provenance.memory_peaks()["gpu_memory_peak_bytes"]
+    estimated = f"; make check estimates {estimate / 1e9:.2f} GB for a training step" if estimate else ""
     reached = "" if peak is None or cap is None else f" at {peak / 1e9:.2f} GB of {cap / 1e9:.2f} GB (MEMORY_GB)"
     return (
-        f"out of memory while {doing}{reached}; make check estimates {estimate / 1e9:.2f} GB for a training step. "
+        f"out of memory while {doing}{reached}{estimated}. "
         "Lower training.token_budget, runtime.score_token_budget or max_length, set "
         "runtime.activation_checkpointing=true or quantization=nf4."
     )
