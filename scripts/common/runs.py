@@ -260,7 +260,7 @@ def recorded_failure(path: Path, command: str) -> Iterator[None]:
         if path.exists() and not isinstance(told, Superseded):
             document = {
                 "schema": SCHEMA,
-                "error": f"{type(told).__name__}: {told}",
+                "error": ": ".join(part for part in (type(told).__name__, str(told)) if part),
                 "interrupted": isinstance(told, Interrupted | KeyboardInterrupt),
                 "expected": isinstance(told, PeftableError),
                 "continue_with": command,

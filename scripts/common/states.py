@@ -96,7 +96,7 @@ def _state(folder: Folder, live: LiveJob | None, past: PastJob | None, unasked: 
     if folder.submit.get("state") == "rejected":
         return "refused", str(folder.submit["error"])
     if unasked and folder.is_open:
-        return "queued?", ""
+        return ("cancelled?" if folder.submit["state"] == "cancelled" else "queued?"), ""
     if past is not None and past.state == "COMPLETED" and folder.name == records.COLLECT:
         return "finished", ""  # it has no metrics of its own
     said = failed or _said(folder)
@@ -117,6 +117,8 @@ def _state(folder: Folder, live: LiveJob | None, past: PastJob | None, unasked: 
 def _said(folder: Folder) -> str:
     """Return what a run said last: its recorded failure, else the last line of its log; and where the log is."""
     log = records.newest_log(folder.path)
+    if log and folder.submit and log.parent.name != str(folder.submit["number"]):
+        log = None  # of an earlier submission: this one has written none
     if folder.failure and str(folder.failure.get("time", "")) >= str(folder.submit.get("time", "")):
         said = str(folder.failure["error"])
     else:

@@ -102,6 +102,7 @@ GONE = {"pid": 2**22 - 1}
         ({"submit": {}, "log": "the last\n"}, {}, "ended", "the last\n  log: "),
         ({"submit": {}}, {"past": ("COMPLETED",)}, "ended", "without metrics and without a word"),
         ({"submit": {}}, {"unasked": True}, "queued?", ""),
+        ({"submit": {"state": "cancelled"}}, {"unasked": True}, "cancelled?", ""),
         ({"submit": {}, "owner": {}}, {"unasked": True}, "running?", ""),
         ({"submit": {}, "owner": DEAD, "trained": True}, {"unasked": True}, "scoring?", ""),
         ({"submit": {}, "finished": True}, {"unasked": True}, "finished", ""),
@@ -242,6 +243,12 @@ def test_a_job_that_is_over(run, outputs, fake_slurm):
     fake_slurm.end("", "OUT_OF_MEMORY", "0:125")
     found, _ = answer(outputs)
     assert found[NAME].state == "out of memory" and found[NAME].message.startswith("Killed")
+
+
+def test_the_log_of_an_earlier_submission_says_nothing_of_this_one(run, outputs, fake_slurm):
+    run(submit={"number": 2, "state": "cancelled"}, log="all is well\n")
+    found, _ = answer(outputs)
+    assert (found[NAME].state, found[NAME].message) == ("cancelled", "")
 
 
 def test_an_id_that_was_given_out_again(run, outputs, fake_slurm):
