@@ -434,7 +434,7 @@ def test_a_failure_is_recorded_and_raised(tmp_path, error, interrupted, expected
     with pytest.raises(type(error)), runs.recorded_failure(tmp_path, "make train MODEL=x"):
         raise error
     document = json.loads((tmp_path / runs.FAILURE).read_text())
-    assert document["error"] == f"{type(error).__name__}: {error}".removesuffix(": ")  # of a person who has typed Ctrl-C
+    assert document["error"] == f"{type(error).__name__}: {error}".removesuffix(": ")  # Ctrl-C
     assert (document["interrupted"], document["expected"]) == (interrupted, expected)
     assert document["continue_with"] == "make train MODEL=x"
 
