@@ -1,13 +1,15 @@
 """Miniature causal language models: the real classes with random weights, and a small tokenizer with a chat template.
 
-The four families differ where renderers go wrong: Gemma opens with BOS, has no system turn and a newline behind the
+The families differ where renderers go wrong: Gemma opens with BOS, has no system turn and a newline behind the
 end of turn; Qwen has a system turn and no BOS; Mistral drops the system turn and begins answers with a space; Llama,
-a base model, has no template, and its tokenizer has no pad token.
+a base model, has no template, and its tokenizer has no pad token; instructed, it has headers with empty lines behind.
 """
 
 import json
 from pathlib import Path
 from typing import Any
+
+from common import templates
 
 GEMMA = (
     "{{ bos_token }}{% if messages[0]['role'] == 'system' %}{{ raise_exception('System role not supported') }}"
@@ -23,7 +25,6 @@ MISTRAL = (
     "{{ bos_token }}{% for m in messages %}{% if m['role'] == 'user' %}{{ '[INST] ' + m['content'] + '[/INST]' }}"
     "{% elif m['role'] == 'assistant' %}{{ ' ' + m['content'] + eos_token }}{% endif %}{% endfor %}"
 )
-
 # family: (chat template, BOS, EOS, pad, all special tokens, end of turn)
 FAMILIES: dict[str, tuple[str | None, str | None, str, str | None, list[str], str]] = {
     "gemma": (
@@ -37,6 +38,14 @@ FAMILIES: dict[str, tuple[str | None, str | None, str, str | None, list[str], st
     "qwen": (CHATML, None, "<|im_end|>", "<pad>", ["<pad>", "<|im_start|>", "<|im_end|>"], "<|im_end|>"),
     "mistral": (MISTRAL, "<s>", "</s>", None, ["<s>", "</s>", "[INST]", "[/INST]"], "</s>"),
     "llama": (None, "<s>", "</s>", None, ["<s>", "</s>"], "</s>"),
+    "llama-instruct": (
+        templates.LLAMA3,
+        "<|begin_of_text|>",
+        "<|eot_id|>",
+        None,
+        ["<|begin_of_text|>", "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>"],
+        "<|eot_id|>",
+    ),
 }
 # The tokenizers learn their words here: con, neu and pro are one token, against, favor and pro-choice are several.
 TEXTS = [
@@ -92,7 +101,7 @@ def make(family: str, folder: Path, **config: Any) -> Path:
         "pad_token_id": tokenizer.pad_token_id,
     }
     own = {"gemma": {"sliding_window": 32}, "qwen": {"tie_word_embeddings": True}}.get(family, {})
-    name = {"gemma": "Gemma2", "qwen": "Qwen2", "mistral": "Mistral", "llama": "Llama"}[family]
+    name = {"gemma": "Gemma2", "qwen": "Qwen2", "mistral": "Mistral"}.get(family, "Llama")
     settings = getattr(transformers, f"{name}Config")(**shape | own | config)
     getattr(transformers, f"{name}ForCausalLM")(settings).save_pretrained(folder)
     tokenizer.save_pretrained(folder)

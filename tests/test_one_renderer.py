@@ -7,7 +7,7 @@ from pathlib import Path
 import causal_twins
 import pytest
 
-from common import files, models
+from common import files, heads, models
 from common.prompt_head import PromptHead
 
 ROWS = 6  # of every split
@@ -113,6 +113,43 @@ def test_all_scripts_see_the_same_prompts(run_script, arguments, recorded, same_
                 "<bos><start_of_turn>user\nYou are an assistant that classifies arguments.\n\nIs the"
             )
             assert text.endswith("<end_of_turn>\n<start_of_turn>model\n")
+
+
+@pytest.mark.parametrize("family", ["mistral", "llama", "encoder"])
+def test_all_scripts_see_the_same_pairs(
+    run_script, arguments, same_rows, tiny_arguments, tmp_path, monkeypatch, family
+):
+    """The classification head of decoders without a pad token, and of an encoder."""
+    if family == "encoder":
+        words = [*tiny_arguments("training.epochs=1", "max_length=64", data=False), "--data-dir", str(same_rows)]
+    else:
+        words = arguments(family, head="classification")
+    seen: dict[str, set[tuple[int, ...]]] = {"training_batch": set(), "scoring_batch": set()}
+    for name in seen:
+        original = getattr(heads.ClassificationHead, name)
+
+        def wrapped(self, rows, original=original, name=name):
+            batch = original(self, rows)
+            for ids, mask in zip(batch["input_ids"], batch["attention_mask"], strict=True):
+                seen[name].add(tuple(ids[mask.bool()].tolist()))
+            return batch
+
+        monkeypatch.setattr(heads.ClassificationHead, name, wrapped)
+    assert run_script("train", *words)[0] == 0
+    trained = seen["training_batch"]
+    assert len(trained) == ROWS and seen["scoring_batch"] == trained
+    folder = next((tmp_path / "outputs").rglob("metrics.json")).parent
+    table = tmp_path / "new.jsonl"
+    files.write_jsonl(table, files.read_jsonl(same_rows / "test.jsonl"))
+    commands = (
+        ("baseline", *words),
+        ("evaluate", *words, "--split", "test"),
+        ("predict", "--run", str(folder), "--input", str(table)),
+    )
+    for command in commands:
+        seen["scoring_batch"].clear()
+        code, _, err = run_script(*command)
+        assert (code, err) == (0, "") and seen["scoring_batch"] == trained
 
 
 def test_metrics_of_a_generating_run(run_script, arguments, tmp_path):

@@ -41,8 +41,17 @@ WHOLE = {
     "qwen": f"<|im_start|>system\nYou judge.<|im_end|>\n<|im_start|>user\n{BODY}<|im_end|>\n<|im_start|>assistant\n",
     "mistral": f"<s>[INST] You judge.\n\n{BODY}[/INST]",
     "llama": f"<s>You judge.\n\n{BODY}",
+    "llama-instruct": "<|begin_of_text|><|start_header_id|>system<|end_header_id|>\n\nYou judge.<|eot_id|>"
+    f"<|start_header_id|>user<|end_header_id|>\n\n{BODY}<|eot_id|>"
+    "<|start_header_id|>assistant<|end_header_id|>\n\n",
 }
-ANSWER = {"gemma": "pro<end_of_turn>", "qwen": "pro<|im_end|>", "mistral": " pro</s>", "llama": " pro</s>"}
+ANSWER = {
+    "gemma": "pro<end_of_turn>",
+    "qwen": "pro<|im_end|>",
+    "mistral": " pro</s>",
+    "llama": " pro</s>",
+    "llama-instruct": "pro<|eot_id|>",
+}
 
 
 def test_the_whole_prompt_and_answer_to_the_letter(tokenizers, family):
