@@ -175,16 +175,23 @@ def test_a_zero_shot_baseline(run_script, arguments, tmp_path):
     assert run_script("baseline", *words, "--baseline", "untuned")[0] == 2
 
 
+LORA = {"name": "lora", "r": 4, "target_modules": "all-linear"}
+
+
 @pytest.mark.parametrize("head", ["prompt", "classification"])
 @pytest.mark.parametrize(
     "method",
     [
-        {"name": "lora", "r": 4, "target_modules": "all-linear"},
+        LORA,
+        LORA | {"use_dora": True},
+        LORA | {"use_rslora": True},
+        LORA | {"init_lora_weights": "olora"},
+        LORA | {"init_lora_weights": "eva"},
         {"name": "lora-from-scratch", "r": 4},
         {"name": "adapters", "size": 4},
         {"name": "last-layers", "k": 0},
     ],
-    ids=lambda method: method["name"],
+    ids=lambda method: "-".join(map(str, method.values())),
 )
 def test_quantised_runs_reload_with_the_same_scores(run_script, arguments, tmp_path, head, method):
     """The script itself compares the saved model with the trained one, number by number."""

@@ -23,6 +23,7 @@ METHODS = {
     "ln_tuning": [*SLOW, "method={name: ln_tuning, target_modules: [LayerNorm]}"],
     "lora-from-scratch": [*FAST, "method={name: lora-from-scratch, r: 8}"],
     "adapters": [*FAST, "method={name: adapters}"],
+    "adapters-pfeiffer": [*SLOW, "method={name: adapters, placement: pfeiffer}"],
     "last-layers": [*FAST, "method={name: last-layers, k: 1}"],
     "full": [*FAST, "method={name: full}"],
 }
