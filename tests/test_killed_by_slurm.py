@@ -66,6 +66,12 @@ def signalled(process: Process, name: str) -> tuple[int, str]:
     return code, err
 
 
+def at_its_limit(process: Process, moment) -> tuple[int, str]:
+    """Let a process be told of its time limit at a moment; its code and stderr."""
+    process.stop_when(moment)
+    return signalled(process, "SIGUSR2")
+
+
 def finished_by(process: Process) -> str:
     out, err = process.child.communicate(timeout=90)
     assert process.child.returncode == 0, err
@@ -143,14 +149,10 @@ def test_a_cancelled_job_does_not_come_back(place, undisturbed, created, fake_co
 def test_the_time_limit_in_loading_helps_once(place, undisturbed, created, fake_command):  # noqa: F811
     scontrol = fake_command("scontrol")
     folder = created()
-    process = job(place, folder)
-    process.stop_when(in_loading)
-    code, _ = signalled(process, "SIGUSR2")
+    code, _ = at_its_limit(job(place, folder), in_loading)
     assert code == 75 and scontrol() == ["requeue 12"]
     assert [(line["what"], line["done"]) for line in requeues(folder)] == [("load", 0)]
-    process = job(place, folder, restart=1)
-    process.stop_when(in_loading)
-    code, err = signalled(process, "SIGUSR2")
+    code, err = at_its_limit(job(place, folder, restart=1), in_loading)
     assert code == 5 and "the time limit is too short: nothing was done since the last start" in err
     assert scontrol() == ["requeue 12"] and len(requeues(folder)) == 1
     failure = files.read_json(folder / "failure.json")
@@ -162,9 +164,7 @@ def test_the_time_limit_in_loading_helps_once(place, undisturbed, created, fake_
 def test_the_time_limit_in_scoring(place, undisturbed, created, fake_command):  # noqa: F811
     scontrol = fake_command("scontrol")
     folder = created()
-    process = job(place, folder)
-    process.stop_when(in_scoring)
-    code, _ = signalled(process, "SIGUSR2")
+    code, _ = at_its_limit(job(place, folder), in_scoring)
     assert code == 75 and scontrol() == ["requeue 12"] and not (folder / "metrics.json").exists()
     finished_by(job(place, folder, restart=1))
     same(folder, undisturbed)
@@ -173,9 +173,7 @@ def test_the_time_limit_in_scoring(place, undisturbed, created, fake_command):  
 def test_a_scontrol_that_fails_is_told_with_the_command(place, created, fake_command):  # noqa: F811
     fake_command("scontrol", "echo 'Invalid job id specified' >&2; exit 1")  # others are tried again for a minute
     folder = created()
-    process = job(place, folder)
-    process.stop_when(in_training)
-    code, err = signalled(process, "SIGUSR2")
+    code, err = at_its_limit(job(place, folder), in_training)
     assert code == 75 and requeues(folder) == []
     failure = files.read_json(folder / "failure.json")
     for text in (err, failure["error"]):
