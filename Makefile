@@ -9,7 +9,7 @@ export $(VARIABLES) PIP_DISABLE_PIP_VERSION_CHECK=1
 given = $(if $($(1)),$(2)="$$$(1)")
 flag = $(if $(filter-out 0,$($(1))),$(2))
 RUN_OPTIONS = $(call given,MODEL,--model) $(call given,DATASET,--dataset) $(call given,SET,--set) $(call given,OUTPUTS,--outputs)
-SUBMIT_OPTIONS = $(RUN_OPTIONS) $(call given,DATA_DIR,--data-dir) $(call given,SEED,--seeds) $(call given,SEEDS,--seeds) $(call given,BASELINE,--baseline) $(call given,CLUSTER,--cluster) $(call given,RESOURCES,--resources) $(call flag,FORCE,--force)
+SUBMIT_OPTIONS = $(RUN_OPTIONS) $(call given,DATA_DIR,--data-dir) $(call given,SEED,--seeds) $(call given,SEEDS,--seeds) $(call given,BASELINE,--baseline) $(call given,CLUSTER,--cluster) $(call given,RESOURCES,--resources) $(call flag,FORCE,--force) $(call flag,DRY_RUN,--check)
 JOB_OPTIONS = $(RUN_OPTIONS) $(call given,SEED,--seed) $(call given,DATA_DIR,--data-dir)
 
 .DEFAULT_GOAL := help

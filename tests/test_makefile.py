@@ -202,6 +202,8 @@ def test_submission_passes_what_is_given(project):
         *("scripts/submit.py", "--model=m", "--seeds=1, 2", "--cluster=c", "--resources=time=02:00:00 qos=a b"),
     ]
     assert arguments_of(project, "submit-all", "JOBS=a-* b") == ["scripts/submit.py", "--all", "--jobs=a-* b"]
+    dry = arguments_of(project, "submit-all", "DRY_RUN=1")  # whoever types it wants nothing to be queued
+    assert dry == ["scripts/submit.py", "--all", "--check"]
     assert arguments_of(project, "submit-check") == ["scripts/submit.py", "--check", "--all"]
     assert arguments_of(project, "submit-check", "MODEL=m") == ["scripts/submit.py", "--check", "--model=m"]
     assert arguments_of(project, "status", "WATCH=1") == ["scripts/status.py", "--watch"]
