@@ -113,11 +113,8 @@ def _memory(found: dict[str, Any], job: config.Job) -> str:
         for name, size in found["memory_estimate_parts_bytes"].items()
         if size is not None
     )
-    what, total = (
-        f"GPU memory of a training step of {job.training.token_budget:,} tokens",
-        found["memory_estimate_bytes"],
-    )
-    if total is None:
+    what = f"GPU memory of a training step of {job.training.token_budget:,} tokens"
+    if (total := found["memory_estimate_bytes"]) is None:
         return f"{what}: activations cannot be estimated for method {job.method.name}; without them {parts} GB"
     return f"{what}: about {total / 1e9:.2f} GB ({parts})"
 

@@ -107,7 +107,7 @@ def _train(folder: Path, config: runs.RunConfig, rows: data.Rows) -> dict[str, A
     from transformers import set_seed
 
     from common import batching, models, provenance, saved, scoring
-    from common.peft import library
+    from common.peft import eva
     from common.training import train as fine_tune
 
     job, seed = runs.need_job(config), config.seed
@@ -116,11 +116,11 @@ def _train(folder: Path, config: runs.RunConfig, rows: data.Rows) -> dict[str, A
     validation = data.sample(rows["validation"], job.training.max_eval_samples, config.dataset.splits.seed)
     set_seed(seed)  # before the model is built: head and method start at random
     head = models.build(job, config.dataset)
-    if library.needs_batches(head.model):
+    if eva.needs_batches(head.model):
         encoded = head.encoder.encode(train_rows)
         steps = batching.StepSampler([head.training_tokens(row) for row in encoded], job.training.batch_size, seed)
         batches = [head.training_batch([encoded[index] for index in step]) for step in steps]
-        library.initialise(head.model, batches, head.device, head.losses)
+        eva.initialise(head.model, batches, head.device, head.losses)
     counts = models.parameter_counts(head.model)
     share = counts["params_trainable_count"] / counts["params_total_count"]
     print(

@@ -18,6 +18,7 @@ from submitit.slurm.slurm import _make_sbatch_string
 
 from common.errors import ConfigError
 from common.profiles import Profile
+from common.stats import spans
 
 _PLACES = ("%j", "%t", "%A", "%a")  # for submitit, in any path, what is filled in once a job has its id
 SUBMISSION, MAX_REQUEUES = "PEFTABLE_SUBMISSION", "PEFTABLE_MAX_REQUEUES"
@@ -61,7 +62,8 @@ def batch_text(task: Task, profile: Profile) -> str:
     options: dict[str, object] = {"signal": f"B:USR2@{profile.lead_s}", "requeue": True}
     options |= {name: value for name, value in profile.sbatch.items() if value is not False}
     if task.array:
-        options |= {"array": f"{_ranges(task.array)}%{profile.array_limit}", "output": f"{_literal(folder)}/%A_%a.log"}
+        tasks = f"{','.join(spans(task.array))}%{profile.array_limit}"
+        options |= {"array": tasks, "output": f"{_literal(folder)}/%A_%a.log"}
     else:
         options |= {"output": f"{_literal(folder)}/%j.log"}
     gres = None
@@ -132,14 +134,3 @@ def _expanded(value: str) -> str:
 
 def _literal(path: str) -> str:
     return path.replace("%", "%%")  # sbatch takes %j and the like for patterns
-
-
-def _ranges(numbers: Sequence[int]) -> str:
-    """Write 0, 1, 2, 5 as "0-2,5"."""
-    parts: list[list[int]] = []
-    for number in sorted(numbers):
-        if parts and number == parts[-1][1] + 1:
-            parts[-1][1] = number
-        else:
-            parts.append([number, number])
-    return ",".join(str(first) if first == last else f"{first}-{last}" for first, last in parts)

@@ -17,7 +17,7 @@ from transformers import PretrainedConfig, PreTrainedModel, TrainerCallback, set
 from transformers.quantizers import AutoHfQuantizer
 from transformers.trainer_utils import IntervalStrategy, SaveStrategy
 
-from common import architectures, memory, models, provenance, scoring, twins
+from common import architectures, memory, models, provenance, scoring, shapes, twins
 from common.batching import Encoded
 from common.callbacks import RankCallback
 from common.config import Dataset, Job
@@ -88,7 +88,7 @@ def build(job: Job, dataset: Dataset) -> Head:
         with tempfile.TemporaryDirectory() as folder:
             twins.make_tokenizer(base.name).save_pretrained(folder)
             tokenizer = models.load_tokenizer(Base(folder, None))
-    config = models.shape(job, dataset)
+    config = shapes.shape(job, dataset)
     config.pad_token_id = tokenizer.pad_token_id
     model = attach(random_base(job, config), job.method)
     return models.with_head(job, dataset, model, tokenizer)
@@ -97,7 +97,7 @@ def build(job: Job, dataset: Dataset) -> Head:
 def random_base(job: Job, config: PretrainedConfig) -> PreTrainedModel:
     """Return what `models.load_base` returns, with random weights instead of a file's."""
     device, dtype = models.device(), getattr(torch, job.dtype)
-    model = models.meta_model(job, config)
+    model = shapes.meta_model(job, config)
     trained, quantization = models.storage(job, model)
     for parameter in model.parameters():
         parameter.data = parameter.data.to(dtype)  # buffers stay float32

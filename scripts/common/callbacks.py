@@ -14,7 +14,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 from common import files, requeue
 from common.config import Job
 from common.errors import Interrupted, TimeLimit
-from common.peft.library import allocator
+from common.peft.adalora import allocator
 from common.progress import Progress
 from common.stats import duration
 

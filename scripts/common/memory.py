@@ -19,7 +19,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.checkpoint import CheckpointError
 
-from common import models
+from common import models, shapes
 from common.config import Dataset, Job
 from common.heads import keep_float32
 from common.peft import attach
@@ -44,10 +44,10 @@ def estimate(job: Job, dataset: Dataset) -> dict[str, Any]:
     Raises:
         ModelError: as `models.count_parameters`.
     """
-    config = models.shape(job, dataset)
+    config = shapes.shape(job, dataset)
     if config.pad_token_id is None:
         config.pad_token_id = config.eos_token_id if isinstance(config.eos_token_id, int) else 0  # as load_tokenizer
-    model, sizes = _held_as_the_job_says(job, models.meta_model(job, config))
+    model, sizes = _held_as_the_job_says(job, shapes.meta_model(job, config))
     with torch.device("meta"):
         trained = attach(model, job.method)
     parameters = list(trained.parameters())

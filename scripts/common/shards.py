@@ -23,6 +23,7 @@ from common.errors import DataError, RunError, choices
 from common.files import atomic_path
 from common.plans import Plan, model_hash
 from common.progress import Progress
+from common.stats import spans
 
 _FACTS = b"peftable"
 _FACT_KEYS = {"plan", "process", "gpu", "seconds", "cpu_seconds", "ended"}
@@ -43,14 +44,7 @@ class Score(Protocol):
 
 def shard_command(folder: Path, *numbers: int) -> list[str]:
     """Return the arguments of Python that work off shards of a plan, in this order; 4, 5, 6 is written 4-6."""
-    spans: list[list[int]] = []
-    for number in numbers:
-        if spans and number == spans[-1][1] + 1:
-            spans[-1][1] = number
-        else:
-            spans.append([number, number])
-    words = [str(first) if first == last else f"{first}-{last}" for first, last in spans]
-    return ["scripts/predict.py", "--plan", str(folder), "--shard", *words]
+    return ["scripts/predict.py", "--plan", str(folder), "--shard", *spans(numbers)]
 
 
 def merge_command(folder: Path) -> list[str]:

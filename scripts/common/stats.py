@@ -1,4 +1,4 @@
-"""Mean, standard deviation and the way they are written."""
+"""Mean, standard deviation, and the way numbers are written."""
 
 import statistics
 from collections.abc import Sequence
@@ -47,3 +47,14 @@ def size(count_bytes: float | None) -> str:
     if count_bytes is None:
         return "–"
     return f"{count_bytes / 1e9:.1f} GB" if count_bytes >= 1e9 else f"{count_bytes / 1e6:.0f} MB"
+
+
+def spans(numbers: Sequence[int]) -> list[str]:
+    """Return ascending numbers in few words: 0, 1, 2, 5 as ["0-2", "5"]."""
+    found: list[list[int]] = []
+    for number in numbers:
+        if found and number == found[-1][1] + 1:
+            found[-1][1] = number
+        else:
+            found.append([number, number])
+    return [str(first) if first == last else f"{first}-{last}" for first, last in found]

@@ -25,7 +25,7 @@ from common.data import Row
 from common.errors import ModelError
 from common.heads import Head
 from common.models import inner_model
-from common.peft.library import allocator_state, load_allocator_state
+from common.peft.adalora import allocator_state, load_allocator_state
 from common.recipes import class_weights, training_arguments
 from common.saved import PARAMETERS, base_identity, load_trained_state, trained_state
 

@@ -24,7 +24,7 @@ from common import models, refusals
 from common.config import Job
 from common.errors import ConfigError, ModelError
 from common.methods import SET_BY_TRAINING, Lora, OtherLibraryMethod
-from common.peft import attach, library
+from common.peft import adalora, attach, eva, library
 from common.saved import load_trained_state, trained_state
 from common.strict import validate
 
@@ -310,17 +310,17 @@ def test_rslora_scales_by_the_root_of_the_rank():
 # --- EVA -------------------------------------------------------------------------------------------------------------
 
 
-def eva() -> torch.nn.Module:
+def eva_model() -> torch.nn.Module:
     set_seed(1)
     model = attach(twin("llama"), method("lora", init_lora_weights="eva", eva_config={"rho": 2.0}))
-    assert library.needs_batches(model)
-    library.initialise(model, [batch()] * 4, torch.device("cpu"), lambda rows: model(**rows))
+    assert eva.needs_batches(model)
+    eva.initialise(model, [batch()] * 4, torch.device("cpu"), lambda rows: model(**rows))
     return model
 
 
 def test_eva_spreads_ranks_by_the_data_and_is_the_same_again(tmp_path):
     base = logits(twin("llama"))
-    model, again = eva(), eva()
+    model, again = eva_model(), eva_model()
     ranks = [p.shape[0] for name, p in model.named_parameters() if "lora_A" in name]
     assert len(set(ranks)) > 1 and sum(ranks) <= 14 * 4
     assert torch.equal(logits(model), base)  # B is zero still
@@ -337,13 +337,13 @@ def test_eva_stops_where_directions_do_not_settle():
     model = attach(twin("llama"), method("lora", init_lora_weights="eva"))
     few = {key: value[:1, :3] for key, value in batch().items()}  # three tokens span no eight directions
     with pytest.raises(ModelError, match="not settled after 200 batches"):
-        library.initialise(model, [few], torch.device("cpu"), lambda rows: model(**rows))
+        eva.initialise(model, [few], torch.device("cpu"), lambda rows: model(**rows))
 
 
 def test_only_eva_needs_batches():
-    assert not library.needs_batches(attach(twin("llama"), method("lora")))
-    assert not library.needs_batches(attach(twin("llama"), method("ia3")))
-    assert not library.needs_batches(twin("llama"))
+    assert not eva.needs_batches(attach(twin("llama"), method("lora")))
+    assert not eva.needs_batches(attach(twin("llama"), method("ia3")))
+    assert not eva.needs_batches(twin("llama"))
 
 
 # --- AdaLoRA ---------------------------------------------------------------------------------------------------------
@@ -355,7 +355,7 @@ def test_adalora_prunes_ranks_and_carries_its_schedule():
         for step in range(first, last):
             F.cross_entropy(model.train()(**batch()).logits, torch.tensor([0, 1, 2, 0, 1, 2])).backward()
             optimizer.step()
-            library.allocator(model).update_and_allocate(step + 1)
+            adalora.allocator(model).update_and_allocate(step + 1)
             optimizer.zero_grad()
 
     def fresh() -> torch.nn.Module:
@@ -371,10 +371,10 @@ def test_adalora_prunes_ranks_and_carries_its_schedule():
         first, second = fresh(), fresh()
         steps(first, 0, cut)
         second.load_state_dict(trained_state(first), strict=False)
-        library.load_allocator_state(second, library.allocator_state(first))
+        adalora.load_allocator_state(second, adalora.allocator_state(first))
         steps(second, cut, 10)
         assert torch.equal(logits(second), logits(whole))
-    assert library.allocator_state(twin("llama")) == {}
+    assert adalora.allocator_state(twin("llama")) == {}
 
 
 # --- refusals --------------------------------------------------------------------------------------------------------

@@ -16,7 +16,7 @@ from transformers import (
     set_seed,
 )
 
-from common import architectures, catalog, models, places, saved, scoring
+from common import architectures, catalog, models, places, saved, scoring, shapes
 from common.data import Row
 from common.errors import ModelError
 
@@ -196,7 +196,7 @@ def test_a_known_model_is_counted_without_a_hub(cached_config):
     counts = models.count_parameters(job, dataset)
     cached_config(job.model)
     assert models.count_parameters(job, dataset) == counts
-    assert models.shape(job, dataset).num_labels == 6
+    assert shapes.shape(job, dataset).num_labels == 6
 
 
 def test_a_cached_model_that_is_not_the_published_one(cached_config):
@@ -211,7 +211,7 @@ def test_a_loaded_config_that_is_not_the_published_one(cached_config):
     base, emotion = models.locate(job.model, job.revision), catalog.load_dataset("emotion")
     cached_config(job.model, n_layers=7)
     with pytest.raises(ModelError, match=r"distilbert-base-uncased: .*n_layers is 7 \(published: 6\)"):
-        models.load_config(job, base, emotion)
+        shapes.load_config(job, base, emotion)
 
 
 def test_an_attention_that_the_model_does_not_have(prompt_job):

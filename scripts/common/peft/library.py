@@ -2,9 +2,7 @@
 
 Keys are checked against the fields of the method's config class; what peft raises becomes one message.
 
-Sources: https://huggingface.co/docs/peft for every method; LoRA: Hu et al. (2021), https://arxiv.org/abs/2106.09685;
-EVA: Paischer et al. (2024), https://arxiv.org/abs/2410.07170; AdaLoRA: Zhang et al. (2023),
-https://arxiv.org/abs/2303.10512.
+Sources: https://huggingface.co/docs/peft for every method; LoRA: Hu et al. (2021), https://arxiv.org/abs/2106.09685.
 """
 
 import contextlib
@@ -12,12 +10,12 @@ import dataclasses
 import re
 import typing
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
-from peft import AdaLoraModel, PeftConfig, PeftModel, PeftType, TaskType, get_peft_model, initialize_lora_eva_weights
+from peft import PeftConfig, PeftModel, PeftType, TaskType, get_peft_model
 from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING
 from torch import nn
 from transformers import PreTrainedModel
@@ -25,9 +23,6 @@ from transformers import PreTrainedModel
 from common.errors import ConfigError, ModelError, choices, nearest
 from common.methods import SET_BY_TRAINING, LibraryMethod
 from common.peft.wrapping import ends_with, heads
-
-Batch = dict[str, torch.Tensor]
-_EVA_BATCHES = 200  # most that are read, unless three times the data is more
 
 
 def add_library_method(model: PreTrainedModel, method: LibraryMethod) -> PeftModel:
@@ -202,108 +197,3 @@ def reload(model: PreTrainedModel, folder: Path) -> PeftModel:
 
 def _name(config: PeftConfig) -> str:
     return PeftType(config.peft_type).value.lower()
-
-
-def needs_batches(model: nn.Module) -> bool:
-    """Return whether `initialise` has something to do."""
-    return isinstance(model, PeftModel) and getattr(_active(model), "init_lora_weights", True) == "eva"
-
-
-def initialise(
-    model: nn.Module, batches: Sequence[Batch], device: torch.device, forward: Callable[[Batch], Any]
-) -> None:
-    """Start EVA's matrices A at the main directions of their layers' inputs, in place; ranks move to where they count.
-
-    The result depends on the base, the batches and their order alone, so a resumed run gets the same shapes.
-
-    Raises:
-        ModelError: a layer sees no tokens, or its directions do not settle.
-
-    Args:
-        model: with LoRA attached.
-        batches: of train rows, with attention_mask (B, L); read until the directions settle.
-        device: of the model.
-        forward: runs the model on a batch.
-    """
-    model.eval()
-    moved = [{key: value.to(device) for key, value in batch.items()} for batch in batches]
-    limit, seen = max(_EVA_BATCHES, 3 * len(moved)), 0
-
-    def bounded_forward(_: Any, batch: Batch) -> None:
-        nonlocal seen
-        seen += 1
-        if seen > limit:  # peft would go on for ever
-            raise ModelError(
-                f"EVA's directions have not settled after {limit} batches; lower method.r or eva_config.tau."
-            )
-        forward(batch)
-
-    initialize_lora_eva_weights(
-        model,
-        moved,
-        forward_fn=bounded_forward,
-        prepare_model_inputs_fn=lambda batch, _: batch["attention_mask"].bool().nonzero(),  # padding says nothing
-        prepare_layer_inputs_fn=_tokens,
-        show_progress_bar=False,
-    )
-    for parameter in model.parameters():
-        if parameter.requires_grad:
-            parameter.data = parameter.data.float()  # layers of another rank are made anew, in the base's dtype
-
-
-def _tokens(layer_input: Any, where: torch.Tensor, name: str) -> torch.Tensor:
-    """Return a layer's inputs (N, d) at the real tokens."""
-    hidden = layer_input[0] if isinstance(layer_input, tuple) else layer_input  # (B, L, d)
-    if hidden.dim() != 3:
-        last = name.rsplit(".", 2)[-2]
-        raise ModelError(
-            f"EVA needs a layer's inputs token by token, and {name} sees one vector of a row: "
-            f"set method.exclude_modules to ['{last}.{name.rsplit('.', 1)[-1]}']."
-        )
-    return hidden[where[:, 0], where[:, 1]]
-
-
-def _active(model: nn.Module) -> Any:
-    return model.peft_config["default"]  # type: ignore[index]
-
-
-# --- AdaLoRA's schedule of ranks -------------------------------------------------------------------------------------
-
-
-def allocator(model: nn.Module) -> AdaLoraModel | None:
-    """Return what moves AdaLoRA's ranks while it trains, None for other methods."""
-    inner = model.base_model if isinstance(model, PeftModel) else None
-    return inner if isinstance(inner, AdaLoraModel) else None
-
-
-def allocator_state(model: nn.Module) -> dict[str, torch.Tensor]:
-    """Return what AdaLoRA's schedule carries from step to step, {} for other methods."""
-    found = allocator(model)
-    if found is None:
-        return {}
-    state = {
-        f"{part}:{name}": value.detach().cpu().clone()
-        for part in _AVERAGES
-        for name, value in getattr(found.rankallocator, part).items()
-    }
-    pattern = _active(model).rank_pattern or {}
-    return state | {f"rank_pattern:{name}": torch.tensor(kept) for name, kept in pattern.items()}
-
-
-def load_allocator_state(model: nn.Module, state: dict[str, torch.Tensor]) -> None:
-    """Put back what `allocator_state` gave."""
-    found = allocator(model)
-    if found is None:
-        return
-    device = next(model.parameters()).device
-    pattern = {}
-    for key, value in state.items():
-        part, _, name = key.partition(":")
-        if part == "rank_pattern":
-            pattern[name] = value.tolist()
-        else:
-            getattr(found.rankallocator, part)[name] = value.to(device)
-    _active(model).rank_pattern = pattern or None
-
-
-_AVERAGES = ("ipt", "exp_avg_ipt", "exp_avg_unc")
