@@ -49,15 +49,14 @@ def _for_people(found: dict[str, Any], target: cli.Target) -> str:
     job, variant = target.job, f" ({found['variant']})" if found["variant"] else ""
     cap = f", at most {found['memory_cap_bytes'] / 1e9:.2f} GB of it" if found["memory_cap_bytes"] else ""
     recipe = f"{job.training.batch_size} rows a step, {job.training.token_budget:,} tokens a pass"
-    estimated = found["memory_estimate_bytes"]
-    estimate = f"make check estimates {estimated / 1e9:.2f} GB on a GPU" if estimated else "make check has no estimate"
     return "\n".join(
         [
             f"job {found['job']}{variant}, random weights, rows of {job.max_length} random tokens",
             f"on {found['device']}{cap}",
             f"Parameters: {found['params_total_count']:,} in all, {found['params_trainable_count']:,} trainable",
-            f"Training: {_figures(found, 'train')} ({recipe}; {estimate})",
-            f"Scoring: {_figures(found, 'score')} ({job.runtime.score_token_budget:,} tokens a pass)",
+            f"Training: {_figures(found, 'train')} ({recipe}; {_estimate(found['memory_estimate_bytes'])})",
+            f"Scoring: {_figures(found, 'score')} ({job.runtime.score_token_budget:,} tokens a pass; "
+            f"{_estimate(found['memory_estimate_score_bytes'])})",
             "",
             "These figures are of hardware, never of accuracy: nothing was learned.",
         ]
@@ -68,6 +67,10 @@ def _figures(found: dict[str, Any], name: str) -> str:
     peak = found[f"{name}_memory_peak_bytes"]
     memory = "GPU memory not measured: no GPU" if peak is None else f"peak memory {peak / 1e9:.2f} GB"
     return f"{found[f'{name}_tokens_per_s']:,.0f} tokens/s, {memory}"
+
+
+def _estimate(size: int | None) -> str:
+    return f"make check estimates {size / 1e9:.2f} GB on a GPU" if size else "make check has no estimate"
 
 
 def _gigabytes(text: str) -> float:

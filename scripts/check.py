@@ -43,14 +43,14 @@ def main(argv: list[str] | None = None) -> None:
                 except errors.PeftableError as error:
                     raise type(error)(f"SET={sweeps.label(variant)}: {error}" if len(each) > 1 else error) from error
             found |= _about_rows(target, rows) if rows else {}
-            # Of a sweep, what the variant needs that trains most.
-            most = max(range(len(each)), key=lambda index: each[index]["params_trainable_count"])
+            # Of a sweep, what the variant needs that trains most, as far as that is known.
+            most = max(range(len(each)), key=lambda index: each[index].get("params_trainable_count") or 0)
             found |= memory.estimate(targets[most].job, target.dataset)
     found |= each[0] if len(each) == 1 else {"variants": each}
     print(json.dumps(found, indent=2, ensure_ascii=False) if arguments.json else _for_people(found, target))
 
 
-def _parameters(target: cli.Target, rows: data.Rows) -> dict[str, int]:
+def _parameters(target: cli.Target, rows: data.Rows) -> dict[str, int | None]:
     """Check one recipe, and return its parameter counts."""
     from common import models, recipes
 
@@ -87,17 +87,19 @@ def _for_people(found: dict[str, Any], target: cli.Target) -> str:
         lines += datachecks.described(found, target.dataset, target.job.max_length)
     if len(each) > 1:
         lines += ["", f"A sweep of {len(each)} variants", _variant_table(each)]
-    elif "params_total_count" in found:
+    elif found.get("params_total_count"):
         total, trainable, share = _counts(found)
         lines += ["", f"Parameters: {total} in all, {trainable} trainable ({share})"]
     if "memory_estimate_bytes" in found:
-        lines += [_memory(found, target.job)]
+        lines += _memory(found, target.job)
     whole = "splits" in found
     return "\n".join([*lines, "", "The job is sound." if whole else "The job is sound, as far as that was looked at."])
 
 
 def _counts(part: dict[str, Any]) -> tuple[str, str, str]:
     total, trainable = part["params_total_count"], part["params_trainable_count"]
+    if total is None:  # known once the weights are there
+        return "–", "–", "–"
     return f"{total:,}", f"{trainable:,}", f"{trainable / total:.2%}"
 
 
@@ -107,16 +109,19 @@ def _variant_table(each: list[dict[str, Any]]) -> str:
     return text_table(header, [[one["variant"] or own, *(_counts(one) if len(header) > 1 else ())] for one in each])
 
 
-def _memory(found: dict[str, Any], job: config.Job) -> str:
-    parts = ", ".join(
-        f"{name.replace('_', ' ')} {size / 1e9:.2f}"
-        for name, size in found["memory_estimate_parts_bytes"].items()
-        if size is not None
-    )
-    what = f"GPU memory of a training step of {job.training.token_budget:,} tokens"
+def _memory(found: dict[str, Any], job: config.Job) -> list[str]:
+    known = {name: size for name, size in found["memory_estimate_parts_bytes"].items() if size is not None}
+    if not known:
+        return [f"Parameters and GPU memory of method {job.method.name} depend on the base's weights, not read here."]
+    parts = ", ".join(f"{name.replace('_', ' ')} {size / 1e9:.2f}" for name, size in known.items())
+    step = f"GPU memory of a training step of {job.training.token_budget:,} tokens"
     if (total := found["memory_estimate_bytes"]) is None:
-        return f"{what}: activations cannot be estimated for method {job.method.name}; without them {parts} GB"
-    return f"{what}: about {total / 1e9:.2f} GB ({parts})"
+        return [f"{step}: activations cannot be estimated for method {job.method.name}; without them {parts} GB"]
+    score = f"GPU memory of scoring {job.runtime.score_token_budget:,} tokens between two steps"
+    return [
+        f"{step}: about {total / 1e9:.2f} GB ({parts})",
+        f"{score}: about {found['memory_estimate_score_bytes'] / 1e9:.2f} GB",
+    ]
 
 
 if __name__ == "__main__":

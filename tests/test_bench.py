@@ -123,10 +123,14 @@ def test_the_cap_is_a_share_of_the_gpu(monkeypatch, cap, fraction, said):
 def test_the_cap_and_the_peak_stand_in_the_message(monkeypatch):
     peaks = {"gpu_memory_peak_bytes": 14_200_000_000}
     monkeypatch.setattr(benchmarks.provenance, "memory_peaks", lambda: peaks)
-    assert "estimates" not in benchmarks._too_large("training", None, 14_500_000_000)
-    message = benchmarks._too_large("training", 15_100_000_000, 14_500_000_000)
+    cap = {"memory_cap_bytes": 14_500_000_000}
+    unknown = {"memory_estimate_bytes": None, "memory_estimate_score_bytes": None}
+    assert "estimates" not in benchmarks._too_large("training", cap | unknown)
+    found = cap | {"memory_estimate_bytes": 15_100_000_000, "memory_estimate_score_bytes": 9_200_000_000}
+    message = benchmarks._too_large("training", found)
     assert "out of memory while training at 14.20 GB of 14.50 GB (MEMORY_GB)" in message
-    assert "make check estimates 15.10 GB" in message
+    assert "make check estimates 15.10 GB for it" in message
+    assert "while scoring" in (message := benchmarks._too_large("scoring", found)) and "9.20 GB for it" in message
 
 
 @pytest.mark.parametrize(

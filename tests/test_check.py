@@ -202,6 +202,7 @@ def test_a_known_model_needs_neither_hub_nor_data(run_script, tmp_path):
 def test_memory_is_told_to_people(run_script, tiny_arguments):
     _, out, _ = run_script("check", *tiny_arguments(), "--no-data")
     assert "GPU memory of a training step of 4,096 tokens: about 0.0" in out and "trainable states 0.0" in out
+    assert "GPU memory of scoring 16,384 tokens between two steps: about 0.0" in out
 
 
 def test_memory_that_cannot_be_estimated_is_said_to_be_so(run_script, tiny_arguments):
@@ -213,3 +214,12 @@ def test_memory_that_cannot_be_estimated_is_said_to_be_so(run_script, tiny_argum
     parts = found["memory_estimate_parts_bytes"]
     assert parts.pop("activations") is None and parts.pop("workspace") is None
     assert min(parts.values()) > 0
+
+
+def test_a_method_made_of_the_weights_has_no_figures_before_they_are_read(run_script, tiny_arguments):
+    words = [*tiny_arguments("method={name: frod, target_modules: [query]}", job="minilm-full"), "--no-data"]
+    code, out, err = run_script("check", *words)
+    assert code == 0, err
+    assert "Parameters and GPU memory of method frod depend on the base's weights" in out
+    found = checked(run_script, words)
+    assert found["params_total_count"] is found["params_trainable_count"] is found["memory_estimate_bytes"] is None

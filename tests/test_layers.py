@@ -11,7 +11,7 @@ SCRIPTS = Path(__file__).resolve().parents[1] / "scripts"
 
 # Lowest first. A module may import from the layers above its own line, never from its own layer or below it.
 LAYERS = [
-    {"errors", "stats", "tables", "templates"},
+    {"errors", "stats", "tables", "templates", "footprint"},
     {"files", "slurm"},
     {"yamlio", "progress", "strict", "hubfaults", "owners"},
     {"methods", "requeue", "resources"},

@@ -43,15 +43,16 @@ def measure(job: Job, dataset: Dataset, cap_bytes: float) -> dict[str, Any]:
         cap_bytes: most memory to take of a GPU.
 
     Returns:
-        params_total_count, params_trainable_count, memory_estimate_bytes (of a training step; None as in
-        `memory.estimate`), memory_cap_bytes, and for each of train and score: <name>_memory_peak_bytes and
-        <name>_tokens_per_s. Cap and peaks are None without a GPU.
+        params_total_count, params_trainable_count, memory_estimate_bytes (of a training step) and
+        memory_estimate_score_bytes, both None as in `memory.estimate`, memory_cap_bytes, and for each of train and
+        score: <name>_memory_peak_bytes and <name>_tokens_per_s. Cap and peaks are None without a GPU.
 
     Raises:
         ModelError: it does not fit, or the model's shape is not known without the hub.
     """
-    estimate = memory.estimate(job, dataset)["memory_estimate_bytes"]
-    found: dict[str, Any] = {"memory_estimate_bytes": estimate, "memory_cap_bytes": _capped(cap_bytes)}
+    estimated = memory.estimate(job, dataset)
+    found: dict[str, Any] = {key: estimated[key] for key in ("memory_estimate_bytes", "memory_estimate_score_bytes")}
+    found["memory_cap_bytes"] = _capped(cap_bytes)
     doing = "building the model"
     try:
         set_seed(0)
@@ -67,7 +68,7 @@ def measure(job: Job, dataset: Dataset, cap_bytes: float) -> dict[str, Any]:
             doing = "scoring"  # as training validates, with the optimizer's states still there
             found |= _phase("score", lambda: _score(head, rows[0], job.runtime.score_token_budget))
     except torch.OutOfMemoryError as error:
-        raise ModelError(_too_large(doing, estimate, found["memory_cap_bytes"])) from error
+        raise ModelError(_too_large(doing, found)) from error
     return found
 
 
@@ -205,9 +206,11 @@ def _phase(name: str, work: Any) -> dict[str, Any]:
     return {f"{name}_memory_peak_bytes": peak, f"{name}_tokens_per_s": round(rate, 1)}
 
 
-def _too_large(doing: str, estimate: int | None, cap: int | None) -> str:
+def _too_large(doing: str, found: dict[str, Any]) -> str:
+    estimate = found["memory_estimate_score_bytes" if doing == "scoring" else "memory_estimate_bytes"]
+    cap = found["memory_cap_bytes"]
     peak = provenance.memory_peaks()["gpu_memory_peak_bytes"]
-    estimated = f"; make check estimates {estimate / 1e9:.2f} GB for a training step" if estimate else ""
+    estimated = f"; make check estimates {estimate / 1e9:.2f} GB for it" if estimate else ""
     reached = "" if peak is None or cap is None else f" at {peak / 1e9:.2f} GB of {cap / 1e9:.2f} GB (MEMORY_GB)"
     return (
         f"out of memory while {doing}{reached}{estimated}. "

@@ -1,28 +1,27 @@
 """How much GPU memory a job will take, before anything is downloaded.
 
-One training step of `token_budget` padded tokens, in rows of `max_length`, is run on tensors that have shapes but no
-memory, the whole model deep: forward and backward, under autocast and activation checkpointing as the job says. What is
-alive at its worst moment is counted storage by storage, so nothing about the kinds of layers need be known here. Not in
-it: what CUDA takes for itself (about half a GB), and gaps between blocks of memory.
+A training step and a scoring pass, each as large as their token budgets allow, are run with the job's own head on
+tensors that have shapes but no memory: see `footprint`. Not in the figures: what CUDA takes for itself (about half a
+GB), and gaps between blocks of memory.
 """
 
-import contextlib
-import weakref
-from collections.abc import Iterator
+import dataclasses
+from types import SimpleNamespace
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import nn
 from torch._subclasses.fake_tensor import DataDependentOutputException, DynamicOutputShapeException, FakeTensorMode
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 from torch.utils.checkpoint import CheckpointError
 
 from common import models, shapes
+from common.batching import Encoded
 from common.config import Dataset, Job
-from common.heads import keep_float32
-from common.peft import attach
+from common.footprint import LiveBytes, gpu_kernels, without_memory
+from common.heads import ClassificationHead, Head, keep_float32
+from common.methods import LibraryMethod
+from common.peft import attach, library
+from common.prompt_head import PromptHead, keep_logits_float32
 from common.quantization import is_norm, keep_norms_float32
 
 _ANSWER_TOKENS = 8  # of the prompt head: no tokenizer is at hand to count them, and few answers are longer
@@ -33,41 +32,56 @@ _NEEDS_NUMBERS = (DataDependentOutputException, DynamicOutputShapeException, Che
 
 
 def estimate(job: Job, dataset: Dataset) -> dict[str, Any]:
-    """Return the bytes of one training step on a GPU, and their parts.
+    """Return the bytes of one training step on a GPU and their parts, and the bytes of scoring between two steps.
 
     Returns:
         `memory_estimate_bytes`, and `memory_estimate_parts_bytes` that sum up to it: weights (frozen, as the job holds
         them), trainable_states (float32 parameter, gradient and two moments of Adam), activations (what the forward
-        pass leaves for the backward pass), workspace (what comes on top at the worst moment). The sum and the last two
-        are None where a method's forward pass looks at numbers, which tensors without memory do not have.
+        pass leaves for the backward pass), workspace (what comes on top at the worst moment);
+        `memory_estimate_score_bytes`: the same weights and states, without gradients, and the worst moment of scoring.
+        None is what cannot be known without weights: where a method's forward pass looks at numbers, or where the
+        method itself is made of them.
 
     Raises:
         ModelError: as `models.count_parameters`.
     """
+    parts: dict[str, int | None] = dict.fromkeys(("weights", "trainable_states", "activations", "workspace"))
+    unknown = {"memory_estimate_bytes": None, "memory_estimate_score_bytes": None, "memory_estimate_parts_bytes": parts}
     config = shapes.shape(job, dataset)
     if config.pad_token_id is None:
         config.pad_token_id = config.eos_token_id if isinstance(config.eos_token_id, int) else 0  # as load_tokenizer
     model, sizes = _held_as_the_job_says(job, shapes.meta_model(job, config))
+    if isinstance(job.method, LibraryMethod) and not library.fits_meta(job.method):
+        return unknown
     with torch.device("meta"):
         trained = attach(model, job.method)
     parameters = list(trained.parameters())
     trainable = sum(parameter.numel() for parameter in parameters if parameter.requires_grad)
     frozen = [parameter for parameter in parameters if not parameter.requires_grad]
     weights = sum(sizes.get(id(parameter), parameter.numel() * parameter.element_size()) for parameter in frozen)
-    parts: dict[str, int | None] = {"weights": weights, "trainable_states": 16 * trainable}
-    try:
-        activations, peak = _run_step(job, trained, len(dataset.labels))
-    except _NEEDS_NUMBERS:
-        parts |= {"activations": None, "workspace": None}
-        return {"memory_estimate_bytes": None, "memory_estimate_parts_bytes": parts}
     # bitsandbytes unpacks one layer at a time.
     unpacked = max((p.numel() * p.element_size() for p in frozen if id(p) in sizes), default=0)
+    parts |= {"weights": weights, "trainable_states": 16 * trainable}
+    if job.method.name == "shira":
+        return unknown  # which entries of a weight it changes is not chosen on the meta device
+    try:
+        fake = FakeTensorMode(allow_non_fake_inputs=True)
+        with fake, gpu_kernels():
+            head = _head(job, dataset, trained)
+            lengths = _lengths(job, dataset, job.training.token_budget)
+            peak, activations = max(_training_step(head, job, length) for length in lengths)
+            lengths = _lengths(job, dataset, job.runtime.score_token_budget)
+            score_peak = max(_scoring_pass(head, job, length) for length in lengths)
+    except _NEEDS_NUMBERS:
+        return unknown
     # When the optimizer steps, activations are gone; unless fused, it makes one more copy of what trains.
     step = 0 if "fused" in job.training.optim else 4 * trainable
-    workspace = max(peak + unpacked, step) - activations
-    parts |= {"activations": activations, "workspace": workspace}
-    total = weights + 16 * trainable + activations + workspace
-    return {"memory_estimate_bytes": total, "memory_estimate_parts_bytes": parts}
+    parts |= {"activations": activations, "workspace": max(peak + unpacked, step) - activations}
+    return {
+        "memory_estimate_bytes": weights + 16 * trainable + max(peak + unpacked, step),
+        "memory_estimate_score_bytes": weights + 12 * trainable + score_peak + unpacked,
+        "memory_estimate_parts_bytes": parts,
+    }
 
 
 def _held_as_the_job_says(job: Job, model: nn.Module) -> tuple[Any, dict[int, int]]:
@@ -118,159 +132,85 @@ def _keep_input(module: nn.Module, inputs: tuple[torch.Tensor, ...], output: tor
         output.grad_fn.metadata["held"] = inputs[0].detach()  # type: ignore[index]  # a property, there
 
 
-# --- one step without memory -----------------------------------------------------------------------------------------
+# --- a step and a pass without memory ---------------------------------------------------------------------------------
 
 
-def _run_step(job: Job, model: nn.Module, classes: int) -> tuple[int, int]:
-    """Return the bytes alive after the forward pass, and the most that are alive, parameters and gradients aside."""
-    fake = FakeTensorMode(allow_non_fake_inputs=True)
-    with fake:
-        _without_memory(model)
-        batch = _batch(job)
+@dataclasses.dataclass
+class _Encoder:
+    """Stands in for a row encoder, which needs a tokenizer: for a prompt, answers that differ in every token."""
+
+    tokenizer: Any
+    answers: list[list[int]]
+    endings: int = 1  # tokens that end an answer's turn
+
+
+def _head(job: Job, dataset: Dataset, model: nn.Module) -> Head:
+    """Put a model on the meta device behind its head, as `models.with_head` does."""
+    without_memory(model)
     inner = models.inner_model(model)
-    if job.head == "classification":
-        for module in models.head_modules(model).values():
-            keep_float32(module)
     if job.runtime.activation_checkpointing:
         # There are no random numbers to restore.
         inner.activation_checkpointing_enable({"use_reentrant": False, "preserve_rng_state": False})
-    model.train()
-    live = LiveBytes()
-    for parameter in model.parameters():
-        live.leave_out(parameter)
-        if parameter.requires_grad:
-            parameter.register_post_accumulate_grad_hook(live.leave_out_gradient)
-    bfloat16 = torch.autocast("cpu", torch.bfloat16) if job.precision == "bfloat16" else contextlib.nullcontext()
-    with fake, _gpu_kernels(), live:
-        with bfloat16:
-            loss = _loss(job, model, batch, classes)
+    if job.head == "prompt":
+        keep_logits_float32(inner.get_output_embeddings())
+    else:
+        for module in models.head_modules(model).values():
+            keep_float32(module)
+    return _headed(job, dataset, model)
+
+
+def _headed(job: Job, dataset: Dataset, model: nn.Module) -> Head:
+    """Return the job's head over a model that is ready for it, with an encoder that has no tokenizer."""
+    answers = [[number] * _ANSWER_TOKENS for number in range(len(dataset.labels))]
+    encoder: Any = _Encoder(SimpleNamespace(pad_token_id=0), answers)
+    if job.head == "prompt":
+        return PromptHead(model, encoder, job.precision == "bfloat16", job.length_normalization)
+    return ClassificationHead(model, encoder, job.precision == "bfloat16")
+
+
+def _lengths(job: Job, dataset: Dataset, budget: int) -> set[int]:
+    """Return the tokens of rows that make the largest batches of a budget.
+
+    Those are the longest rows, those that fill the budget, and for a prompt, every row of which has logits over the
+    vocabulary, the shortest: a prompt has at least as many tokens as words.
+    """
+    lengths = {job.max_length, min(job.max_length, budget // -(-budget // job.max_length))}
+    if job.head == "prompt" and dataset.prompt is not None:
+        words = f"{dataset.prompt.system or ''} {dataset.prompt.user}".split()
+        lengths.add(min(job.max_length, len(words) + _ANSWER_TOKENS))
+    return lengths
+
+
+def _row(job: Job, length: int) -> Encoded:
+    """Return a row that takes `length` tokens, its answer included."""
+    own = length - _ANSWER_TOKENS if job.head == "prompt" else length
+    return Encoded([1] * max(own, 1), None, label=0, weight=1.0, truncated=False)
+
+
+def _training_step(head: Head, job: Job, length: int) -> tuple[int, int]:
+    """Return the most bytes that are alive, parameters and gradients aside, and those after the forward pass."""
+    row = _row(job, length)
+    rows = min(job.training.batch_size, max(1, job.training.token_budget // head.training_tokens(row)))
+    head.model.train()
+    with LiveBytes(head.model) as live:
+        batch = head.training_batch([row] * rows)
+        loss = head.losses(batch, job.training.label_smoothing).sum()
         activations = live.now
         loss.backward()
-    return activations, live.peak
+    return live.peak, activations
 
 
-def _without_memory(model: nn.Module) -> None:
-    """Move a model from the meta device to fake tensors, in place: they know autocast, the meta device does not."""
-    moved: dict[int, torch.Tensor] = {}
-    for module in model.modules():
-        for tensors in (module._parameters, module._buffers):
-            for name, tensor in tensors.items():
-                if tensor is None:
-                    continue
-                if id(tensor) not in moved:  # tied weights stay tied
-                    empty = torch.empty(tensor.shape, dtype=tensor.dtype, device="cpu")
-                    is_parameter = isinstance(tensor, nn.Parameter)
-                    moved[id(tensor)] = nn.Parameter(empty, tensor.requires_grad) if is_parameter else empty
-                tensors[name] = moved[id(tensor)]  # type: ignore[assignment]
-
-
-def _batch(job: Job) -> dict[str, torch.Tensor]:
-    length = job.max_length
-    rows = -(-job.training.token_budget // length)  # never fewer than one: a longer row is a batch of its own
-    ids = torch.ones(rows, length, dtype=torch.int64)
-    batch = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
-    return batch | ({"position_ids": torch.ones_like(ids)} if job.head == "prompt" else {})
-
-
-def _loss(job: Job, model: nn.Module, batch: dict[str, torch.Tensor], classes: int) -> torch.Tensor:
-    """Compute the loss as `heads` does, on labels of no importance."""
-    rows = len(batch["input_ids"])
-    if job.head == "classification":
-        return F.cross_entropy(model(**batch).logits.float(), torch.ones(rows, dtype=torch.int64))
-    logits = model(**batch, logits_to_keep=_ANSWER_TOKENS + 1, use_cache=False).logits.float()[:, :-1]  # (B, K, V)
-    return F.cross_entropy(logits.transpose(1, 2), torch.ones(rows, _ANSWER_TOKENS, dtype=torch.int64))
-
-
-class LiveBytes(TorchDispatchMode):
-    """Counts the bytes of every storage that is made inside, as long as something refers to it.
-
-    Attributes:
-        now: alive.
-        peak: the most that were alive.
-    """
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.now = self.peak = 0
-        self._sizes: dict[int, int] = {}
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """Run an operation and count what it made."""
-        result = func(*args, **(kwargs or {}))
-        for tensor in tree_leaves(result):
-            if isinstance(tensor, torch.Tensor):
-                self._count(tensor.untyped_storage())
-        return result
-
-    def leave_out(self, tensor: torch.Tensor) -> None:
-        """Count a tensor's bytes no longer, or never."""
-        key = tensor.untyped_storage()._cdata
-        self.now -= self._sizes.get(key, 0)
-        self._sizes[key] = 0
-
-    def leave_out_gradient(self, parameter: torch.Tensor) -> None:
-        """Leave out the gradient that a parameter just got."""
-        if parameter.grad is not None:
-            self.leave_out(parameter.grad)
-
-    def _count(self, storage: torch.UntypedStorage) -> None:
-        key = storage._cdata
-        if key not in self._sizes:
-            self._sizes[key] = storage.nbytes()
-            self.now += self._sizes[key]
-            self.peak = max(self.peak, self.now)
-            weakref.finalize(storage, self._free, key)
-
-    def _free(self, key: int) -> None:
-        self.now -= self._sizes.pop(key, 0)
-
-
-@contextlib.contextmanager
-def _gpu_kernels() -> Iterator[None]:
-    """Let dropout and attention leave behind what a GPU's fused kernels leave, wherever they run."""
-    before = F.dropout, F.scaled_dot_product_attention
-    # Set in place: modes of torch do not reach into layers that checkpointing computes again.
-    F.dropout, F.scaled_dot_product_attention = _dropout, _attention  # type: ignore[assignment]
-    try:
-        yield
-    finally:
-        F.dropout, F.scaled_dot_product_attention = before
-
-
-def _dropout(x: torch.Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> torch.Tensor:
-    return torch.native_dropout(x, p, True)[0] if training and p > 0 else x  # keeps a mask of a byte an entry
-
-
-def _attention(
-    query: torch.Tensor,
-    key: torch.Tensor,
-    value: torch.Tensor,
-    attn_mask: torch.Tensor | None = None,
-    dropout_p: float = 0.0,
-    **options: Any,
-) -> torch.Tensor:
-    if torch.is_autocast_enabled("cpu"):
-        query, key, value = (x.to(torch.get_autocast_dtype("cpu")) for x in (query, key, value))
-    if attn_mask is not None and attn_mask.dtype == torch.bool:
-        attn_mask = torch.zeros_like(attn_mask, dtype=query.dtype)  # made anew in every layer
-    return _FusedAttention.apply(query, key, value, attn_mask)
-
-
-class _FusedAttention(torch.autograd.Function):
-    """The shapes of memory-efficient attention: (B, h, L, d) in and out, one log-sum a row kept, no (L, L) matrix.
-
-    Source: Rabe and Staats (2021), "Self-attention Does Not Need O(n²) Memory", https://arxiv.org/abs/2112.05682.
-    """
-
-    @staticmethod
-    def forward(
-        ctx: Any, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, mask: torch.Tensor | None
-    ) -> torch.Tensor:
-        out = query.new_empty(*query.shape[:-1], value.shape[-1])
-        ctx.save_for_backward(query, key, value, mask, out, query.new_empty(query.shape[:-1], dtype=torch.float32))
-        return out
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        query, key, value, *_ = ctx.saved_tensors
-        return torch.empty_like(query), torch.empty_like(key), torch.empty_like(value), None
+def _scoring_pass(head: Head, job: Job, length: int) -> int:
+    """Return the most bytes that are alive, parameters aside."""
+    row = _row(job, length)
+    rows = max(1, job.runtime.score_token_budget // head.scoring_tokens(row))
+    head.model.eval()
+    with torch.no_grad(), LiveBytes(head.model) as live:
+        batch = head.scoring_batch([row] * rows)
+        head.scores(batch)
+        if job.decoding == "generate":
+            del batch
+            ids = torch.ones(max(1, job.runtime.score_token_budget // length), length, dtype=torch.int64)
+            with head.autocast():  # every layer's keys and values are kept
+                head.model(input_ids=ids, attention_mask=torch.ones_like(ids), logits_to_keep=1, use_cache=True)
+    return live.peak

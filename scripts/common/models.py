@@ -20,8 +20,8 @@ from common.config import Dataset, Job
 from common.encoding import Encoder
 from common.errors import ModelError
 from common.heads import ClassificationHead, Head, keep_float32
-from common.methods import LastLayers, Untrained
-from common.peft import attach
+from common.methods import LastLayers, LibraryMethod, Untrained
+from common.peft import attach, library
 from common.peft.wrapping import heads
 from common.places import Base, locate
 from common.pretrained import from_pretrained
@@ -203,8 +203,10 @@ def parameter_counts(model: nn.Module) -> dict[str, int]:
     }
 
 
-def count_parameters(job: Job, dataset: Dataset) -> dict[str, int]:
+def count_parameters(job: Job, dataset: Dataset) -> dict[str, int | None]:
     """Return the parameter counts of a job on the meta device: no weights are read, no memory is taken.
+
+    They are None for a method whose parameters depend on the base's weights.
 
     Raises:
         ModelError: no such model, a method that does not fit it, or more tokens than it has positions.
@@ -212,8 +214,11 @@ def count_parameters(job: Job, dataset: Dataset) -> dict[str, int]:
     config = shapes.shape(job, dataset)
     _check_length(job, config)
     model = shapes.meta_model(job, config)
+    if isinstance(job.method, LibraryMethod) and not library.fits_meta(job.method):
+        library.checked_config(model, job.method)
+        return {"params_total_count": None, "params_trainable_count": None}
     with torch.device("meta"):
-        return parameter_counts(attach(model, job.method))
+        return {**parameter_counts(attach(model, job.method))}
 
 
 def build_untuned(job: Job, dataset: Dataset) -> Head:

@@ -11,9 +11,6 @@ from common.methods import LibraryMethod
 
 # Methods and options of the peft library that no job can use, and why.
 _UNUSABLE = {
-    "adamss": "it decomposes the base's weights when attached, so a job cannot be checked before they are loaded",
-    "frod": "it decomposes the base's weights when attached, so a job cannot be checked before they are loaded",
-    "shira": "it chooses among the base's weights when attached, so a job cannot be checked before they are loaded",
     "cartridge": "its model did not score the same after reloading (peft 0.21); prefix_tuning is its like",
     "cpt": "its prompt is made of one tokenizer's ids of labelled examples, and it classifies nothing itself",
     "multitask_prompt_tuning": "it learns several tasks at once; a job has one. prompt_tuning has none of its own",
@@ -29,9 +26,10 @@ _INITS = r"gaussian|olora|pissa|pissa_niter_\d+|orthogonal|eva|mica"
 _OWN_HEAD = ("adaption_prompt", "trainable_tokens")
 _VIRTUAL_TOKENS = ("p_tuning", "prefix_tuning", "prompt_tuning")
 # What computes with the rounded weights' bytes as if they were numbers; measured with bitsandbytes 0.50, peft 0.21.
+_DECOMPOSING = ("adamss", "deft", "delora", "frod", "glora", "hra", "osf", "peanut", "psoft", "supertuning", "tinylora")
 _NOT_QUANTIZED = {
-    "nf4": ("deft", "delora", "glora", "hra", "loha", "lokr", "osf", "peanut", "psoft", "supertuning", "tinylora"),
-    "int8": ("deft", "delora", "glora", "hra", "osf", "peanut", "psoft", "supertuning", "tinylora"),
+    "nf4": (*_DECOMPOSING, "loha", "lokr"),
+    "int8": _DECOMPOSING,
 }
 _INITS_NOT_QUANTIZED = ("pissa", "orthogonal", "mica")
 
@@ -53,6 +51,8 @@ def impossible_in_library(job: Any, method: LibraryMethod) -> str | None:
         return "method adalora: orth_reg_weight would have no effect, since our loss is the cross-entropy alone"
     if name == "adalora" and not options.get("total_step"):
         return "method adalora plans its ranks over the run: give total_step, epochs times rows over batch_size"
+    if name == "adamss" and options.get("use_asa"):
+        return "method adamss: use_asa needs the library's own callback between steps; leave it out"
     if name in _OWN_HEAD and job.head == "classification":
         return f"method {name} cannot train a classification head beside it, which would stay random; use another"
     if name in _VIRTUAL_TOKENS and job.head == "prompt":

@@ -61,7 +61,7 @@ OPTIONS: dict[str, dict] = {
 ON_BERT = {"ln_tuning": {"target_modules": ["LayerNorm"]}}
 NAMES = ["lora", *typing.get_args(OtherLibraryMethod.model_fields["name"].annotation)]
 # No job can use these, whatever the model; `_impossible` says so from the job alone.
-UNUSABLE = {"adamss", "cartridge", "frod", "shira", "cpt", "multitask_prompt_tuning", "poly", "xlora"}
+UNUSABLE = {"cartridge", "cpt", "multitask_prompt_tuning", "poly", "xlora"}
 WITHOUT_HEAD = {"adaption_prompt", "trainable_tokens"}
 # The method fits no such classifier; attaching says so.
 MISFITS = {("bert", "shadow"), *(("llama", name) for name in ("prompt_tuning", "p_tuning", "prefix_tuning"))}
@@ -212,11 +212,24 @@ def test_every_method_learns_and_reloads(kind, name, tmp_path):
     assert torch.equal(logits(fresh), trained)
 
 
-@pytest.mark.parametrize(("kind", "name"), POSSIBLE, ids=["-".join(case) for case in POSSIBLE])
+OF_WEIGHTS = ("adamss", "frod")  # how many parameters they have depends on the base's weights
+
+
+@pytest.mark.parametrize(("kind", "name"), [case for case in POSSIBLE if case[1] not in OF_WEIGHTS])
 def test_every_method_is_counted_without_weights(kind, name):
     with torch.device("meta"):
         counted = attach(AutoModelForSequenceClassification.from_config(CONFIGS[kind]), method(name, kind))
     assert models.parameter_counts(counted) == models.parameter_counts(attach(twin(kind), method(name, kind)))
+
+
+@pytest.mark.parametrize("name", OF_WEIGHTS)
+def test_a_method_made_of_the_weights_is_checked_but_not_counted(tiny_job, name):
+    unknown = {"params_total_count": None, "params_trainable_count": None}
+    assert models.count_parameters(job(tiny_job, name), dataset()) == unknown
+    with pytest.raises(ConfigError, match=r"unknown key 'method\.ranks'"):
+        models.count_parameters(job(tiny_job, name, {"ranks": 4}), dataset())
+    with pytest.raises(ModelError, match="'nowhere' names no module"):
+        models.count_parameters(job(tiny_job, name, {"target_modules": ["nowhere"]}), dataset())
 
 
 @pytest.mark.parametrize(("kind", "name"), sorted(MISFITS))
@@ -391,6 +404,7 @@ def job(tiny_job, name: str, options: dict | None = None, **changes: object) -> 
         *((name, {}, {}, f"method {name} cannot be used") for name in sorted(UNUSABLE)),
         *((name, OPTIONS[name], {}, "cannot train a classification head") for name in sorted(WITHOUT_HEAD)),
         *(("lora", {"init_lora_weights": start}, {}, "cannot be used") for start in ("loftq", "corda", "lora_ga")),
+        ("adamss", {"use_asa": True}, {}, "own callback"),
         ("adalora", {}, {}, "give total_step"),
         ("adalora", {"total_step": 9, "init_lora_weights": "pissa"}, {}, "starts in its own way"),
         ("adalora", {"total_step": 9, "orth_reg_weight": 0.1}, {}, "no effect"),

@@ -25,6 +25,11 @@ from common.methods import SET_BY_TRAINING, LibraryMethod
 from common.peft.wrapping import ends_with, heads
 
 
+def fits_meta(method: LibraryMethod) -> bool:
+    """Return whether a method can be attached to a model without weights; the others decompose them on the spot."""
+    return method.name not in ("adamss", "frod")  # type: ignore[attr-defined]
+
+
 def add_library_method(model: PreTrainedModel, method: LibraryMethod) -> PeftModel:
     """Attach a method of the peft library; the base is frozen, a classification head trains.
 
@@ -34,11 +39,12 @@ def add_library_method(model: PreTrainedModel, method: LibraryMethod) -> PeftMod
         ConfigError: an option that the method does not have, or a value that it refuses.
         ModelError: the method does not fit the model, for example as `target_modules` names no layer.
     """
-    config = _config(model, method)
-    _need_what_is_named(model, method, config)
+    config = checked_config(model, method)
     on_meta = next(model.parameters()).is_meta
     if on_meta and hasattr(config, "init_lora_weights"):
         config.init_lora_weights = True  # other ways to start need weights, and give tensors of the same shapes
+    if on_meta and hasattr(config, "mask_fn"):
+        config.mask_fn = None  # SHiRA's choice of entries, as many whichever they are
     pools_last = hasattr(model, "score")  # as the sequence-classification classes of decoders name their head
     virtual = (PeftType.PROMPT_TUNING, PeftType.P_TUNING, PeftType.PREFIX_TUNING)
     if config.peft_type in virtual and pools_last:
@@ -58,10 +64,10 @@ def add_library_method(model: PreTrainedModel, method: LibraryMethod) -> PeftMod
     return attached
 
 
-def _config(model: PreTrainedModel, method: LibraryMethod) -> PeftConfig:
-    """Return peft's config for a model; see `add_library_method`."""
-    options = method.model_dump(exclude={"name"})
+def checked_config(model: PreTrainedModel, method: LibraryMethod) -> PeftConfig:
+    """Return peft's config for a model, on the meta device or not; see `add_library_method`."""
     name: str = method.name  # type: ignore[attr-defined]
+    options = {**_QUIET.get(name, {}), **method.model_dump(exclude={"name"})}
     kind = PEFT_TYPE_TO_CONFIG_MAPPING[PeftType(name.upper())]
     task = TaskType.SEQ_CLS if model.get_output_embeddings() is None else TaskType.CAUSAL_LM
     fields = {field.name for field in dataclasses.fields(kind)}
@@ -79,7 +85,11 @@ def _config(model: PreTrainedModel, method: LibraryMethod) -> PeftConfig:
     except (ValueError, TypeError, ImportError) as error:
         raise ConfigError(f"method {name}: {' '.join(str(error).split())[:300]}") from error
     _need_tokens(model, options)
+    _need_what_is_named(model, method, config)
     return config
+
+
+_QUIET = {"frod": {"progressbar": False}}
 
 
 def _need_tokens(model: PreTrainedModel, options: dict[str, Any]) -> None:

@@ -1,0 +1,131 @@
+"""What a model's operations hold in memory, counted on tensors that have shapes but no memory.
+
+Nothing about the kinds of layers need be known here: every operation is run, the whole model deep, and what is alive is
+counted storage by storage.
+"""
+
+import contextlib
+import weakref
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+
+class LiveBytes(TorchDispatchMode):
+    """Counts the bytes of every storage that is made inside, as long as something refers to it.
+
+    Args:
+        model: its parameters are not counted, nor are the gradients that they get.
+
+    Attributes:
+        now: alive.
+        peak: the most that were alive.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.now = self.peak = 0
+        self._sizes: dict[int, int] = {}
+        for parameter in model.parameters():
+            self._leave_out(parameter)
+            if parameter.requires_grad:
+                parameter.register_post_accumulate_grad_hook(self._leave_out_gradient)
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Run an operation and count what it made."""
+        result = func(*args, **(kwargs or {}))
+        for tensor in tree_leaves(result):
+            if isinstance(tensor, torch.Tensor):
+                self._count(tensor.untyped_storage())
+        return result
+
+    def _leave_out(self, tensor: torch.Tensor) -> None:
+        key = tensor.untyped_storage()._cdata
+        self.now -= self._sizes.get(key, 0)
+        self._sizes[key] = 0
+
+    def _leave_out_gradient(self, parameter: torch.Tensor) -> None:
+        if parameter.grad is not None:
+            self._leave_out(parameter.grad)
+
+    def _count(self, storage: torch.UntypedStorage) -> None:
+        key = storage._cdata
+        if key not in self._sizes:
+            self._sizes[key] = storage.nbytes()
+            self.now += self._sizes[key]
+            self.peak = max(self.peak, self.now)
+            weakref.finalize(storage, self._free, key)
+
+    def _free(self, key: int) -> None:
+        self.now -= self._sizes.pop(key, 0)
+
+
+def without_memory(model: nn.Module) -> None:
+    """Move a model from the meta device to fake tensors, in place: they know autocast, the meta device does not."""
+    moved: dict[int, torch.Tensor] = {}
+    for module in model.modules():
+        for tensors in (module._parameters, module._buffers):
+            for name, tensor in tensors.items():
+                if tensor is None:
+                    continue
+                if id(tensor) not in moved:  # tied weights stay tied
+                    empty = torch.empty(tensor.shape, dtype=tensor.dtype, device="cpu")
+                    is_parameter = isinstance(tensor, nn.Parameter)
+                    moved[id(tensor)] = nn.Parameter(empty, tensor.requires_grad) if is_parameter else empty
+                tensors[name] = moved[id(tensor)]  # type: ignore[assignment]
+
+
+@contextlib.contextmanager
+def gpu_kernels() -> Iterator[None]:
+    """Let dropout and attention leave behind what a GPU's fused kernels leave, wherever they run."""
+    before = F.dropout, F.scaled_dot_product_attention
+    # Set in place: modes of torch do not reach into layers that checkpointing computes again.
+    F.dropout, F.scaled_dot_product_attention = _dropout, _attention  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        F.dropout, F.scaled_dot_product_attention = before
+
+
+def _dropout(x: torch.Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> torch.Tensor:
+    return torch.native_dropout(x, p, True)[0] if training and p > 0 else x  # keeps a mask of a byte an entry
+
+
+def _attention(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attn_mask: torch.Tensor | None = None,
+    dropout_p: float = 0.0,
+    **options: Any,
+) -> torch.Tensor:
+    if torch.is_autocast_enabled("cpu"):
+        query, key, value = (x.to(torch.get_autocast_dtype("cpu")) for x in (query, key, value))
+    if attn_mask is not None and attn_mask.dtype == torch.bool:
+        attn_mask = torch.zeros_like(attn_mask, dtype=query.dtype)  # made anew in every layer
+    return _FusedAttention.apply(query, key, value, attn_mask)
+
+
+class _FusedAttention(torch.autograd.Function):
+    """The shapes of memory-efficient attention: (B, h, L, d) in and out, one log-sum a row kept, no (L, L) matrix.
+
+    Source: Rabe and Staats (2021), "Self-attention Does Not Need O(n²) Memory", https://arxiv.org/abs/2112.05682.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, mask: torch.Tensor | None
+    ) -> torch.Tensor:
+        out = query.new_empty(*query.shape[:-1], value.shape[-1])
+        ctx.save_for_backward(query, key, value, mask, out, query.new_empty(query.shape[:-1], dtype=torch.float32))
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        query, key, value, *_ = ctx.saved_tensors
+        return torch.empty_like(query), torch.empty_like(key), torch.empty_like(value), None
