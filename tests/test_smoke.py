@@ -80,7 +80,7 @@ def test_a_dry_run_says_what_would_be_downloaded(smoke, jobs, tmp_path, capsys):
     printed = capsys.readouterr().out
     assert "  model  google/gemma-2-9b-it, revision main: 18.5 GB, 9,241,705,984 parameters in bfloat16" in printed
     assert "  rows   stance-sample: data/sample/train.xlsx" in printed
-    assert "  rows   emotion: the hub's dair-ai/emotion, revision main: size unknown offline" in printed
+    assert "  rows   emotion: the hub's dair-ai/emotion, revision main: 0.7 MB" in printed
     assert "33.0 GB of weights in all" in printed, "Mistral once, not twice"
     assert not (tmp_path / "smoke").exists()
     (tmp_path / "jobs" / "broken.yaml").write_text("schema: 1\n")

@@ -132,6 +132,7 @@ class Source(Strict):
     revision: str = "main"
     parts: list[HubPart] = [HubPart()]
     rename: dict[str, str] = {}  # Hub column -> column of this YAML
+    size_bytes: int | None = Field(None, gt=0)  # of the files on the Hub, for who is not online to ask it
 
     @model_validator(mode="after")
     def _one_source(self) -> "Source":
@@ -139,6 +140,8 @@ class Source(Strict):
             raise ValueError("give either `files` or `hub`")
         if self.files == {}:
             raise ValueError("`files` names no file")
+        if self.size_bytes is not None and self.hub is None:
+            raise ValueError("`size_bytes` belongs to `hub`")
         return self
 
 

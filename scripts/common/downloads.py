@@ -1,7 +1,6 @@
 """What a job needs from elsewhere: its model, how large, and its rows. Nothing is fetched, no hub is asked.
 
 `fetching` asks the Hub, and knows sizes to the byte; here they are counted from the shapes that are known without it.
-Those of data sets are not known.
 """
 
 import dataclasses
@@ -64,7 +63,8 @@ def of_rows(dataset: Dataset) -> str:
     """Say where a data set's rows come from, and whether they are there."""
     source = dataset.source
     if source.hub is not None:
-        state = "size unknown offline" if fetching.missing_rows(dataset) else "in the cache"
+        known = f"{source.size_bytes / 1e6:.1f} MB" if source.size_bytes else "size unknown offline"
+        state = known if fetching.missing_rows(dataset) else "in the cache"
         return f"the hub's {source.hub}, revision {source.revision}: {state}"
     files = [source.files] if isinstance(source.files, str) else list((source.files or {}).values())
     return fetching.missing_rows(dataset) or f"{', '.join(files)}: there"

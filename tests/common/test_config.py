@@ -132,6 +132,7 @@ def test_class_weights(weights):
         ({"answers": {"con": "no", "pro": "no"}}, ["differ"]),
         ({"source": {}}, ["source: give either `files` or `hub`"]),
         ({"source": {"files": "a.csv", "hub": "x/y"}}, ["source: give either `files` or `hub`"]),
+        ({"source": {"files": "a.csv", "size_bytes": 5}}, ["source: `size_bytes` belongs to `hub`"]),
         ({"source": {"files": {"dev": "a.csv"}}}, ["'source.files.dev'", "'train', 'validation' or 'test'"]),
         (
             {"source": {"hub": "x", "parts": [{"confg": "a"}]}},

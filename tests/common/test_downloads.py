@@ -37,7 +37,9 @@ def test_a_folder_is_not_downloaded(tiny_job, tiny_model):
 def test_rows():
     sample, hub = catalog.load_dataset("stance-sample"), catalog.load_dataset("emotion")
     assert downloads.of_rows(sample).endswith("data/sample/test.xlsx: there")
-    assert downloads.of_rows(hub) == "the hub's dair-ai/emotion, revision main: size unknown offline"
+    assert downloads.of_rows(hub) == "the hub's dair-ai/emotion, revision main: 0.7 MB"
+    unknown = hub.model_copy(update={"source": hub.source.model_copy(update={"size_bytes": None})})
+    assert downloads.of_rows(unknown).endswith(": size unknown offline")
     source = sample.source.model_copy(update={"files": "data/nowhere.csv"})
     missing = downloads.of_rows(sample.model_copy(update={"source": source}))
     assert missing == "missing: data/nowhere.csv; put them there, or give DATA_DIR=<folder>"
