@@ -30,6 +30,7 @@ MANY = {
     "four settings": [
         result("a", r=r, alpha=a, lr=lr, epochs=e) for r in (1, 2) for a in (1, 3) for lr in (0.1, 0.2) for e in (1, 2)
     ],
+    "few epochs": [result("a", r=r, epochs=n) for r in (1, 2) for n in range(1, 8)],
     "many epochs": [result("a", epochs=n) for n in range(1, 20)],
     "absent": [result("a", r=1, x=1), result("a", r=1), result("a", r=2)],
     "beside a grid": [*(result("a", r=r) for r in (1, 2)), *(result(f"job-{n}") for n in range(12))],
