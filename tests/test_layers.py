@@ -31,6 +31,7 @@ LAYERS = [
     {"training", "benchmarks"},
     {"results"},
     {"grids"},
+    {"styles"},
     {"comparisons"},
     {"reports", "plots"},
 ]

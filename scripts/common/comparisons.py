@@ -4,20 +4,17 @@ import itertools
 from collections.abc import Sequence
 from typing import Any
 
-import matplotlib
-
-matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
 
-from common import grids
+from common import grids, styles
 from common.results import Result
+from common.stats import duration
+from common.styles import COLORS, GREY
 
-SIZE = (5.2, 4.2)  # inches
-COLORS = plt.get_cmap("tab10").colors  # type: ignore[attr-defined]
-GREY = "#777777"
+SIZE = (5.2, 3.6)  # inches
 
 
 def framed(title: str, size: tuple[float, float] = SIZE) -> tuple[Figure, plt.Axes]:
@@ -29,48 +26,57 @@ def framed(title: str, size: tuple[float, float] = SIZE) -> tuple[Figure, plt.Ax
 
 
 def score_by_rank(title: str, results: Sequence[Result]) -> Figure | None:
-    """Test score against LoRA's rank, a line a scale alpha / r, other models as levels; None where no rank varies."""
+    """Test score against LoRA's rank, a line a scale alpha / r, other models as levels; None where no rank varies.
+
+    Where models were trained for different numbers of epochs, a level has the colour of the lines trained as long.
+    """
     found = [grid for grid in grids.find(results) if grids.RANK in grid.keys]
     if not found:
         return None
     key = results[0].score_key
-    lines: dict[str, list[tuple[int, Result]]] = {}
+    lines: dict[tuple[str, str], list[Result]] = {}
     for grid in found:
         for member in grid.members:
             if grids.RANK in member.settings:
-                label = _line_label(grid, member, len(found) > 1)
-                lines.setdefault(label, []).append((member.settings[grids.RANK], member))
-    figure, axes = framed(f"{title}: {key.replace('_', ' ')} by rank of LoRA")
+                lines.setdefault(_line(grid, member, len(found) > 1), []).append(member)
+    rests = list(dict.fromkeys(rest for _, rest in lines))
+    lines = dict(sorted(lines.items(), key=lambda item: rests.index(item[0][1])))  # stable: scales stay in order
+    figure, axes = framed(f"{title}\n{key.replace('_', ' ')} by rank of LoRA")
     handles: list[Any] = []
-    for index, (label, points) in enumerate(lines.items()):
-        values = [[100 * value for value in member.values(key)] for _, member in points]
+    color_of: dict[str, Any] = {}
+    for (line, points), style in zip(lines.items(), styles.of_lines(list(lines)), strict=True):
+        values = [[100 * value for value in member.values(key)] for member in points]
         deviations = [float(np.std(seeds, ddof=1)) if len(seeds) > 1 else 0.0 for seeds in values]
-        color = COLORS[index % len(COLORS)]
-        ranks, means = [rank for rank, _ in points], [float(np.mean(seeds)) for seeds in values]
-        bars = deviations if any(deviations) else None
-        handles.append(axes.errorbar(ranks, means, yerr=bars, marker="o", ms=5, capsize=3, color=color, label=label))
-    members = {id(member) for grid in found for member in grid.members}
-    others = [result for result in results if not result.baseline and id(result) not in members]
-    for result, style in zip(others, itertools.cycle(("--", ":", "-.")), strict=False):
-        handles.append(axes.axhline(100 * (result.mean(key) or 0.0), color=GREY, ls=style, lw=1, label=result.name))
-    ranks = sorted({rank for points in lines.values() for rank, _ in points})
+        ranks, means = [member.settings[grids.RANK] for member in points], [float(np.mean(seeds)) for seeds in values]
+        bars, label = deviations if any(deviations) else None, ", ".join(part for part in line if part)
+        handles.append(axes.errorbar(ranks, means, yerr=bars, capsize=3, label=label, **style.line()))
+        color_of |= {grids.epochs(member): style.color for member in points if grids.epochs(member) not in color_of}
+    members = {id(member) for points in lines.values() for member in points}
+    others = [(name, result) for name, result in zip(grids.names(results), results, strict=True) if not result.baseline]
+    is_mixed = len({grids.epochs(result) for _, result in others}) > 1
+    others = [(name, result) for name, result in others if id(result) not in members]
+    for (name, result), dash in zip(others, itertools.cycle((":", "-.", "--")), strict=False):
+        label = f"{name}, epochs = {grids.epochs(result)}" if is_mixed and "epochs=" not in name else name
+        color = color_of.get(grids.epochs(result), GREY) if is_mixed else GREY
+        handles.append(axes.axhline(100 * (result.mean(key) or 0.0), color=color, ls=dash, lw=1.3, label=label))
+    ranks = sorted({member.settings[grids.RANK] for points in lines.values() for member in points})
     axes.set_xscale("log", base=2)
     axes.set_xticks(ranks, [str(rank) for rank in ranks])
     axes.minorticks_off()
     axes.margins(x=0.08, y=0.12)
     axes.set_xlabel("rank r")
     axes.set_ylabel(f"{key.replace('_', ' ')} (%)")
-    figure.legend(handles=handles, fontsize=8, frameon=False, loc="outside lower center", ncols=2)
+    styles.add_legend(figure, [handles[: len(lines)], handles[len(lines) :]])
     return figure
 
 
-def _line_label(grid: grids.Grid, member: Result, with_job: bool) -> str:
+def _line(grid: grids.Grid, member: Result, with_job: bool) -> tuple[str, str]:
     """Return what the points of one line have in common: their scale, and whatever else varies but the rank."""
-    rest = {key: pair for key, *pair in zip(grid.keys, grid.titles(), grid.cells(member), strict=True)}
-    rest.pop(grids.RANK)
-    words = [f"alpha / r = {grid.scale(member)}"] if rest.pop(grid.alpha or "", None) else []
-    words += [f"{title} = {cell}" for title, cell in rest.values()]
-    return ", ".join([grid.job, *words] if with_job or not words else words)
+    facts = grid.facts(member)
+    facts.pop(grids.RANK)
+    scale = facts.pop(grid.alpha or "", "")
+    words = list(facts.values())
+    return scale, ", ".join([grid.job, *words] if with_job or not (scale or words) else words)
 
 
 def errors_by_label(title: str, results: Sequence[Result]) -> Figure:
@@ -98,28 +104,72 @@ def errors_by_label(title: str, results: Sequence[Result]) -> Figure:
 
 
 def train_and_test(title: str, results: Sequence[Result]) -> Figure | None:
-    """Accuracy and loss on train and on test, bars side by side; None where no train rows were scored."""
+    """Accuracy and loss on train and on test, trainable share and time; None where no train rows were scored."""
     results = grids.arrange(results)
     pairs = [(name, whole.with_train()) for name, whole in zip(grids.names(results), results, strict=True)]
     fitted = [(name, result) for name, result in pairs if result]
     if not fitted:
         return None
-    size = (7.4 + 0.03 * max(len(name) for name, _ in fitted), 0.46 * len(fitted) + 1.7)
-    figure, panels = plt.subplots(1, 2, figsize=size, layout="constrained", sharey=True)
-    figure.suptitle(f"{title}: train and test", fontsize=10)
-    places = np.arange(len(fitted))
-    measures = (("accuracy", "accuracy (%)", 100, "{:.1f}"), ("loss", "cross-entropy (nats)", 1, "{:.3f}"))
-    for axes, (measure, label, factor, form) in zip(panels, measures, strict=True):
-        for offset, split, color in ((-0.2, "train", "#9ecae1"), (0.2, "test", COLORS[0])):
-            values = [factor * (result.mean(f"{split}_{measure}") or 0.0) for _, result in fitted]
-            bars = axes.barh(places + offset, values, 0.38, color=color, label=split)
-            axes.bar_label(bars, [form.format(value) for value in values], fontsize=7, padding=2)
+    members = [result for _, result in fitted]
+    shares = [_quotient(result.mean("params_trainable_count"), result.mean("params_total_count")) for result in members]
+    time_key, time_label = _time(members)
+    seconds = [result.mean(time_key) for result in members]
+    measured = {
+        split: [[result.mean(f"{split}_{measure}") for result in members] for measure in ("accuracy", "loss")]
+        for split in ("train", "test")
+    }
+    row = 0.24 * len(fitted)  # inches of one bar a model
+    heights = (2 * row + 0.3, row + 0.3)
+    size = (6.8, sum(heights) + 1.6)
+    figure, grid = plt.subplots(2, 2, figsize=size, layout="constrained", sharey=True, height_ratios=heights)
+    figure.suptitle(f"{title}: train and test, and what training took", fontsize=10)
+    (accuracy, loss), (share, time) = grid
+    for split, color, offset in (("train", "#9ecae1", -0.2), ("test", COLORS[0], 0.2)):
+        for axes, values, factor, form in zip(
+            (accuracy, loss), measured[split], (100, 1), ("{:.1f}", "{:.3f}"), strict=True
+        ):
+            texts = [_text(form, value, factor) for value in values]
+            _bars(axes, [factor * (value or 0.0) for value in values], texts, color, offset, 0.38, split)
+    _bars(share, [100 * (value or 0.0) for value in shares], [_text("{:.2f}", value, 100) for value in shares])
+    _bars(time, [(value or 0.0) / 60 for value in seconds], [duration(value) for value in seconds])
+    labels = ("accuracy (%)", "cross-entropy (nats)", "trainable share of the parameters (%)", time_label)
+    for axes, label in zip(grid.flat, labels, strict=True):
         axes.set_xlabel(label, fontsize=9)
-        axes.margins(x=0.16)
+        axes.margins(x=0.4 if axes is time else 0.2)
         axes.tick_params(labelsize=8)
         axes.spines[["top", "right"]].set_visible(False)
-    panels[0].set_yticks(places, [name for name, _ in fitted])
-    panels[0].invert_yaxis()
-    handles, labels = panels[0].get_legend_handles_labels()
-    figure.legend(handles, labels, fontsize=8, frameon=False, loc="outside lower center", ncols=2)
+    for axes in grid[:, 0]:
+        axes.set_yticks(range(len(fitted)), [name for name, _ in fitted])
+    accuracy.invert_yaxis()  # of all four, which share it
+    figure.legend(*accuracy.get_legend_handles_labels(), fontsize=8, frameon=False, loc="outside lower center", ncols=2)
     return figure
+
+
+def _time(results: Sequence[Result]) -> tuple[str, str]:
+    """Return key and label of the time by which trainings compare: on CPUs that others share, what they computed."""
+    documents = [document for result in results for document in result.documents]
+    is_cpu = not any((document.get("hardware") or {}).get("gpu") for document in documents)
+    if is_cpu and all(result.mean("train_cpu_s") is not None for result in results):
+        return "train_cpu_s", "CPU time of training (minutes)"
+    return "train_s", "time of training (minutes)"
+
+
+def _bars(
+    axes: plt.Axes,
+    values: Sequence[float],
+    texts: Sequence[str],
+    color: Any = GREY,
+    offset: float = 0.0,
+    width: float = 0.55,
+    label: str | None = None,
+) -> None:
+    bars = axes.barh(np.arange(len(values)) + offset, values, width, color=color, label=label)
+    axes.bar_label(bars, texts, fontsize=7.5, padding=2)
+
+
+def _text(form: str, value: float | None, factor: int) -> str:
+    return "–" if value is None else form.format(factor * value)
+
+
+def _quotient(part: float | None, whole: float | None) -> float | None:
+    return None if part is None or not whole else part / whole

@@ -8,6 +8,7 @@ from typing import Any
 from common.results import Result
 
 RANK, ALPHAS = "method.r", ("method.alpha", "method.lora_alpha")
+EPOCHS = "training.epochs"
 _ABSENT = "–"
 
 
@@ -45,6 +46,14 @@ class Grid:
         """Return a variant's alpha / r as text."""
         rank, alpha = member.settings.get(RANK), member.settings.get(self.alpha or "")
         return f"{alpha / rank:g}" if rank and alpha else _ABSENT
+
+    def facts(self, member: Result) -> dict[str, str]:
+        """Return by key what plots say of a variant, as "epochs = 3"; of LoRA's alpha, its scale alpha / r."""
+        facts = {}
+        for key, title, cell in zip(self.keys, self.titles(), self.cells(member), strict=True):
+            if cell != _ABSENT:
+                facts[key] = f"alpha / r = {self.scale(member)}" if key == self.alpha else f"{title} = {cell}"
+        return facts
 
     def name(self, member: Result) -> str:
         """Return the job with the settings that tell a variant from the others."""
@@ -85,6 +94,11 @@ def names(results: Sequence[Result]) -> list[str]:
     """Return what tables and plots call the results of one dataset: short, and no two the same."""
     short = {id(member): grid.name(member) for grid in find(results) for member in grid.members}
     return [short.get(id(result), result.name) for result in results]
+
+
+def epochs(result: Result) -> str:
+    """Return for how many epochs a result was trained, as text."""
+    return _text(result.settings[EPOCHS]) if EPOCHS in result.settings else _ABSENT
 
 
 def _varied(settings: list[dict[str, Any]]) -> list[str]:

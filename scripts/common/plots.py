@@ -1,25 +1,23 @@
 """Plots of results: confusion matrix, learning curves, accuracy against trainable parameters, and `comparisons`."""
 
 import itertools
+import math
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
-from common import comparisons, grids
-from common.comparisons import COLORS, GREY, SIZE, framed
+from common import comparisons, grids, styles
+from common.comparisons import framed
 from common.files import atomic_path
 from common.results import Result
+from common.styles import GREY
 
-_FEW = 6  # entries of a legend for which a figure of the usual size has room
-
-
-def _size(more: int) -> tuple[float, float]:
-    """Return a figure's size with room for so many more lines of a legend."""
-    return SIZE[0], SIZE[1] + 0.16 * max(more, 0)
+_FEW = 4  # models whose training loss can be told apart beside their validation loss
 
 
 def draw(dataset: str, results: Sequence[Result], folder: Path) -> list[Path]:
@@ -31,9 +29,9 @@ def draw(dataset: str, results: Sequence[Result], folder: Path) -> list[Path]:
     title = str(results[0].documents[0]["dataset_title"])
     figures: dict[str, Figure | None] = {}
     if any(result.mean("params_trainable_count") for result in tuned):
-        figures["accuracy-parameters"] = _accuracy_parameters(title, results)
+        figures["accuracy-parameters"] = accuracy_parameters(title, results)
     if any(document.get("history") for result in tuned for document in result.documents):
-        figures["learning-curves"] = _learning_curves(title, tuned)
+        figures["learning-curves"] = learning_curves(title, tuned)
     best = max(tuned, key=lambda result: result.mean(result.score_key) or 0.0)
     figures["confusion"] = _confusion(title, best, grids.names(results)[results.index(best)])
     figures["rank"] = comparisons.score_by_rank(title, results)
@@ -58,13 +56,13 @@ def _confusion(title: str, result: Result, name: str) -> Figure:
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     labels = [str(label) for label in result.documents[0]["test_labels"]]
     seeds = len(result.documents)
-    figure, axes = framed(f"{title}: {name}\n{'test' if seeds == 1 else f'test, {seeds} seeds summed'}")
+    figure, axes = framed(f"{title}: {name}\n{'test' if seeds == 1 else f'test, {seeds} seeds summed'}", (5.2, 4.2))
     image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
     for (row, column), share in np.ndenumerate(shares):
         text = f"{counts[row, column]}\n{share:.0%}"
         axes.text(column, row, text, ha="center", va="center", color="white" if share > 0.5 else "black", fontsize=9)
-    axes.set_xticks(range(len(labels)), labels)
-    axes.set_yticks(range(len(labels)), labels)
+    axes.set_xticks(range(len(labels)), labels, fontsize=8)
+    axes.set_yticks(range(len(labels)), labels, fontsize=8)
     axes.set_xlabel("predicted")
     axes.set_ylabel("gold")
     axes.spines[:].set_visible(False)
@@ -72,65 +70,78 @@ def _confusion(title: str, result: Result, name: str) -> Figure:
     return figure
 
 
-def _learning_curves(title: str, results: Sequence[Result]) -> Figure:
-    """Training loss and validation loss over epochs; a line is the mean over seeds, the band their range."""
-    many = len(results) > _FEW  # their legend would hide the curves, so it stands below
-    figure, axes = framed(f"{title}: loss over epochs", _size(len(results) if many else 0))
-    for index, (name, result) in enumerate(zip(grids.names(results), results, strict=True)):
-        color = COLORS[index % len(COLORS)]
-        for key, style in (("validation_loss", "-"), ("loss", ":")):
-            curves = [
-                [(entry["epoch"], entry[key]) for entry in document.get("history", []) if key in entry]
-                for document in result.documents
-            ]
-            curves = [curve for curve in curves if curve]
-            if not curves:
-                continue
-            # Seeds may stop early at different epochs; the mean runs as far as the shortest.
-            length = min(map(len, curves))
-            epochs = [epoch for epoch, _ in curves[0][:length]]
-            values = np.array([[value for _, value in curve[:length]] for curve in curves])
-            label = name if key == "validation_loss" else None
-            axes.plot(
-                epochs, values.mean(axis=0), style, color=color, label=label, marker="o" if style == "-" else None, ms=3
-            )
-            if len(curves) > 1:
-                axes.fill_between(epochs, values.min(axis=0), values.max(axis=0), color=color, alpha=0.15, lw=0)
+def learning_curves(title: str, results: Sequence[Result]) -> Figure:
+    """Loss over epochs: on validation, and of few models on train; a line is the mean over seeds, the band their range.
+
+    Training loss is averaged over tenths of an epoch.
+    """
+    looks, groups = styles.assign(results, lines=True)
+    is_few = len(results) <= _FEW and not any(style.dash for style in looks)
+    figure, axes = framed(f"{title}\n{'loss' if is_few else 'validation loss'} over epochs")
+    for result, style in zip(results, looks, strict=True):
+        _curve(axes, result, "validation_loss", **style.line())
+        if is_few:
+            _curve(axes, result, "loss", color=style.color, ls=":", lw=1.3)
+    if is_few:
+        validation = styles.entry("validation", **styles.Style(GREY).line())
+        groups.append([validation, styles.entry("train", color=GREY, ls=":", lw=1.3)])
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_xlabel("epoch")
-    axes.set_ylabel("cross-entropy (nats); solid validation, dotted train")
-    axes.set_ylim(bottom=0)
-    if many:
-        figure.legend(fontsize=7, frameon=False, loc="outside lower center")
-    else:
-        axes.legend(fontsize=8, frameon=False)
+    axes.set_ylabel("cross-entropy (nats)")
+    axes.set_ylim(bottom=max(0.0, axes.get_ylim()[0]))
+    styles.add_legend(figure, groups)
     return figure
 
 
-def _accuracy_parameters(title: str, results: Sequence[Result]) -> Figure:
-    """Test score against the number of trainable parameters; baselines as lines."""
+def _curve(axes: plt.Axes, result: Result, key: str, **look: Any) -> None:
+    curves = [
+        [(entry["epoch"], entry[key]) for entry in document.get("history", []) if key in entry]
+        for document in result.documents
+    ]
+    curves = [_averaged(curve) if key == "loss" else curve for curve in curves if curve]
+    if not curves:
+        return
+    # Seeds may stop early at different epochs; the mean runs as far as the shortest.
+    length = min(map(len, curves))
+    epochs = [epoch for epoch, _ in curves[0][:length]]
+    values = np.array([[value for _, value in curve[:length]] for curve in curves])
+    axes.plot(epochs, values.mean(axis=0), **look)
+    if len(curves) > 1:
+        axes.fill_between(epochs, values.min(axis=0), values.max(axis=0), color=look["color"], alpha=0.15, lw=0)
+
+
+def _averaged(curve: list[tuple[float, float]]) -> list[tuple[float, float]]:
+    """Return the means over tenths of an epoch, each where its tenth was last measured."""
+    tenths: dict[int, list[tuple[float, float]]] = {}
+    for epoch, value in curve:
+        tenths.setdefault(math.ceil(round(10 * epoch, 6)), []).append((epoch, value))
+    return [(points[-1][0], float(np.mean([value for _, value in points]))) for points in tenths.values()]
+
+
+def accuracy_parameters(title: str, results: Sequence[Result]) -> Figure:
+    """Test score against the number of trainable parameters; baselines near the models as lines, others as numbers."""
     key = results[0].score_key
-    # Below the axes, where it hides no line; names of variants are long, and two columns of them would be cut off.
-    columns = 2 if max(map(len, grids.names(results))) < 32 else 1
-    size = _size(len(results) - _FEW if columns == 1 else 0)
-    figure, axes = framed(f"{title}: {key.replace('_', ' ')} against trainable parameters", size)
+    figure, axes = framed(f"{title}\n{key.replace('_', ' ')} against trainable parameters")
     tuned = [result for result in results if not result.baseline]
-    for index, (name, result) in enumerate(zip(grids.names(tuned), tuned, strict=True)):
+    looks, groups = styles.assign(tuned, lines=False)
+    low, high = math.inf, -math.inf
+    for result, style in zip(tuned, looks, strict=True):
         trainable = result.mean("params_trainable_count")
         if not trainable:
             continue  # unmeasured
         values = [100 * value for value in result.values(key)]
-        deviation = float(np.std(values, ddof=1)) if len(values) > 1 else None
-        axes.errorbar(
-            trainable,
-            np.mean(values),
-            yerr=deviation,
-            fmt="o",
-            color=COLORS[index % len(COLORS)],
-            capsize=3,
-            label=name,
-        )
-    for result, style in zip((r for r in results if r.baseline), itertools.cycle(("--", ":", "-.")), strict=False):
-        axes.axhline(100 * (result.mean(key) or 0.0), color=GREY, ls=style, lw=1, label=result.name)
+        mean, deviation = float(np.mean(values)), float(np.std(values, ddof=1)) if len(values) > 1 else 0.0
+        axes.errorbar(trainable, mean, yerr=deviation or None, capsize=3, **style.point())
+        low, high = min(low, mean - deviation), max(high, mean + deviation)
+    near = max((high - low) / 2, 2.0)  # a line farther off would press the models together
+    levels = []
+    for result, dash in zip((r for r in results if r.baseline), itertools.cycle(("--", ":", "-.")), strict=False):
+        level = 100 * (result.mean(key) or 0.0)
+        look: dict[str, Any] = {"ls": "", "marker": "$\\downarrow$" if level < low else "$\\uparrow$"}
+        if low - near <= level <= high + near:
+            look = {"ls": dash, "lw": 1}
+            axes.axhline(level, color=GREY, **look)
+        levels.append(styles.entry(f"{result.name}: {level:.1f}", color=GREY, **look))
     axes.set_xscale("log")
     axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value / 1e6:g} M"))
@@ -138,5 +149,5 @@ def _accuracy_parameters(title: str, results: Sequence[Result]) -> Figure:
     axes.margins(x=0.15, y=0.12)
     axes.set_xlabel("trainable parameters")
     axes.set_ylabel(f"{key.replace('_', ' ')} (%)")
-    figure.legend(fontsize=8 if columns == 2 else 7, frameon=False, loc="outside lower center", ncols=columns)
+    styles.add_legend(figure, [*groups, levels])
     return figure

@@ -31,6 +31,8 @@ def test_a_grid_is_sorted_by_number(tmp_path):
     ]
     assert [grid.scale(member) for member in grid.members] == ["1", "2"] * 3
     assert grids.arrange(found) == list(grid.members) != found
+    assert grid.facts(grid.members[1]) == {"method.r": "r = 4", "method.alpha": "alpha / r = 2"}
+    assert [grids.epochs(member) for member in found] == ["1"] * 6
 
 
 def test_names_are_short_and_differ(tmp_path):
@@ -82,6 +84,7 @@ def test_what_only_one_method_has_is_no_difference(tmp_path):
         ["–", "full"],
     ]
     assert grid.name(grid.members[-1]) == "minilm-emotion-lora (name=full)"
+    assert grid.facts(grid.members[-1]) == {"method.name": "name = full"}
 
 
 def test_other_keys_may_be_absent(tmp_path):
