@@ -8,7 +8,7 @@
 The run's folder is outputs/<dataset>/<job>[/<variant>]/seed-<n>/. A finished run is left alone; a killed one continues
 from its last checkpoint with the same command. SIGTERM and SIGINT save a checkpoint and exit with code 75; so does
 SIGUSR2, which in a Slurm job also puts the job back into the queue. A job with a `sweep:` is trained in all its
-variants, one after the other; one that fails does not keep the others from running.
+variants, one after the other; one that fails does not keep the others from running, and what all lack is said once.
 """
 
 import argparse
@@ -17,7 +17,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from common import cli, data, entry, errors, files, owners, runs, sweeps
+from common import cli, data, entry, errors, fetching, files, owners, places, runs, sweeps
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -31,9 +31,26 @@ def main(argv: list[str] | None = None) -> int:
         return 0
     variants = sweeps.variants(arguments)
     if len(variants) > 1:
+        _need_shared(variants)
         return sweeps.run_each(__file__, argv, variants, "train")
     train(variants[0])
     return 0
+
+
+def _need_shared(variants: list[argparse.Namespace]) -> None:
+    """Raise once what would stop every variant of a sweep: their rows or their base model cannot be had."""
+    targets = [cli.target(variant) for variant in variants]
+    if len({target.dataset_name for target in targets}) == 1:
+        data.load_all_splits(targets[0].dataset, targets[0].data_dir)
+    waiting = []
+    for target, variant in zip(targets, variants, strict=True):
+        folder = target.folder(variant.outputs, f"seed-{variant.seed}")
+        if variant.force or not runs.is_finished(folder):
+            if (folder / runs.TRAINING).exists() and not variant.force:
+                return  # it is trained, and holds fast to the base that it was trained on
+            waiting.append(target.job)
+    if len({(job.model, job.revision) for job in waiting}) == 1:
+        fetching.need_model(places.locate(waiting[0].model, waiting[0].revision))
 
 
 def train(arguments: argparse.Namespace) -> None:

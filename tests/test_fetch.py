@@ -82,7 +82,7 @@ def server(tmp_path, monkeypatch):
         monkeypatch.setattr(constants, "HF_HUB_CACHE", str(home / "hub"))
         monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(home / "token"))
         monkeypatch.setattr("time.sleep", lambda seconds: None)  # between the library's own attempts
-        for name in ("HF_TOKEN", "HF_DATASETS_CACHE"):
+        for name in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "HF_OIDC_RESOURCE", "HF_DATASETS_CACHE"):
             monkeypatch.delenv(name, raising=False)
         folders = {"JOBS": tmp_path / "jobs", "DATASETS": tmp_path / "data"}
         for name, folder in folders.items():
@@ -243,7 +243,7 @@ def test_what_the_hub_refuses_is_named_and_the_others_go_on(server, jobs, run_sc
     assert "Traceback" not in problems and problems.count("FAILED: ") == 6
     for part in (
         "jobs/broken.yaml",
-        "model lab/gated: cannot be fetched: this model is gated, and no token is set",
+        "model lab/gated: cannot be fetched: this model is gated, and no token is sent",
         "the Hub has no model 'lab/tyni'",
         "model lab/pickled (revision main): it has no weights as safetensors",
         "model lab/bare (revision main): the repository holds no config.json",
@@ -256,19 +256,43 @@ def test_what_the_hub_refuses_is_named_and_the_others_go_on(server, jobs, run_sc
 
 
 @pytest.mark.parametrize(
-    ("token", "part"),
-    [(WRONG, "HF_TOKEN is wrong or has expired"), (STRANGER, "account of your token (HF_TOKEN) has no")],
+    ("settings", "parts"),
+    [
+        ({"HF_TOKEN": WRONG}, ["HF_TOKEN is wrong or has expired", "or unset it and `hf auth login`"]),
+        ({"HF_TOKEN": STRANGER}, ["account of your token (HF_TOKEN) has no"]),
+        ({"HUGGING_FACE_HUB_TOKEN": WRONG}, ["HUGGING_FACE_HUB_TOKEN is wrong", "Set it anew (HF_TOKEN=<"]),
+        ({"HUGGING_FACE_HUB_TOKEN": STRANGER}, ["account of your token (HUGGING_FACE_HUB_TOKEN) has no"]),
+        ({"HF_TOKEN": STRANGER, "HUGGING_FACE_HUB_TOKEN": WRONG}, ["account of your token (HF_TOKEN) has no"]),
+        (
+            {"file": WRONG},
+            ["the token saved in ", "/home/token is wrong", "Set a new one: `hf auth login`, or"],
+        ),
+        ({"file": STRANGER, "HF_TOKEN": ""}, ["account of your token (the token saved in ", "/home/token) has no"]),
+        (
+            {"HF_TOKEN": STRANGER, "unsent": "1"},
+            ["gated, and no token is sent", "then unset HF_HUB_DISABLE_IMPLICIT_TOKEN, with which no token is ever"],
+        ),
+    ],
 )
 def test_a_token_that_does_not_open_the_door_is_never_printed(
-    server, jobs, run_script, monkeypatch, tiny_model, token, part
+    server, jobs, run_script, monkeypatch, tmp_path, tiny_model, settings, parts
 ):
     server.publish("lab/gated", tiny_model, OLD, gated=True)
     server.tokens = {STRANGER: set()}
     jobs(one="lab/gated")
-    monkeypatch.setenv("HF_TOKEN", token)
+    for name, value in settings.items():
+        if name == "file":
+            (tmp_path / "home").mkdir(exist_ok=True)
+            (tmp_path / "home" / "token").write_text(value)
+        elif name == "unsent":
+            monkeypatch.setattr(constants, "HF_HUB_DISABLE_IMPLICIT_TOKEN", True)
+        else:
+            monkeypatch.setenv(name, value)
     code, printed, problems = run_script("fetch", "--dry-run")
-    assert code == errors.ModelError.exit_code and part in problems
-    assert token not in printed + problems and downloaded(server) == []
+    assert code == errors.ModelError.exit_code
+    assert [part for part in parts if part not in problems] == [], problems
+    assert not [token for token in settings.values() if len(token) > 1 and token in printed + problems]
+    assert downloaded(server) == []
 
 
 def test_a_full_disk_stops_before_anything_is_downloaded(server, jobs, run_script, monkeypatch, tiny_model):
@@ -410,7 +434,7 @@ def test_rows_before_they_are_fetched(server, run_script, monkeypatch, tweets, t
     assert "not in this machine's cache. It was just downloaded" in problems
     server.repos["datasets/Lab/SomeTweets"].gated = True
     code, _, problems = run_script("fetch", "--dataset", "tweets")
-    assert code == errors.DataError.exit_code and "this data set is gated, and no token is set" in problems
+    assert code == errors.DataError.exit_code and "this data set is gated, and no token is sent" in problems
     del server.repos["datasets/Lab/SomeTweets"]
     assert "the Hub has no data set 'Lab/SomeTweets'" in run_script("fetch", "--dataset", "tweets")[2]
 

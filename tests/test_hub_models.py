@@ -78,9 +78,23 @@ def test_a_hub_model_from_download_to_a_moved_branch(run, tmp_path, tiny_model, 
         assert second.returncode == 0 and second.stdout == first.stdout, (second.stdout, second.stderr)
         later = [path for path in hub.asked[len(asked) :] if "safetensors" in path]
         assert later and all(OLD in path for path in later), hub.asked[len(asked) :]
+        # Nor does evaluate take main's weights: its numbers stay those of the base that was trained on.
+        scored = (folder / "predictions-test.jsonl").read_bytes()
+        known, count = files.read_json(folder / "metrics.json"), len(hub.asked)
+        done = run(hub, "evaluate", home="fourth")
+        assert done.returncode == 0, done.stderr
+        assert (folder / "predictions-test.jsonl").read_bytes() == scored
+        again = files.read_json(folder / "metrics.json")
+        for key in ("model_commit", "test_accuracy", "test_loss"):
+            assert again[key] == known[key]
+        later = [path for path in hub.asked[count:] if "safetensors" in path]
+        assert later and all(OLD in path for path in later), hub.asked[count:]
+
         del hub.repos["lab/tiny"].commits[OLD]
-        message = refused(run(hub, "predict", *text, home="third"))
-        assert f"no revision '{OLD}'" in message
+        for words in (("predict", *text), ("evaluate",)):
+            message = refused(run(hub, *words, home="third"))
+            assert f"no revision '{OLD}'" in message
+        assert (folder / "predictions-test.jsonl").read_bytes() == scored
 
         # An unfinished run does not go on with another base.
         for name in ("training.json", "metrics.json"):

@@ -74,18 +74,19 @@ def test_a_failing_command_is_shown(smoke, jobs, tmp_path, capsys):
 
 
 def test_a_dry_run_says_what_would_be_downloaded(smoke, jobs, tmp_path, capsys):
-    jobs("minilm-lora", "mistral-7b-v0.1", "gemma-2-9b-it", "minilm-emotion-full")
+    jobs("minilm-lora", "mistral-7b-v0.1", "gemma-2-9b-it", "minilm-emotion-full", "deberta-v3-large")
     shutil.copy(tmp_path / "jobs" / "mistral-7b-v0.1.yaml", tmp_path / "jobs" / "again.yaml")
     assert smoke("--dry-run") == 0
     printed = capsys.readouterr().out
     assert "  model  google/gemma-2-9b-it, revision main: 18.5 GB, 9,241,705,984 parameters in bfloat16" in printed
+    assert "microsoft/deberta-v3-large, revision d0eb112b2451491fbbaf55b168c85825ba1d7ad1: 0.9 GB, 435," in printed
     assert "  rows   stance-sample: data/sample/train.xlsx" in printed
     assert "  rows   emotion: the hub's dair-ai/emotion, revision main: 0.7 MB" in printed
-    assert "33.0 GB of weights in all" in printed, "Mistral once, not twice"
+    assert "33.8 GB of weights in all" in printed, "Mistral once, not twice"
     assert not (tmp_path / "smoke").exists()
     (tmp_path / "jobs" / "broken.yaml").write_text("schema: 1\n")
     assert smoke("--dry-run") == errors.ConfigError.exit_code
-    assert "broken\n  error: " in (printed := capsys.readouterr().out) and "33.0 GB" in printed
+    assert "broken\n  error: " in (printed := capsys.readouterr().out) and "33.8 GB" in printed
 
 
 def test_a_wrong_name_stops_at_once(smoke, jobs, tmp_path, capsys):

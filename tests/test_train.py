@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -284,6 +285,59 @@ def test_a_failing_variant_keeps_none_from_training(run_script, sweep_arguments,
     assert "make train MODEL=swept SET=" in err and "(exit code 4)" in err
     assert (only_run(tmp_path / "outputs") / "metrics.json").exists()
     assert "[2/2] method.r=2 " in out
+
+
+@pytest.mark.parametrize(
+    ("model", "part"),
+    [
+        ("nobody/no-such-model", "HF_HUB_OFFLINE is set"),
+        ("distilbert/distilbert-base-uncased", "HF_HUB_OFFLINE is set"),  # its shape is known, so it can be counted
+        ("package:no_such_package/model", "'no_such_package' is not installed"),
+        ("./no/such/folder", "no config.json"),
+        ("{}/headless", "lacks model.safetensors"),
+    ],
+)
+def test_a_base_that_no_variant_can_have_is_said_once(
+    run_script, sweep_arguments, tmp_path, tiny_model, monkeypatch, model, part
+):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "empty"))
+    shutil.copytree(tiny_model, tmp_path / "headless", ignore=shutil.ignore_patterns("*.safetensors"))
+    words = [f'model="{model.format(tmp_path)}"' if word.startswith("model=") else word for word in sweep_arguments]
+    code, out, err = run_script("train", *words)
+    assert (code, out) == (4, "") and err.count("error: ") == 1 and part in err
+    assert not (tmp_path / "outputs").exists()
+
+
+def test_rows_that_no_variant_can_have_are_said_once(run_script, sweep_arguments, rows_dir, tmp_path):
+    (rows_dir / "test.jsonl").unlink()
+    code, out, err = run_script("train", *sweep_arguments)
+    assert (code, out) == (3, "") and err.count("error: ") == 1 and "test" in err
+    assert not (tmp_path / "outputs").exists()
+
+
+def test_variants_with_bases_of_their_own_stop_each_other_no_more_than_others(
+    run_script, sweep_arguments, swept, tiny_model, tmp_path
+):
+    swept(f"sweep: [{{model: nobody/no-such-model}}, {{model: {json.dumps(str(tiny_model))}, method.r: 2}}]")
+    place = sweep_arguments.index("--set")
+    code, out, err = run_script("train", *sweep_arguments[:place], "--set", *sweep_arguments[place + 2 :])
+    assert code == 4 and "1 of 2 variants failed" in err and "[2/2]" in out
+    assert (only_run(tmp_path / "outputs") / "metrics.json").exists()
+
+
+def test_finished_variants_need_no_base(run_script, sweep_arguments, tiny_model, tmp_path):
+    moving = shutil.copytree(tiny_model, tmp_path / "moving")
+    words = [f'model="{moving}"' if word.startswith("model=") else word for word in sweep_arguments]
+    one = [*words, "--set", "method.r=4"]
+    assert run_script("train", *one)[0] == 0
+    (moving / "model.safetensors").rename(tmp_path / "elsewhere")
+    code, out, err = run_script("train", *words)
+    assert (code, out) == (4, "") and err.count("error: ") == 1  # the other one still does
+    (tmp_path / "elsewhere").rename(moving / "model.safetensors")
+    assert run_script("train", *words)[0] == 0
+    (moving / "model.safetensors").unlink()
+    code, out, _ = run_script("train", *words)
+    assert code == 0 and out.count("is finished") == 2
 
 
 def test_the_variants_of_a_sweep_are_evaluated_and_predict_needs_one(run_script, sweep_arguments, tmp_path):

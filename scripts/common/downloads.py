@@ -40,13 +40,14 @@ def of_model(job: Job) -> Model:
     name, architecture = f"{job.model}, revision {job.revision}", architectures.known(job.model)
     if fetching.missing_model(base) is None:
         return Model(f"{name}: in the cache", 0)
-    if architecture and not architecture.safetensors and job.revision == "main":
-        return Model(f"{name}: published without safetensors, so it cannot be loaded; `make fetch` says what to do", 0)
     if architecture is None:
         return Model(f"{name}: its shape is not known here, so its size is not, either", 0)
     count = _parameters(job.model)
     size = count * getattr(torch, architecture.weights_dtype).itemsize
-    return Model(f"{name}: {size / 1e9:.1f} GB, {count:,} parameters in {architecture.weights_dtype}", size)
+    about = f"{name}: {size / 1e9:.1f} GB, {count:,} parameters in {architecture.weights_dtype}"
+    if not architecture.safetensors and job.revision == "main":
+        about += "; main has no safetensors, so it cannot be loaded as it is: `make fetch` says what to do"
+    return Model(about, size)
 
 
 def _parameters(model: str) -> int:

@@ -240,6 +240,18 @@ def missing(job: Job, dataset: Dataset, data_dir: Path | None = None, command: s
     return f"{found}." if found else None
 
 
+def need_model(base: Base) -> None:
+    """Stop where a base model can be had neither from this machine nor from the Hub; downloads nothing.
+
+    Raises:
+        ModelError: it cannot; the message says why.
+    """
+    if (fault := missing_model(base)) and base.revision is None:
+        raise ModelError(fault)
+    if fault:
+        model_need(base)
+
+
 def missing_model(base: Base) -> str | None:
     """Return what of a base model is not on this machine, None where all is there."""
     if base.revision is None:

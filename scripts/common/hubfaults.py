@@ -6,7 +6,9 @@ from collections.abc import Iterable
 
 from common.errors import nearest
 
-_TOKEN = "HF_TOKEN"  # noqa: S105 (the variable's name)
+# Names of variables, in the library's order: what the first that is set says counts.
+_OIDC, *_VARIABLES = ("HF_OIDC_RESOURCE", "HF_TOKEN", "HUGGING_FACE_HUB_TOKEN")
+_UNSENT = "HF_HUB_DISABLE_IMPLICIT_TOKEN"
 
 
 def reason(
@@ -38,7 +40,7 @@ def reason(
             f"Without: {elsewhere}."
         )
     if any(isinstance(link, UnicodeEncodeError | httpx.LocalProtocolError) for link in chain) and _token():
-        return f"{_token()} holds characters that no token has, such as a line break. Set it again: {_LOGIN}."
+        return f"{_token()} holds characters that no token has, such as a line break. {_renewal()}."
     answer = _first(chain, errors.HfHubHTTPError)
     if answer is not None:
         return _answered(answer, repo, revision, kind, page, known)
@@ -51,7 +53,25 @@ def reason(
     return first_line(error)
 
 
-_LOGIN = f"`hf auth login`, or {_TOKEN}=<a token of https://huggingface.co/settings/tokens>"
+_ANEW = "HF_TOKEN=<a token of https://huggingface.co/settings/tokens>"
+
+
+def _login() -> str:
+    """Return how a token comes to be sent where none is."""
+    from huggingface_hub import constants
+
+    if constants.HF_HUB_DISABLE_IMPLICIT_TOKEN:
+        return f"unset {_UNSENT}, with which no token is ever sent"
+    return f"`hf auth login`, or {_ANEW}"
+
+
+def _renewal() -> str:
+    """Return what mends a token that the Hub does not take; what `hf auth login` saves comes after the variables."""
+    if os.environ.get(_OIDC):
+        return f"Unset {_OIDC}, then {_login()}"
+    if any(map(os.environ.get, _VARIABLES)):
+        return f"Set it anew ({_ANEW}), or unset it and `hf auth login`"
+    return f"Set a new one: {_login()}"
 
 
 def _answered(error: BaseException, repo: str, revision: str, kind: str, page: str, known: Iterable[str]) -> str:
@@ -63,25 +83,27 @@ def _answered(error: BaseException, repo: str, revision: str, kind: str, page: s
         return f"a file of it is not there: {first_line(error)}"
     if status == 401 and _token():
         # Without a token, 401 also stands for "no such repository"; with one, it is always the token.
-        return f"{_token()} is wrong or has expired: the Hub refuses it (401). Set a new one: {_LOGIN}; or unset it."
+        return f"{_token()} is wrong or has expired: the Hub refuses it (401). {_renewal()}."
     if isinstance(error, errors.GatedRepoError):
         if _token():
             return (
                 f"this {kind} is gated, and the account of your token ({_token()}) has no access. Accept its licence "
                 f"at {page} with that account (a fine-grained token also needs the right to read gated repositories)."
             )
-        return f"this {kind} is gated, and no token is set. Accept its licence at {page}, then {_LOGIN}."
+        return f"this {kind} is gated, and no token is sent. Accept its licence at {page}, then {_login()}."
     if isinstance(error, errors.RevisionNotFoundError):
         return f"the Hub has this {kind}, but no revision '{revision}'. Branches and tags: {page}/tree/main."
     if isinstance(error, errors.RepositoryNotFoundError):
-        private = "your token may not read it" if _token() else f"needs {_LOGIN}"
+        private = "your token may not read it" if _token() else f"no token is sent: {_login()}"
         return f"the Hub has no {kind} '{repo}'{nearest(repo, known) or '.'} Or it is private, and {private}."
     if isinstance(error, errors.DisabledRepoError):
         return f"the Hub has disabled this {kind}: {page}."
     if status == 403:
         return f"the Hub forbids it (403): your token ({_token() or 'none'}) lacks the right to read {page}."
     if status == 429:
-        return f"the Hub has had too many requests (429). Wait some minutes, and sign in for a higher limit: {_LOGIN}."
+        return (
+            f"the Hub has had too many requests (429). Wait some minutes, and sign in for a higher limit: {_login()}."
+        )
     return f"the Hub answered {status}. Type the same command again later; https://status.huggingface.co shows outages."
 
 
@@ -90,18 +112,23 @@ def first_line(error: BaseException) -> str:
     from huggingface_hub import get_token
 
     line = " ".join((str(error).strip() or type(error).__name__).splitlines()[0].split())
-    for secret in (get_token(), *(os.environ.get(_TOKEN) or "").split()):
+    for secret in (get_token(), *" ".join(os.environ.get(name, "") for name in _VARIABLES).split()):
         line = line.replace(secret, "<token>") if secret else line
     return re.sub(r"hf_\w{6,}|(?<=Bearer ).+", "<token>", line)[:300].rstrip(".") + "."
 
 
 def _token() -> str:
-    """Return where the token comes from, "" when there is none; never the token."""
+    """Return where the token that is sent comes from, "" when there is none; never the token.
+
+    Source: huggingface_hub/utils/_auth.py, `get_token`, and _headers.py, `get_token_to_send`.
+    """
     from huggingface_hub import constants, get_token
 
-    if not get_token():
+    if constants.HF_HUB_DISABLE_IMPLICIT_TOKEN or not get_token():
         return ""
-    return _TOKEN if os.environ.get(_TOKEN) else f"the token saved in {constants.HF_TOKEN_PATH}"
+    if os.environ.get(_OIDC):
+        return f"the token that is made because {_OIDC} is set"
+    return next((name for name in _VARIABLES if os.environ.get(name)), f"the token saved in {constants.HF_TOKEN_PATH}")
 
 
 def _chain(error: BaseException | None) -> list[BaseException]:

@@ -10,7 +10,6 @@ from torch import nn
 from transformers import (
     AutoTokenizer,
     BitsAndBytesConfig,
-    PretrainedConfig,
     PreTrainedModel,
 )
 from transformers.utils import logging as transformers_logging
@@ -149,7 +148,7 @@ def build(job: Job, dataset: Dataset) -> Head:
 
 def with_head(job: Job, dataset: Dataset, model: nn.Module, tokenizer: Any) -> Head:
     """Put a model on its device and behind the scoring interface; classification heads stay float32."""
-    _check_length(job, inner_model(model).config)
+    _check_length(job, inner_model(model))
     if job.quantization == "none":
         model.to(device())  # quantised models are there already
     bfloat16 = job.precision == "bfloat16"
@@ -169,8 +168,8 @@ def row_encoder(job: Job, dataset: Dataset, tokenizer: Any) -> Encoder | PromptE
     return Encoder(tokenizer, job.max_length)
 
 
-def _check_length(job: Job, config: PretrainedConfig) -> None:
-    limit = getattr(config.get_text_config(), "max_position_embeddings", None)
+def _check_length(job: Job, model: PreTrainedModel) -> None:
+    limit = position_count(model)
     virtual = getattr(job.method, "num_virtual_tokens", 0)  # a method's, which take positions of their own
     if limit is not None and job.max_length + virtual > limit:
         beside = f" and the method takes {virtual} of them" if virtual else ""
@@ -178,6 +177,18 @@ def _check_length(job: Job, config: PretrainedConfig) -> None:
             f"max_length is {job.max_length}, but the model has {limit} positions{beside}; "
             f"allowed is 8 to {limit - virtual}."
         )
+
+
+def position_count(model: PreTrainedModel) -> int | None:
+    """Return how many tokens a model has positions for, also on the meta device; None where nothing limits them.
+
+    RoBERTa and its kin (XLM-R, CamemBERT, MPNet, …) count from behind the padding's index on, and lose as many.
+    """
+    limit = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+    tables = (module for name, module in model.named_modules() if "position" in name.rpartition(".")[2])
+    paddings = [getattr(table, "padding_idx", None) for table in tables]
+    lost = max((index + 1 for index in paddings if index is not None), default=0)
+    return None if limit is None else int(limit) - lost
 
 
 def inner_model(model: nn.Module) -> PreTrainedModel:
@@ -211,9 +222,8 @@ def count_parameters(job: Job, dataset: Dataset) -> dict[str, int | None]:
     Raises:
         ModelError: no such model, a method that does not fit it, or more tokens than it has positions.
     """
-    config = shapes.shape(job, dataset)
-    _check_length(job, config)
-    model = shapes.meta_model(job, config)
+    model = shapes.meta_model(job, shapes.shape(job, dataset))
+    _check_length(job, model)
     if isinstance(job.method, LibraryMethod) and not library.fits_meta(job.method):
         library.checked_config(model, job.method)
         return {"params_total_count": None, "params_trainable_count": None}

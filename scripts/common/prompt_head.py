@@ -114,9 +114,7 @@ class PromptHead(Head):
                 pad_token_id=self.pad_token_id,
             )
         written = ids[:, batch["input_ids"].shape[1] :]
-        texts = self.encoder.tokenizer.batch_decode(written, skip_special_tokens=True)
-        lead = self.encoder.lead.strip()  # an empty thought is written, too, but is no part of the answer
-        return [text.strip().removeprefix(lead).strip() for text in texts]
+        return [self.encoder.read(row) for row in written.tolist()]
 
     def _logits(self, batch: Batch, last: int) -> torch.Tensor:
         """Return the logits at the last positions (B, last, V) in float32."""

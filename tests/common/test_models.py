@@ -9,10 +9,19 @@ import pytest
 import torch
 from common_helpers import dataset
 from safetensors.torch import load_file
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from tokenizers.pre_tokenizers import Whitespace
+from tokenizers.processors import TemplateProcessing
 from transformers import (
+    AutoConfig,
+    AutoModelForSequenceClassification,
     AutoTokenizer,
     BertConfig,
     BertForSequenceClassification,
+    PreTrainedTokenizerFast,
+    RobertaConfig,
+    RobertaForSequenceClassification,
     set_seed,
 )
 
@@ -298,3 +307,65 @@ def test_adapters_that_do_not_fit(tiny_job, tiny_model, tmp_path, make_adapter):
     make_adapter("pickled")
     (tmp_path / "pickled" / "adapter_model.safetensors").rename(tmp_path / "pickled" / "adapter_model.bin")
     assert "adapter_model.safetensors is missing" in refusal("pickled")
+
+
+# --- positions -------------------------------------------------------------------------------------------------------
+
+TINY = {
+    **{"vocab_size": 60, "hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16},
+    **{"max_position_embeddings": 40, "pad_token_id": 1, "num_labels": 3},
+}
+
+
+@pytest.mark.parametrize(
+    ("family", "count"),
+    [
+        *((name, 38) for name in ("roberta", "xlm-roberta", "xlm-roberta-xl", "camembert", "data2vec-text", "mpnet")),
+        *((name, 40) for name in ("bert", "electra", "distilbert")),
+    ],
+)
+def test_positions_are_counted_as_the_model_uses_them(family, count):
+    config = AutoConfig.for_model(family, **TINY)
+    with torch.device("meta"):
+        assert models.position_count(AutoModelForSequenceClassification.from_config(config)) == count
+    model = AutoModelForSequenceClassification.from_config(config).eval()
+    with torch.no_grad():
+        assert torch.isfinite(model(torch.full((1, count), 5)).logits).all()
+        with pytest.raises((IndexError, RuntimeError)):
+            model(torch.full((1, count + 1), 5))
+
+
+@pytest.fixture
+def tiny_roberta(tmp_path):
+    """A RoBERTa with 40 entries in its table of positions, of which 38 can be used."""
+    folder = tmp_path / "tiny roberta"
+    names = ["<s>", "<pad>", "</s>", "<unk>", "Claim", "some", "words"]
+    tokenizer = Tokenizer(WordLevel({name: index for index, name in enumerate(names)}, unk_token="<unk>"))
+    tokenizer.pre_tokenizer = Whitespace()
+    tokenizer.post_processor = TemplateProcessing(
+        single="<s> $A </s>", pair="<s> $A </s> </s> $B </s>", special_tokens=[("<s>", 0), ("</s>", 2)]
+    )
+    special = {"bos_token": "<s>", "eos_token": "</s>", "pad_token": "<pad>", "unk_token": "<unk>"}
+    PreTrainedTokenizerFast(tokenizer_object=tokenizer, **special).save_pretrained(folder)
+    RobertaForSequenceClassification(RobertaConfig(**TINY)).save_pretrained(folder)
+    return folder
+
+
+def test_as_many_tokens_as_a_roberta_has_positions(tiny_job, tiny_roberta):
+    job = tiny_job("minilm-full", model=str(tiny_roberta), max_length=38)
+    models.count_parameters(job, DATASET)
+    head = models.build(job, DATASET)
+    rows = [Row("long", ("Claim", "some words " * 40), 0), Row("short", ("Claim", "some words"), 1)]
+    encoded = head.encoder.encode(rows)
+    assert [len(row.input_ids) for row in encoded] == [38, 7]
+    head.losses(head.training_batch(encoded), 0.0).sum().backward()
+    assert np.isfinite(scoring.score(head, rows, 4096, "test")).all()
+
+
+@pytest.mark.parametrize("length", [39, 40])
+@pytest.mark.parametrize("method", [{"name": "full"}, METHODS["adapters"]])
+def test_more_tokens_than_a_roberta_has_positions(tiny_job, tiny_roberta, length, method):
+    job = tiny_job("minilm-full", model=str(tiny_roberta), max_length=length, method=method)
+    for refusing in (models.count_parameters, models.build):
+        with pytest.raises(ModelError, match=rf"max_length is {length}, but the model has 38 positions; .* 8 to 38\."):
+            refusing(job, DATASET)

@@ -266,6 +266,30 @@ def test_answers_with_the_same_tokens():
         PromptEncoder(word_tokenizer(normalizers.Lowercase()), 64, cased)
 
 
+def answering(*answers: str):
+    return dataset(labels=["con", "pro"], answers=dict(zip(["con", "pro"], answers, strict=True)), prompt=PROMPT)
+
+
+def test_answers_of_special_tokens_alone(tokenizers, family):
+    end = causal_twins.FAMILIES[family][5]
+    for word in (end, f" {end} {end}"):
+        with pytest.raises(ModelError) as raised:
+            PromptEncoder(tokenizers[family], 256, answering("yes", word))
+        assert f"the answer '{word}' is nothing but special tokens" in str(raised.value)
+        assert "`answers`" in str(raised.value) and "\n" not in str(raised.value)
+
+
+def test_answers_that_are_read_as_the_same_text(tokenizers, family):
+    end = causal_twins.FAMILIES[family][5]
+    for other in ("yes ", "  yes", f"yes{end}"):
+        for words in ((other, "yes"), ("yes", other)):
+            with pytest.raises(ModelError) as raised:
+                PromptEncoder(tokenizers[family], 256, answering(*words))
+            assert f"the answers '{words[0]}' and '{words[1]}' are both read as 'yes'" in str(raised.value)
+    encoder = PromptEncoder(tokenizers[family], 256, answering("yes ", "yes, it is"))
+    assert [encoder.read(answer) for answer in encoder.answers] == ["yes", "yes, it is"]
+
+
 def test_a_prompt_whose_end_melts_into_the_answer(tokenizers):
     spaced = dataset(labels=["con", "pro"], prompt={"user": "{claim} {sentence}\nStance: "})
     with pytest.raises(ModelError, match=r"'con'.*end of the prompt"):

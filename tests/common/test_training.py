@@ -184,6 +184,33 @@ def test_every_epoch_visits_every_row_once(make_trainer):
     assert seen == lengths
 
 
+@pytest.mark.parametrize(
+    ("metric", "values", "cuts"),
+    [
+        # Patience 0: cut at every evaluation that is no better than the best so far.
+        ("validation_f1_macro", [0.3, 0.5, 0.7, 0.6, 0.8], [0, 0, 0, 1, 1]),
+        ("validation_loss", [0.8, 0.6, 0.4, 0.5, 0.3], [0, 0, 0, 1, 1]),
+    ],
+)
+@pytest.mark.parametrize("given", [False, True])
+def test_plateau_follows_the_best_metric(make_trainer, monkeypatch, metric, values, cuts, given):
+    mode = "min" if metric == "validation_loss" else "max"
+    options = {"patience": 0, "factor": 0.5} | ({"mode": mode} if given else {})
+    recipe = {"lr_scheduler_type": "reduce_lr_on_plateau", "lr_scheduler_kwargs": options, "best_metric": metric}
+    overrides = {f"training.{key}": value for key, value in recipe.items()}
+    trainer = make_trainer(make_rows(6), **overrides, **{"training.learning_rate": 0.8})
+    trainer.create_optimizer_and_scheduler(num_training_steps=10)
+    measured = iter(values)
+    monkeypatch.setattr(
+        trainer, "evaluate", lambda **_: {metric.replace("validation_", "eval_"): next(measured), "eval_runtime": 1.0}
+    )
+    rates = []
+    for _ in values:
+        trainer._evaluate(trial=None, ignore_keys_for_eval=None)
+        rates.append(trainer.optimizer.param_groups[0]["lr"])
+    assert rates == [0.8 * 0.5**count for count in cuts]
+
+
 # --- recipes ---------------------------------------------------------------------------------------------------------
 
 
