@@ -72,9 +72,10 @@ RATES = {
     **dict.fromkeys(("lora-from-scratch", "last-layers", "osf"), 1e-3),
     **dict.fromkeys(("gralora", "miss", "randlora"), 3e-3),
     **dict.fromkeys(("adalora", "adamss", "beft", "hira", "prompt_tuning", "road", "supertuning", "tinylora"), 3e-2),
-    **dict.fromkeys(("prefix_tuning", "pvera", "unilora", "vera"), 1e-1),
+    **dict.fromkeys(("prefix_tuning", "pvera", "vera"), 1e-1),
     **dict.fromkeys(("c3a", "fourierft"), 3e-1),
     "full": 2e-4,
+    "unilora": 2e-1,
 }
 EPOCHS = {"p_tuning": 2, "prompt_tuning": 2}
 DECODERS = {
