@@ -6,8 +6,9 @@ from pathlib import Path
 
 import causal_twins
 import pytest
+from transformers import AutoConfig
 
-from common import files, heads, models
+from common import catalog, files, heads, miniature, models, twins
 from common.prompt_head import PromptHead
 
 ROWS = 6  # of every split
@@ -115,15 +116,35 @@ def test_all_scripts_see_the_same_prompts(run_script, arguments, recorded, same_
             assert text.endswith("<end_of_turn>\n<start_of_turn>model\n")
 
 
-@pytest.mark.parametrize("family", ["mistral", "llama", "encoder"])
-def test_all_scripts_see_the_same_pairs(
-    run_script, arguments, same_rows, tiny_arguments, tmp_path, monkeypatch, family
-):
-    """The classification head of decoders without a pad token, and of an encoder."""
-    if family == "encoder":
-        words = [*tiny_arguments("training.epochs=1", "max_length=64", data=False), "--data-dir", str(same_rows)]
-    else:
-        words = arguments(family, head="classification")
+# A job of every family that has twins.
+FAMILIES = {
+    "bert": "minilm-lora",
+    "distilbert": "distilbert-imdb-adapters",
+    "modernbert": "modernbert-large",
+    "deberta-v2": "deberta-v3-large",
+    "mistral": "mistral-7b-v0.3",
+    "llama": "llama-3-8b",
+    "gemma2": "gemma-2-9b-it",
+    "qwen2": "qwen2.5-3b-instruct-classification",
+    "qwen3": "qwen3-4b-instruct-classification",
+}
+
+
+def test_every_family_has_a_job_here():
+    assert list(FAMILIES) == list(twins._FAMILIES)
+
+
+@pytest.mark.parametrize("family", list(FAMILIES))
+def test_all_scripts_see_the_same_pairs(run_script, same_rows, tmp_path, monkeypatch, family):
+    """The classification head, on the job's own tokenizer, attention and method; decoders may lack a pad token."""
+    job, _ = catalog.load_job(FAMILIES[family])
+    folder = twins.make_twin(job.model, tmp_path / "twin")
+    assert AutoConfig.from_pretrained(folder).model_type == family
+    settings = [f'model="{folder}"', "head=classification", "dataset=stance-sample", "max_length=160"]
+    settings += ["quantization=none", "double_quantization=false", "dtype=float32", "precision=float32"]
+    settings += ["training.batch_size=4", *miniature.overrides(job)]
+    words = ["--model", FAMILIES[family], "--set", *settings]
+    words += ["--data-dir", str(same_rows), "--outputs", str(tmp_path / "outputs")]
     seen: dict[str, set[tuple[int, ...]]] = {"training_batch": set(), "scoring_batch": set()}
     for name in seen:
         original = getattr(heads.ClassificationHead, name)
@@ -135,9 +156,11 @@ def test_all_scripts_see_the_same_pairs(
             return batch
 
         monkeypatch.setattr(heads.ClassificationHead, name, wrapped)
-    assert run_script("train", *words)[0] == 0
+    code, _, err = run_script("train", *words)
+    assert code == 0, err
     trained = seen["training_batch"]
     assert len(trained) == ROWS and seen["scoring_batch"] == trained
+    assert max(map(len, trained)) == 160  # the long row, cut
     folder = next((tmp_path / "outputs").rglob("metrics.json")).parent
     table = tmp_path / "new.jsonl"
     files.write_jsonl(table, files.read_jsonl(same_rows / "test.jsonl"))

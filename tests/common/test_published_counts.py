@@ -13,6 +13,18 @@ PUBLISHED = {
     "gemma-2-9b-it": (9_295_724_032, 54_018_048),
     "distilbert-imdb-last-layers": (66_955_010, 592_130),
 }
+# DistilBERT: width, feed-forward width, layers, words, positions.
+D, F, LAYERS, WORDS, POSITIONS = 768, 3072, 6, 30_522, 512
+NORM = 2 * D
+LAYER = 4 * (D * D + D) + (D * F + F) + (F * D + D) + 2 * NORM  # attention, feed-forward, a norm behind each
+DISTILBERT = (WORDS + POSITIONS) * D + NORM + LAYERS * LAYER
+ATTENTION = LAYERS * 4 * (D + D)  # in + out of q_lin, k_lin, v_lin and out_lin: what LoRA adds at rank 1
+ADAPTERS = LAYERS * 2 * (2 * 16 * D + 16 + D)  # two a layer of width 16: both matrices, both biases
+
+
+def head(labels: int) -> int:
+    """What trains on top: pre_classifier and classifier."""
+    return (D * D + D) + (D * labels + labels)
 
 
 @pytest.mark.parametrize("name", list(PUBLISHED))
@@ -22,3 +34,26 @@ def test_check_prints_the_counts_of_the_published_experiments(run_script, name):
     found = json.loads(out)
     assert found["job"] == name
     assert (found["params_total_count"], found["params_trainable_count"]) == PUBLISHED[name]
+
+
+@pytest.mark.parametrize(
+    ("name", "added", "labels"),
+    [
+        ("distilbert-imdb-last-layers", [0], 2),
+        ("distilbert-imdb-adapters", [ADAPTERS], 2),
+        ("distilbert-imdb-lora", [16 * ATTENTION], 2),
+        ("distilbert-emotion-lora", [r * ATTENTION for r in (1, 1, 4, 4, 8, 8, 16, 16)], 6),
+    ],
+)
+def test_the_methods_from_scratch_count_as_their_formulas_say(run_script, name, added, labels):
+    code, out, err = run_script("check", "--model", name, "--no-data", "--json")
+    assert code == 0, err
+    found = json.loads(out)
+    counts = [(v["params_total_count"], v["params_trainable_count"]) for v in found.get("variants", [found])]
+    assert counts == [(DISTILBERT + head(labels) + own, head(labels) + own) for own in added]
+
+
+def test_what_was_published_trained_less_of_the_head():
+    """The published adapters and LoRA kept pre_classifier frozen, LoRA the classifier, too."""
+    assert ADAPTERS + (D * 2 + 2) == 305_858 and 16 * ATTENTION == 589_824
+    assert (ADAPTERS + head(2), 16 * ATTENTION + head(2)) == (896_450, 1_181_954)  # as the jobs train them

@@ -1,11 +1,5 @@
 """Bottleneck adapters from scratch: a small network with a skip connection behind a frozen sublayer.
 
-    h ← h + W_up relu(W_down h + b_down) + b_up        W_down (m, d), W_up (d, m)
-
-W_up and b_up start at zero, so training starts at the base model. Placement "houlsby" puts one behind the attention and
-one behind the feed-forward sublayer of every layer, before the residual is added; "pfeiffer" behind the feed-forward
-sublayer alone. An adapter adds 2 m d + m + d parameters.
-
 Sources: Houlsby et al. (2019), "Parameter-Efficient Transfer Learning for NLP", section 2.1,
 https://arxiv.org/abs/1902.00751; Pfeiffer et al. (2021), "AdapterFusion", https://arxiv.org/abs/2005.00247.
 """
@@ -29,11 +23,15 @@ _SUBLAYERS = (
 
 
 class Adapter(nn.Module):
-    """A frozen linear layer with a bottleneck behind it; x (…, in) → y (…, d), in the dtype of the frozen layer.
+    """A frozen linear layer and a bottleneck behind it:  y = h + W_up relu(W_down h + b_down) + b_up,  h = W x + b.
+
+    x (…, in), h and y (…, d) are in the dtype of the frozen W (d, in) and b (d); W_down (m, d), b_down (m), W_up (d, m)
+    and b_up (d) train, in float32: 2 m d + m + d parameters. W_up and b_up start at zero, so training starts at the
+    base model.
 
     Args:
-        base: the last linear layer of a sublayer, with d outputs; it is kept and frozen.
-        size: width m of the bottleneck.
+        base: the layer with W and b, the last of a sublayer; it is kept and frozen, and may be quantised.
+        size: width m of the bottleneck, from 1.
     """
 
     def __init__(self, base: nn.Linear, size: int) -> None:
@@ -46,16 +44,24 @@ class Adapter(nn.Module):
         nn.init.zeros_(self.up.bias)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Return the sublayer's output, adapted."""
+        """Return y (…, d) for x (…, in)."""
         h = self.base(x)  # (…, d)
         return h + self.up(F.relu(self.down(h.to(self.down.weight.dtype)))).to(h.dtype)
 
 
 def add_adapters(model: PreTrainedModel, method: Adapters) -> PreTrainedModel:
-    """Put adapters into every layer of the backbone in place; the head trains, too.
+    """Put adapters behind sublayers of every layer of the backbone, before the residual is added.
+
+    Args:
+        model: a freshly loaded base with its head; it is changed in place.
+        method: their width, and behind which sublayers: "houlsby" is behind the attention and behind the feed-forward
+            sublayer, "pfeiffer" behind the feed-forward sublayer alone.
+
+    Returns:
+        The same model, in which the adapters, a classification head and `modules_to_save` train.
 
     Raises:
-        ModelError: the model's sublayers go by none of the known names.
+        ModelError: the model's sublayers go by none of the known names, or `modules_to_save` names no module.
     """
     names = {name for name, module in model.base_model.named_modules() if isinstance(module, nn.Linear)}
     for attention, feed_forward in _SUBLAYERS:

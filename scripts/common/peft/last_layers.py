@@ -1,9 +1,5 @@
 """Fine-tune the last k layers: everything below them stays as pretraining left it.
 
-With layers h_1 … h_n on embeddings e(x), the model is  f(x) = head(h_n(… h_{n-k+1}(z) …)),  z = h_{n-k}(… e(x) …).
-z does not change in training; the k layers above it, whatever follows them (final norm, pooler) and the head do.
-k = 0 trains what follows the layers and the head alone. A language-model head that is the embedding table stays frozen.
-
 Source: Lee, Tang and Lin (2019), "What Would Elsa Do? Freezing Layers During Transformer Fine-Tuning",
 https://arxiv.org/abs/1911.03090.
 """
@@ -16,7 +12,18 @@ from common.methods import LastLayers
 
 
 def train_last_layers(model: PreTrainedModel, method: LastLayers) -> PreTrainedModel:
-    """Freeze the embeddings and all but the last `method.k` layers, in place.
+    """Freeze the embeddings and all but the last k layers.
+
+    With layers h_1 … h_n on embeddings e(x), the model is  f(x) = head(h_n(… h_{n-k+1}(z) …)),  z = h_{n-k}(… e(x) …).
+    z does not change in training.
+
+    Args:
+        model: a freshly loaded base with its head; it is changed in place.
+        method: k, from 0 to n; at 0 no layer trains.
+
+    Returns:
+        The same model, in which the last k layers, what follows them (final norm, pooler) and the head train; a
+        language-model head that is the embedding table does not.
 
     Raises:
         ModelError: the model has fewer than k layers or no stack of layers, or k is 0 and the head stays frozen.
@@ -43,6 +50,9 @@ def train_last_layers(model: PreTrainedModel, method: LastLayers) -> PreTrainedM
 
 def layer_stack(model: PreTrainedModel) -> nn.ModuleList:
     """Return the list of the model's layers: as many equal blocks as its config counts.
+
+    Args:
+        model: a transformers model, with or without a head.
 
     Raises:
         ModelError: there is none.

@@ -1,10 +1,5 @@
 """LoRA from scratch: a frozen linear layer plus a trainable update of low rank.
 
-    y = W x + b + (alpha / r) B A dropout(x)        W (out, in) frozen, A (r, in) and B (out, r) trained
-
-B starts at zero, so training starts at the base model; A starts as torch starts a linear layer. A layer adds
-r (in + out) parameters. Merging writes W + (alpha / r) B A, after which nothing of LoRA is left to compute.
-
 Source: Hu et al. (2021), "LoRA: Low-Rank Adaptation of Large Language Models", section 4.1,
 https://arxiv.org/abs/2106.09685.
 """
@@ -21,13 +16,17 @@ from common.peft.wrapping import freeze_backbone, wrap_linears
 
 
 class LoraLinear(nn.Module):
-    """One linear layer with its update; x (…, in) → y (…, out), in the dtype of the frozen layer.
+    """A frozen linear layer and the update beside it:  y = W x + b + (alpha / r) B A dropout(x).
+
+    x (…, in) and y (…, out) are in the dtype of the frozen W (out, in) and b (out); A (r, in) and B (out, r) train, in
+    float32: r (in + out) parameters. B starts at zero, so training starts at the base model; A starts as torch starts
+    a linear layer.
 
     Args:
-        base: the layer to adapt; it is kept and frozen, and may be 4-bit.
-        r: rank of the update.
+        base: the layer with W and b; it is kept and frozen, and may be quantised.
+        r: rank of the update, from 1.
         alpha: the update is scaled by alpha / r.
-        dropout: share of x's entries dropped before A, in training alone.
+        dropout: share of x's entries dropped before A, from 0 to below 1, in training alone.
     """
 
     def __init__(self, base: nn.Linear, r: int, alpha: float, dropout: float) -> None:
@@ -42,23 +41,30 @@ class LoraLinear(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Return the adapted layer's output."""
+        """Return y (…, out) for x (…, in)."""
         y = self.base(x)
         update = F.linear(F.linear(self.dropout(x).to(self.A.dtype), self.A), self.B)  # (…, in) → (…, r) → (…, out)
         return y + (self.scale * update).to(y.dtype)
 
     def merged(self) -> nn.Linear:
-        """Return the frozen layer with the update written into its weight."""
+        """Return the frozen layer with W + (alpha / r) B A for its weight; nothing of LoRA is left to compute."""
         with torch.no_grad():
             self.base.weight += (self.scale * self.B @ self.A).to(self.base.weight.dtype)
         return self.base
 
 
 def add_lora_from_scratch(model: PreTrainedModel, method: LoraFromScratch) -> PreTrainedModel:
-    """Adapt linear layers of the backbone in place; the head trains, too.
+    """Put a `LoraLinear` in the place of every chosen linear layer of the backbone.
+
+    Args:
+        model: a freshly loaded base with its head; it is changed in place.
+        method: which layers, and the options of `LoraLinear`.
+
+    Returns:
+        The same model, in which A and B, a classification head and `modules_to_save` train.
 
     Raises:
-        ModelError: `target_modules` names no linear layer.
+        ModelError: `target_modules` names no linear layer, or `modules_to_save` no module.
     """
     freeze_backbone(model, method.modules_to_save)
     wrap_linears(
@@ -68,7 +74,13 @@ def add_lora_from_scratch(model: PreTrainedModel, method: LoraFromScratch) -> Pr
 
 
 def merge_lora(model: PreTrainedModel) -> PreTrainedModel:
-    """Replace every adapted layer by its merged one, in place; outputs stay the same up to rounding.
+    """Replace every adapted layer by its merged one; outputs stay the same up to rounding.
+
+    Args:
+        model: with the layers of `add_lora_from_scratch`; it is changed in place.
+
+    Returns:
+        The same model, with the base's own layers alone.
 
     Raises:
         TypeError: a base is quantised; dequantise it first, merging into rounded weights would lose the update.

@@ -49,12 +49,21 @@ def wrap_linears(
 
 
 def ends_with(name: str, end: str) -> bool:
-    """Return whether a module's dotted name ends in `end`, whole parts compared, as peft matches targets."""
+    """Return whether a module's dotted name ends in `end`, whole parts compared, as peft matches targets.
+
+    Args:
+        name: "encoder.layer.0.output.dense".
+        end: "dense" or "output.dense", but not "put.dense".
+    """
     return name == end or name.endswith(f".{end}")
 
 
 def heads(model: PreTrainedModel) -> dict[str, nn.Module]:
-    """Return the modules on top of the backbone that have weights (`classifier`, `score`, `lm_head`), by name."""
+    """Return the modules on top of the backbone that have weights (`classifier`, `score`, `lm_head`), by name.
+
+    Args:
+        model: a transformers model with a head, without peft's wrapper.
+    """
     return {
         name: child
         for name, child in model.named_children()
@@ -63,10 +72,14 @@ def heads(model: PreTrainedModel) -> dict[str, nn.Module]:
 
 
 def freeze_backbone(model: PreTrainedModel, modules_to_save: Sequence[str]) -> None:
-    """Freeze everything below the head but the named modules; the head trains.
+    """Freeze the backbone and a language-model head; the named modules and a classification head train.
+
+    Args:
+        model: a freshly loaded base with its head; it is changed in place.
+        modules_to_save: ends of names of the backbone's modules ("pooler") that train whole.
 
     Raises:
-        ModelError: one of `modules_to_save`, ends of module names, names nothing.
+        ModelError: one of `modules_to_save` names nothing.
     """
     model.requires_grad_(False)
     if model.get_output_embeddings() is None:  # a language-model head is the base's own, a classification head is new
