@@ -68,10 +68,8 @@ def estimate(job: Job, dataset: Dataset) -> dict[str, Any]:
         fake = FakeTensorMode(allow_non_fake_inputs=True)
         with fake, gpu_kernels():
             head = _head(job, dataset, trained)
-            lengths = _lengths(job, dataset, job.training.token_budget)
-            peak, activations = max(_training_step(head, job, length) for length in lengths)
-            lengths = _lengths(job, dataset, job.runtime.score_token_budget)
-            score_peak = max(_scoring_pass(head, job, length) for length in lengths)
+            peak, activations = max(_training_step(head, job, length) for length in _training_lengths(job, dataset))
+            score_peak = max(_scoring_pass(head, job, length) for length in _scoring_lengths(job, dataset))
     except _NEEDS_NUMBERS:
         return unknown
     # When the optimizer steps, activations are gone; unless fused, it makes one more copy of what trains.
@@ -168,16 +166,28 @@ def _headed(job: Job, dataset: Dataset, model: nn.Module) -> Head:
     return ClassificationHead(model, encoder, job.precision == "bfloat16")
 
 
-def _lengths(job: Job, dataset: Dataset, budget: int) -> set[int]:
+def _training_lengths(job: Job, dataset: Dataset) -> set[int]:
+    return _lengths(job, dataset, job.training.token_budget, job.training.batch_size)
+
+
+def _scoring_lengths(job: Job, dataset: Dataset) -> set[int]:
+    budget = job.runtime.score_token_budget
+    return _lengths(job, dataset, budget, budget)
+
+
+def _lengths(job: Job, dataset: Dataset, budget: int, most_rows: int) -> set[int]:
     """Return the tokens of rows that make the largest batches of a budget.
 
     Those are the longest rows, those that fill the budget, and for a prompt, every row of which has logits over the
-    vocabulary, the shortest: a prompt has at least as many tokens as words.
+    vocabulary, as many rows as there may be: a prompt has at least as many tokens as words.
     """
-    lengths = {job.max_length, min(job.max_length, budget // -(-budget // job.max_length))}
+    longest = job.max_length
+    lengths = {longest, min(longest, budget // -(-budget // longest))}
     if job.head == "prompt" and dataset.prompt is not None:
         words = f"{dataset.prompt.system or ''} {dataset.prompt.user}".split()
-        lengths.add(min(job.max_length, len(words) + _ANSWER_TOKENS))
+        shortest = min(longest, len(words) + _ANSWER_TOKENS)
+        rows = min(most_rows, max(1, budget // shortest))
+        lengths.add(min(longest, budget // rows))
     return lengths
 
 

@@ -150,10 +150,8 @@ def test_training_and_scoring_take_what_was_estimated(name, tmp_path):
     if job.runtime.activation_checkpointing:
         models.inner_model(model).activation_checkpointing_enable({"use_reentrant": False})
     head = memory._headed(job, dataset, model)
-    lengths = memory._lengths(job, dataset, job.training.token_budget)
-    peak = max(memory._training_step(head, job, length)[0] for length in lengths)
-    lengths = memory._lengths(job, dataset, job.runtime.score_token_budget)
-    score_peak = max(memory._scoring_pass(head, job, length) for length in lengths)
+    peak = max(memory._training_step(head, job, length)[0] for length in memory._training_lengths(job, dataset))
+    score_peak = max(memory._scoring_pass(head, job, length) for length in memory._scoring_lengths(job, dataset))
     parts = found["memory_estimate_parts_bytes"]
     # A CPU's attention keeps less than a GPU's, not every layer's own mask, and bitsandbytes unpacks there in pieces.
     assert 1 <= (parts["activations"] + parts["workspace"]) / peak < 1.13
@@ -223,6 +221,18 @@ def test_jobs_fit_a_card_of_16_gb(name, changes):
     job, _ = catalog.load_job(name, changes)
     found = memory.estimate(job, catalog.load_dataset(job.dataset))
     assert found["memory_estimate_bytes"] < CARD and found["memory_estimate_score_bytes"] < CARD
+
+
+def test_the_largest_batches():
+    """Long rows, rows that fill the budget, and for a prompt as many rows as a pass may have."""
+    job, _ = catalog.load_job("qwen2.5-3b-instruct-prompt", {"max_length": 300, "training.token_budget": 1000})
+    dataset = catalog.load_dataset(LABELS)
+    words = len(f"{dataset.prompt.system or ''} {dataset.prompt.user}".split())
+    assert job.training.batch_size == 6
+    assert memory._training_lengths(job, dataset) == {300, 250, 1000 // 6}
+    assert memory._scoring_lengths(job, dataset) == {300, 16384 // 55, 16384 // (16384 // (words + 8))}
+    plain, _ = catalog.load_job("qwen2.5-3b-instruct-classification", {"training.token_budget": 1000})
+    assert memory._training_lengths(plain, dataset) == {3072, 1000}  # a longer row is a batch of its own
 
 
 def test_generating_keeps_the_keys_and_values_of_every_layer():
