@@ -13,6 +13,7 @@ variants are checked and counted; rows and tokens once, as the first one has the
 import contextlib
 import json
 import sys
+from collections.abc import Sequence
 from typing import Any
 
 from common import cli, config, data, datachecks, entry, errors, sweeps
@@ -45,9 +46,11 @@ def main(argv: list[str] | None = None) -> None:
             found |= _about_rows(target, rows) if rows else {}
             # Of a sweep, what the variant needs that trains most, as far as that is known.
             most = max(range(len(each)), key=lambda index: each[index].get("params_trainable_count") or 0)
-            found |= memory.estimate(targets[most].job, target.dataset)
+            estimated = targets[most]
+            found |= {"memory_estimate_variant": estimated.variant} if len(each) > 1 else {}
+            found |= memory.estimate(estimated.job, estimated.dataset)
     found |= each[0] if len(each) == 1 else {"variants": each}
-    print(json.dumps(found, indent=2, ensure_ascii=False) if arguments.json else _for_people(found, target))
+    print(json.dumps(found, indent=2, ensure_ascii=False) if arguments.json else _for_people(found, targets))
 
 
 def _parameters(target: cli.Target, rows: data.Rows) -> dict[str, int | None]:
@@ -79,8 +82,8 @@ def _about_rows(target: cli.Target, rows: data.Rows) -> dict[str, Any]:
     }
 
 
-def _for_people(found: dict[str, Any], target: cli.Target) -> str:
-    each = found.get("variants", [found])
+def _for_people(found: dict[str, Any], targets: Sequence[cli.Target]) -> str:
+    each, target = found.get("variants", [found]), targets[0]
     variant = f" ({found['variant']})" if found.get("variant") else ""
     lines = [f"job {found['job']}{variant} on dataset {found['dataset']}"]
     if "splits" in found:
@@ -91,7 +94,8 @@ def _for_people(found: dict[str, Any], target: cli.Target) -> str:
         total, trainable, share = _counts(found)
         lines += ["", f"Parameters: {total} in all, {trainable} trainable ({share})"]
     if "memory_estimate_bytes" in found:
-        lines += _memory(found, target.job)
+        about = found.get("memory_estimate_variant")
+        lines += _memory(found, next((one.job for one in targets if one.variant == about), target.job))
     whole = "splits" in found
     return "\n".join([*lines, "", "The job is sound." if whole else "The job is sound, as far as that was looked at."])
 
@@ -114,10 +118,11 @@ def _memory(found: dict[str, Any], job: config.Job) -> list[str]:
     if not known:
         return [f"Parameters and GPU memory of method {job.method.name} depend on the base's weights, not read here."]
     parts = ", ".join(f"{name.replace('_', ' ')} {size / 1e9:.2f}" for name, size in known.items())
-    step = f"GPU memory of a training step of {job.training.token_budget:,} tokens"
+    of = f", of {found['memory_estimate_variant']}" if "memory_estimate_variant" in found else ""
+    step = f"GPU memory of a training step of {job.training.token_budget:,} tokens{of}"
     if (total := found["memory_estimate_bytes"]) is None:
         return [f"{step}: activations cannot be estimated for method {job.method.name}; without them {parts} GB"]
-    score = f"GPU memory of scoring {job.runtime.score_token_budget:,} tokens between two steps"
+    score = f"GPU memory of scoring {job.runtime.score_token_budget:,} tokens between two steps{of}"
     return [
         f"{step}: about {total / 1e9:.2f} GB ({parts})",
         f"{score}: about {found['memory_estimate_score_bytes'] / 1e9:.2f} GB",

@@ -176,8 +176,11 @@ def test_a_sweep_is_checked_in_every_variant(run_script, tiny_arguments, swept):
     for part, r in zip(found["variants"], (2, 4, 16), strict=True):
         one = checked(run_script, tiny_arguments(f"method.r={r}", job="swept"))
         assert one["variant"] == part["variant"] and one["params_trainable_count"] == part["params_trainable_count"]
+    assert found["memory_estimate_variant"] == found["variants"][2]["variant"]
+    assert one["memory_estimate_bytes"] == found["memory_estimate_bytes"]
     code, out, _ = run_script("check", *arguments)
     assert code == 0 and "A sweep of 3 variants" in out and f"{counts[0]:,}" in out
+    assert f"a training step of 4,096 tokens, of {found['memory_estimate_variant']}: about" in out
     assert out.count("Tokens") == 1 and out.rstrip().endswith("The job is sound.")
     code, out, _ = run_script("check", *arguments, "--config-only")
     assert code == 0 and "A sweep of 3 variants" in out and "parameters" not in out

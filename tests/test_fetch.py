@@ -295,6 +295,16 @@ def test_a_token_that_does_not_open_the_door_is_never_printed(
     assert downloaded(server) == []
 
 
+def test_a_token_that_cannot_be_had_in_exchange_is_one_message(server, jobs, run_script, monkeypatch, tiny_model):
+    """HF_OIDC_RESOURCE has the library trade the identity of a continuous integration job for a token."""
+    server.publish("lab/tiny", tiny_model, OLD)
+    jobs(one="lab/tiny")
+    monkeypatch.setenv("HF_OIDC_RESOURCE", "lab/tiny")
+    for name, words in (("fetch", ["--dry-run"]), ("check", ["--model", "one", "--no-data"])):
+        code, _, problems = run_script(name, *words)
+        assert code == errors.ModelError.exit_code and "OIDC" in problems and "Traceback" not in problems
+
+
 def test_a_full_disk_stops_before_anything_is_downloaded(server, jobs, run_script, monkeypatch, tiny_model):
     server.publish("lab/tiny", tiny_model, OLD)
     jobs(one="lab/tiny")

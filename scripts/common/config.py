@@ -30,7 +30,6 @@ BestMetric = Literal[
     "validation_matthews_corrcoef",
     "validation_f1_mean_labels",
 ]
-FED_WITH_METRIC = ("reduce_lr_on_plateau", "greedy")  # the Trainer's schedulers that watch best_metric
 
 
 # --- jobs ------------------------------------------------------------------------------------------------------------
@@ -61,16 +60,6 @@ class Training(Strict):
     def metric_mode(self) -> Literal["min", "max"]:
         """Return where best_metric goes when a model gets better."""
         return "min" if self.best_metric == "validation_loss" else "max"
-
-    @model_validator(mode="after")
-    def _scheduler_agrees(self) -> "Training":
-        given = self.lr_scheduler_kwargs.get("mode", self.metric_mode)
-        if self.lr_scheduler_type in FED_WITH_METRIC and given != self.metric_mode:
-            raise ValueError(
-                f"lr_scheduler_kwargs says mode: {given}, but {self.lr_scheduler_type} watches best_metric "
-                f"{self.best_metric}, whose mode is {self.metric_mode}; leave `mode` out"
-            )
-        return self
 
 
 class Runtime(Strict):

@@ -11,7 +11,7 @@ import shutil
 from pathlib import Path
 
 from huggingface_hub import HfApi, constants, hf_hub_download
-from huggingface_hub.errors import HFValidationError, RevisionResolutionError
+from huggingface_hub.errors import HFValidationError, OIDCError, RevisionResolutionError
 from huggingface_hub.utils import httpx
 
 from common import hub, places
@@ -29,7 +29,7 @@ _SMALL = (
 )
 _TEMPLATES = "additional_chat_templates/*.jinja"
 _SHARD = re.compile(r"model-\d+-of-\d+\.safetensors")
-_FAULTS = (OSError, ValueError, httpx.HTTPError, RevisionResolutionError)
+_FAULTS = (OSError, ValueError, httpx.HTTPError, RevisionResolutionError, OIDCError)
 
 
 @dataclasses.dataclass(frozen=True)

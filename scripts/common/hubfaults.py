@@ -1,13 +1,14 @@
 """What goes wrong with the Hugging Face Hub, in words: what was found and what mends it, never the token's value."""
 
+import contextlib
 import os
 import re
 from collections.abc import Iterable
 
 from common.errors import nearest
 
-# Names of variables, in the library's order: what the first that is set says counts.
-_OIDC, *_VARIABLES = ("HF_OIDC_RESOURCE", "HF_TOKEN", "HUGGING_FACE_HUB_TOKEN")
+# Variables in the library's order: the first that is set counts.
+_VARIABLES = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN")
 _UNSENT = "HF_HUB_DISABLE_IMPLICIT_TOKEN"
 
 
@@ -67,8 +68,6 @@ def _login() -> str:
 
 def _renewal() -> str:
     """Return what mends a token that the Hub does not take; what `hf auth login` saves comes after the variables."""
-    if os.environ.get(_OIDC):
-        return f"Unset {_OIDC}, then {_login()}"
     if any(map(os.environ.get, _VARIABLES)):
         return f"Set it anew ({_ANEW}), or unset it and `hf auth login`"
     return f"Set a new one: {_login()}"
@@ -109,10 +108,8 @@ def _answered(error: BaseException, repo: str, revision: str, kind: str, page: s
 
 def first_line(error: BaseException) -> str:
     """Return an error's first line, shortened, without anything that looks like a token."""
-    from huggingface_hub import get_token
-
     line = " ".join((str(error).strip() or type(error).__name__).splitlines()[0].split())
-    for secret in (get_token(), *" ".join(os.environ.get(name, "") for name in _VARIABLES).split()):
+    for secret in (_sent(), *" ".join(os.environ.get(name, "") for name in _VARIABLES).split()):
         line = line.replace(secret, "<token>") if secret else line
     return re.sub(r"hf_\w{6,}|(?<=Bearer ).+", "<token>", line)[:300].rstrip(".") + "."
 
@@ -122,13 +119,19 @@ def _token() -> str:
 
     Source: huggingface_hub/utils/_auth.py, `get_token`, and _headers.py, `get_token_to_send`.
     """
-    from huggingface_hub import constants, get_token
+    from huggingface_hub import constants
 
-    if constants.HF_HUB_DISABLE_IMPLICIT_TOKEN or not get_token():
+    if constants.HF_HUB_DISABLE_IMPLICIT_TOKEN or not _sent():
         return ""
-    if os.environ.get(_OIDC):
-        return f"the token that is made because {_OIDC} is set"
     return next((name for name in _VARIABLES if os.environ.get(name)), f"the token saved in {constants.HF_TOKEN_PATH}")
+
+
+def _sent() -> str | None:
+    from huggingface_hub import errors, get_token
+
+    with contextlib.suppress(errors.OIDCError):  # of HF_OIDC_RESOURCE: the exchange for a token has failed
+        return get_token()
+    return None
 
 
 def _chain(error: BaseException | None) -> list[BaseException]:

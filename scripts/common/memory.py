@@ -5,7 +5,9 @@ tensors that have shapes but no memory: see `footprint`. Not in the figures: wha
 GB), and gaps between blocks of memory.
 """
 
+import bisect
 import dataclasses
+from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
@@ -68,8 +70,8 @@ def estimate(job: Job, dataset: Dataset) -> dict[str, Any]:
         fake = FakeTensorMode(allow_non_fake_inputs=True)
         with fake, gpu_kernels():
             head = _head(job, dataset, trained)
-            peak, activations = max(_training_step(head, job, length) for length in _training_lengths(job, dataset))
-            score_peak = max(_scoring_pass(head, job, length) for length in _scoring_lengths(job, dataset))
+            peak, activations = _training_step(head, job, dataset)
+            score_peak = _scoring_pass(head, job, dataset)
     except _NEEDS_NUMBERS:
         return unknown
     # When the optimizer steps, activations are gone; unless fused, it makes one more copy of what trains.
@@ -166,28 +168,32 @@ def _headed(job: Job, dataset: Dataset, model: nn.Module) -> Head:
     return ClassificationHead(model, encoder, job.precision == "bfloat16")
 
 
-def _training_lengths(job: Job, dataset: Dataset) -> set[int]:
-    return _lengths(job, dataset, job.training.token_budget, job.training.batch_size)
-
-
-def _scoring_lengths(job: Job, dataset: Dataset) -> set[int]:
-    budget = job.runtime.score_token_budget
-    return _lengths(job, dataset, budget, budget)
-
-
-def _lengths(job: Job, dataset: Dataset, budget: int, most_rows: int) -> set[int]:
+def _lengths(job: Job, dataset: Dataset, budget: int, most_rows: int, tokens: Callable[[Encoded], int]) -> set[int]:
     """Return the tokens of rows that make the largest batches of a budget.
 
-    Those are the longest rows, those that fill the budget, and for a prompt, every row of which has logits over the
-    vocabulary, as many rows as there may be: a prompt has at least as many tokens as words.
+    Those are the longest rows, rows just short enough for one more of them, and for a prompt, every row of which has
+    logits over the vocabulary, as many rows as there may be: a prompt has at least as many tokens as words.
+
+    Args:
+        job: its longest rows and its head.
+        dataset: its prompt.
+        budget: padded tokens of a pass.
+        most_rows: of a pass.
+        tokens: what a row costs of the budget.
     """
     longest = job.max_length
-    lengths = {longest, min(longest, budget // -(-budget // longest))}
+
+    def fitting(rows: int) -> int:
+        cost = budget // rows
+        return max(1, bisect.bisect_right(range(1, longest + 1), cost, key=lambda length: tokens(_row(job, length))))
+
+    rows = max(1, budget // tokens(_row(job, longest)))
+    lengths = {longest, fitting(rows + 1 if rows < most_rows else rows)}
     if job.head == "prompt" and dataset.prompt is not None:
         words = f"{dataset.prompt.system or ''} {dataset.prompt.user}".split()
         shortest = min(longest, len(words) + _ANSWER_TOKENS)
-        rows = min(most_rows, max(1, budget // shortest))
-        lengths.add(min(longest, budget // rows))
+        rows = min(most_rows, max(1, budget // tokens(_row(job, shortest))))
+        lengths.add(max(shortest, fitting(rows)))
     return lengths
 
 
@@ -197,30 +203,38 @@ def _row(job: Job, length: int) -> Encoded:
     return Encoded([1] * max(own, 1), None, label=0, weight=1.0, truncated=False)
 
 
-def _training_step(head: Head, job: Job, length: int) -> tuple[int, int]:
+def _training_step(head: Head, job: Job, dataset: Dataset) -> tuple[int, int]:
     """Return the most bytes that are alive, parameters and gradients aside, and those after the forward pass."""
-    row = _row(job, length)
-    rows = min(job.training.batch_size, max(1, job.training.token_budget // head.training_tokens(row)))
+    budget, most = job.training.token_budget, job.training.batch_size
     head.model.train()
-    with LiveBytes(head.model) as live:
-        batch = head.training_batch([row] * rows)
-        loss = head.losses(batch, job.training.label_smoothing).sum()
-        activations = live.now
-        loss.backward()
-    return live.peak, activations
+    found = []
+    for length in _lengths(job, dataset, budget, most, head.training_tokens):
+        row = _row(job, length)
+        rows = min(most, max(1, budget // head.training_tokens(row)))
+        with LiveBytes(head.model) as live:
+            batch = head.training_batch([row] * rows)
+            loss = head.losses(batch, job.training.label_smoothing).sum()
+            activations = live.now
+            loss.backward()
+        found.append((live.peak, activations))
+        del batch, loss
+    return max(found)
 
 
-def _scoring_pass(head: Head, job: Job, length: int) -> int:
+def _scoring_pass(head: Head, job: Job, dataset: Dataset) -> int:
     """Return the most bytes that are alive, parameters aside."""
-    row = _row(job, length)
-    rows = max(1, job.runtime.score_token_budget // head.scoring_tokens(row))
+    budget = job.runtime.score_token_budget
     head.model.eval()
-    with torch.no_grad(), LiveBytes(head.model) as live:
-        batch = head.scoring_batch([row] * rows)
-        head.scores(batch)
-        if job.decoding == "generate":
-            del batch
-            ids = torch.ones(max(1, job.runtime.score_token_budget // length), length, dtype=torch.int64)
-            with head.autocast():  # every layer's keys and values are kept
-                head.model(input_ids=ids, attention_mask=torch.ones_like(ids), logits_to_keep=1, use_cache=True)
-    return live.peak
+    peak = 0
+    for length in _lengths(job, dataset, budget, budget, head.scoring_tokens):
+        row = _row(job, length)
+        with torch.no_grad(), LiveBytes(head.model) as live:
+            batch = head.scoring_batch([row] * max(1, budget // head.scoring_tokens(row)))
+            head.scores(batch)
+            if job.decoding == "generate":
+                del batch
+                ids = torch.ones(max(1, budget // length), length, dtype=torch.int64)
+                with head.autocast():  # every layer's keys and values are kept
+                    head.model(input_ids=ids, attention_mask=torch.ones_like(ids), logits_to_keep=1, use_cache=True)
+        peak = max(peak, live.peak)
+    return peak

@@ -33,6 +33,7 @@ def quiet_libraries() -> None:
     """Silence the libraries' own bars and notes; what matters is said by us or raised."""
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()
+    torch.sparse.check_sparse_tensor_invariants.disable()  # as they are anyway; left unsaid, SHiRA and FRoD warn of it
     # transformers 5.23 itself reads its deprecated property when peft or the Trainer wraps a model.
     warnings.filterwarnings("ignore", message="`is_gradient_checkpointing` is deprecated", category=FutureWarning)
 
@@ -185,9 +186,12 @@ def position_count(model: PreTrainedModel) -> int | None:
     RoBERTa and its kin (XLM-R, CamemBERT, MPNet, …) count from behind the padding's index on, and lose as many.
     """
     limit = getattr(model.config.get_text_config(), "max_position_embeddings", None)
-    tables = (module for name, module in model.named_modules() if "position" in name.rpartition(".")[2])
-    paddings = [getattr(table, "padding_idx", None) for table in tables]
-    lost = max((index + 1 for index in paddings if index is not None), default=0)
+    lost = 0
+    for name, module in model.named_modules():
+        weight, padding = getattr(module, "weight", None), getattr(module, "padding_idx", None)
+        # XGLM's table, computed and not learned, grows with the text.
+        if "position" in name.rpartition(".")[2] and padding is not None and weight is not None:
+            lost = padding + 1
     return None if limit is None else int(limit) - lost
 
 

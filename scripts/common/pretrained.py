@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from huggingface_hub.errors import RevisionResolutionError
+from huggingface_hub.errors import OIDCError, RevisionResolutionError
 from huggingface_hub.utils import httpx
 from safetensors import SafetensorError
 from transformers import PretrainedConfig
@@ -10,6 +10,9 @@ from transformers import PretrainedConfig
 from common import hubfaults, places
 from common.errors import ModelError
 from common.places import Base, hub_commit
+
+_HUB = (httpx.HTTPError, RevisionResolutionError, OIDCError)
+_FAULTS = (OSError, ValueError, ImportError, SafetensorError, *_HUB)
 
 
 def from_pretrained(kind: Any, base: Base, **options: Any) -> Any:
@@ -28,7 +31,7 @@ def from_pretrained(kind: Any, base: Base, **options: Any) -> Any:
         # A commit, not a branch: all parts are of one state, and transformers does not swap missing safetensors for
         # those of somebody's pull request (its `auto_conversion`, for the revision "main" alone).
         loaded = kind.from_pretrained(base.name, revision=commit or "main", trust_remote_code=False, **options)
-    except (OSError, ValueError, ImportError, SafetensorError, httpx.HTTPError, RevisionResolutionError) as error:
+    except _FAULTS as error:
         raise ModelError(f"model {base.name}: cannot be loaded: {_reason(error, kind, base)}") from error
     if isinstance(loaded, PretrainedConfig):
         loaded._commit_hash = commit  # transformers 5 no longer sets it

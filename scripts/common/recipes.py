@@ -9,10 +9,12 @@ import torch
 from transformers import Trainer, TrainingArguments, get_scheduler
 from transformers.integrations import get_available_reporting_integrations
 
-from common.config import FED_WITH_METRIC, Dataset, Job
+from common.config import Dataset, Job
 from common.data import Row
 from common.errors import ConfigError, choices, nearest
 from common.models import check_prompt, count_parameters
+
+_FED_WITH_METRIC = ("reduce_lr_on_plateau", "greedy")  # the Trainer's schedulers that watch best_metric
 
 
 def training_arguments(job: Job, folder: Path, seed: int) -> TrainingArguments:
@@ -24,7 +26,7 @@ def training_arguments(job: Job, folder: Path, seed: int) -> TrainingArguments:
     recipe, runtime = job.training, job.runtime
     every = None if recipe.eval_every == "epoch" else recipe.eval_every
     # Left to themselves they take every metric for a loss, and lower the learning rate when it rises.
-    mode = {"mode": recipe.metric_mode} if recipe.lr_scheduler_type in FED_WITH_METRIC else {}
+    mode = {"mode": recipe.metric_mode} if recipe.lr_scheduler_type in _FED_WITH_METRIC else {}
     try:
         return TrainingArguments(
             output_dir=str(folder),
@@ -34,7 +36,7 @@ def training_arguments(job: Job, folder: Path, seed: int) -> TrainingArguments:
             weight_decay=recipe.weight_decay,
             optim=recipe.optim,
             lr_scheduler_type=recipe.lr_scheduler_type,
-            lr_scheduler_kwargs=recipe.lr_scheduler_kwargs | mode,
+            lr_scheduler_kwargs=mode | recipe.lr_scheduler_kwargs,
             warmup_steps=recipe.warmup_steps,
             max_grad_norm=recipe.max_grad_norm,
             eval_strategy="steps" if every else "epoch",
@@ -73,6 +75,7 @@ def check_recipe(job: Job, dataset: Dataset, rows: Sequence[Row]) -> None:
     """
     if job.method.name == "none":
         raise ConfigError("method none trains nothing; evaluate the base with: make baseline BASELINE=untuned")
+    _check_mode(job)
     arguments = training_arguments(job, Path("unused"), seed=0)
     try:
         _optimizer_and_schedule(arguments)
@@ -95,6 +98,16 @@ def check_recipe(job: Job, dataset: Dataset, rows: Sequence[Row]) -> None:
     count_parameters(job, dataset)  # locates the model and attaches the method, without weights
     if rows:  # `check --no-data` needs no tokenizer
         check_prompt(job, dataset)
+
+
+def _check_mode(job: Job) -> None:
+    recipe = job.training
+    given = recipe.lr_scheduler_kwargs.get("mode", recipe.metric_mode)
+    if recipe.lr_scheduler_type in _FED_WITH_METRIC and given != recipe.metric_mode:
+        raise ConfigError(
+            f"training.lr_scheduler_kwargs says mode: {given}, but {recipe.lr_scheduler_type} watches best_metric "
+            f"{recipe.best_metric}, whose mode is {recipe.metric_mode}; leave `mode` out."
+        )
 
 
 def _optimizer_and_schedule(arguments: TrainingArguments) -> None:

@@ -53,6 +53,8 @@ def impossible_in_library(job: Any, method: LibraryMethod) -> str | None:
         return "method adalora plans its ranks over the run: give total_step, epochs times rows over batch_size"
     if name == "adamss" and options.get("use_asa"):
         return "method adamss: use_asa needs the library's own callback between steps; leave it out"
+    if name == "shira" and options.get("mask_type", "random") != "random":
+        return f"method shira: mask_type is {options['mask_type']}; a job can only name the library's own, random"
     if name in _OWN_HEAD and job.head == "classification":
         return f"method {name} cannot train a classification head beside it, which would stay random; use another"
     if name in _VIRTUAL_TOKENS and job.head == "prompt":

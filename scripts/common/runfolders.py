@@ -75,8 +75,7 @@ def predictions(outputs: Path) -> list[Folder]:
         plan = _json(path / "plan.json")
         if not plan:
             continue
-        # The report comes first, and is true once the output has its name.
-        is_merged = _json(path / "report.json").get("plan") == plan["id"] and Path(plan["output"]).is_file()
+        is_merged = _json(path / "report.json").get("plan") == plan["id"]
         bounds = [plan["rows"] * number // plan["shards"] for number in range(plan["shards"] + 1)]
         total = sum(-(-(end - start) // plan["part_rows"]) for start, end in itertools.pairwise(bounds))
         # What begins with a dot was being written when its process was killed.

@@ -91,22 +91,6 @@ def test_a_wrong_job_is_named(key, value, parts):
         assert part in str(raised.value)
 
 
-@pytest.mark.parametrize("kind", ["reduce_lr_on_plateau", "greedy"])
-@pytest.mark.parametrize(("metric", "right", "wrong"), [("accuracy", "max", "min"), ("loss", "min", "max")])
-def test_a_scheduler_goes_where_its_metric_goes(kind, metric, right, wrong):
-    def read(mode):
-        document = job_with("training.best_metric", f"validation_{metric}")
-        document["training"] |= {"lr_scheduler_type": kind, "lr_scheduler_kwargs": {"mode": mode}}
-        return validate(Job, document, "F").training
-
-    assert read(right).metric_mode == right
-    with pytest.raises(ConfigError) as raised:
-        read(wrong)
-    assert str(raised.value).count("\n") == 0
-    for part in (f"mode: {wrong}", kind, f"validation_{metric}", f"is {right}", "leave `mode` out"):
-        assert part in str(raised.value)
-
-
 def test_every_fault_is_listed_once():
     document = job_with("training.epochs", -1) | {"precision": "half"}
     with pytest.raises(ConfigError) as raised:

@@ -405,6 +405,7 @@ def job(tiny_job, name: str, options: dict | None = None, **changes: object) -> 
         *((name, OPTIONS[name], {}, "cannot train a classification head") for name in sorted(WITHOUT_HEAD)),
         *(("lora", {"init_lora_weights": start}, {}, "cannot be used") for start in ("loftq", "corda", "lora_ga")),
         ("adamss", {"use_asa": True}, {}, "own callback"),
+        ("shira", {"mask_type": "magnitude"}, {}, "mask_type is magnitude"),
         ("adalora", {}, {}, "give total_step"),
         ("adalora", {"total_step": 9, "init_lora_weights": "pissa"}, {}, "starts in its own way"),
         ("adalora", {"total_step": 9, "orth_reg_weight": 0.1}, {}, "no effect"),

@@ -66,6 +66,7 @@ def really_run(job) -> tuple[int, int]:
 @pytest.mark.parametrize("method", list(METHODS))
 def test_the_estimate_is_what_a_real_step_takes(tiny_job, method, precision):
     changes = {"max_length": 64, "training.token_budget": 256, "precision": precision, "attention": "eager"}
+    changes["training.batch_size"] = 4  # so many rows of that length, and no more of fewer tokens
     job = tiny_job("minilm-full", method=METHODS[method], **changes, **NO_DROPOUT)
     saved, peak = really_run(job)
     parts = estimated(job)
@@ -150,8 +151,7 @@ def test_training_and_scoring_take_what_was_estimated(name, tmp_path):
     if job.runtime.activation_checkpointing:
         models.inner_model(model).activation_checkpointing_enable({"use_reentrant": False})
     head = memory._headed(job, dataset, model)
-    peak = max(memory._training_step(head, job, length)[0] for length in memory._training_lengths(job, dataset))
-    score_peak = max(memory._scoring_pass(head, job, length) for length in memory._scoring_lengths(job, dataset))
+    peak, score_peak = memory._training_step(head, job, dataset)[0], memory._scoring_pass(head, job, dataset)
     parts = found["memory_estimate_parts_bytes"]
     # A CPU's attention keeps less than a GPU's, not every layer's own mask, and bitsandbytes unpacks there in pieces.
     assert 1 <= (parts["activations"] + parts["workspace"]) / peak < 1.13
@@ -224,15 +224,26 @@ def test_jobs_fit_a_card_of_16_gb(name, changes):
 
 
 def test_the_largest_batches():
-    """Long rows, rows that fill the budget, and for a prompt as many rows as a pass may have."""
-    job, _ = catalog.load_job("qwen2.5-3b-instruct-prompt", {"max_length": 300, "training.token_budget": 1000})
+    """Long rows, rows just short enough for one more, and for a prompt as many rows as a pass may have."""
+    job, _ = catalog.load_job("qwen2.5-3b-instruct-prompt", {"max_length": 300})
     dataset = catalog.load_dataset(LABELS)
-    words = len(f"{dataset.prompt.system or ''} {dataset.prompt.user}".split())
-    assert job.training.batch_size == 6
-    assert memory._training_lengths(job, dataset) == {300, 250, 1000 // 6}
-    assert memory._scoring_lengths(job, dataset) == {300, 16384 // 55, 16384 // (16384 // (words + 8))}
-    plain, _ = catalog.load_job("qwen2.5-3b-instruct-classification", {"training.token_budget": 1000})
-    assert memory._training_lengths(plain, dataset) == {3072, 1000}  # a longer row is a batch of its own
+    shortest = len(f"{dataset.prompt.system or ''} {dataset.prompt.user}".split()) + 8
+    assert shortest < 100
+
+    def train(row):  # the prompt and an answer of eight tokens
+        return len(row.input_ids) + 8
+
+    def score(row):  # the prompt with each of three answers but its last token
+        return 3 * (len(row.input_ids) + 7)
+
+    # Three rows of 300, four of 250, six of 166: a step has no more.
+    assert memory._lengths(job, dataset, 1000, 6, train) == {300, 250, 166}
+    # Two rows of 300 with three answers each, three of 223, and as many as there is room for.
+    rows = 2000 // (3 * (shortest - 1))
+    assert memory._lengths(job, dataset, 2000, 2000, score) == {300, 223, 2000 // rows // 3 + 1}
+    plain, _ = catalog.load_job("qwen2.5-3b-instruct-classification")
+    # A row longer than the budget is a batch of its own.
+    assert memory._lengths(plain, dataset, 1000, 6, lambda row: len(row.input_ids)) == {3072, 500}
 
 
 def test_generating_keeps_the_keys_and_values_of_every_layer():

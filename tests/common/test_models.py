@@ -15,6 +15,7 @@ from tokenizers.pre_tokenizers import Whitespace
 from tokenizers.processors import TemplateProcessing
 from transformers import (
     AutoConfig,
+    AutoModelForCausalLM,
     AutoModelForSequenceClassification,
     AutoTokenizer,
     BertConfig,
@@ -333,6 +334,12 @@ def test_positions_are_counted_as_the_model_uses_them(family, count):
         assert torch.isfinite(model(torch.full((1, count), 5)).logits).all()
         with pytest.raises((IndexError, RuntimeError)):
             model(torch.full((1, count + 1), 5))
+
+
+def test_a_table_of_positions_that_grows_loses_none():
+    sizes = {"vocab_size": 60, "d_model": 16, "num_layers": 1, "attention_heads": 2, "ffn_dim": 16}
+    config = AutoConfig.for_model("xglm", **sizes, max_position_embeddings=40)
+    assert models.position_count(AutoModelForCausalLM.from_config(config)) == 40
 
 
 @pytest.fixture

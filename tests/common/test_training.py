@@ -221,6 +221,26 @@ def test_check_recipe_takes_a_sound_job(tiny_job):
         recipes.check_recipe(tiny_job("minilm-lora", **{"training.class_weights": chosen}), dataset, [])
 
 
+@pytest.mark.parametrize("kind", ["reduce_lr_on_plateau", "greedy"])
+@pytest.mark.parametrize(("metric", "right", "wrong"), [("accuracy", "max", "min"), ("loss", "min", "max")])
+def test_a_scheduler_goes_where_its_metric_goes(tiny_job, kind, metric, right, wrong):
+    def check(mode):
+        changes = {
+            "lr_scheduler_type": kind,
+            "lr_scheduler_kwargs": {"mode": mode},
+            "best_metric": f"validation_{metric}",
+        }
+        job = tiny_job("minilm-lora", **{f"training.{key}": value for key, value in changes.items()})
+        recipes.check_recipe(job, catalog.load_dataset("stance-sample"), [])
+
+    check(right)
+    with pytest.raises(ConfigError) as raised:
+        check(wrong)
+    assert str(raised.value).count("\n") == 0
+    for part in (f"mode: {wrong}", kind, f"validation_{metric}", f"is {right}", "leave `mode` out"):
+        assert part in str(raised.value)
+
+
 @pytest.mark.parametrize(
     ("overrides", "error", "parts"),
     [
