@@ -16,25 +16,30 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from common import catalog, cli, data, entry, errors, files, owners, runs
-from common.config import Dataset
-from common.scope import CLASSICAL, MODEL_BASELINES
+from common.cli import options
+from common.cli.main import guard
+from common.cluster.selection import CLASSICAL, MODEL_BASELINES
+from common.config import catalog
+from common.config.job import Dataset
+from common.core import errors, files
+from common.data.load import Rows, load_rows, need_splits, rows_fingerprint
+from common.runs import run_folder, run_lock
 
 BASELINES = (*CLASSICAL, *MODEL_BASELINES.values())
 
 
 def main(argv: list[str] | None = None) -> None:
     """Evaluate one baseline; see the module."""
-    parser = cli.parser(__doc__, "model", "dataset", "set", "seed", "data", "force")
+    parser = options.parser(__doc__, "model", "dataset", "set", "seed", "data", "force")
     parser.add_argument("--baseline", choices=BASELINES, help="which one (default: of the model, before fine-tuning)")
-    cli.add_run(parser)
+    options.add_run(parser)
     arguments = parser.parse_args(argv)
     if arguments.run:
-        cli.refuse_beside_run(parser, arguments)
+        options.refuse_beside_run(parser, arguments)
         carry_on(arguments.run)
         return
     if arguments.baseline in (None, *MODEL_BASELINES.values()):
-        target = cli.target(arguments)
+        target = options.target(arguments)
         dataset_name, dataset = target.dataset_name, target.dataset
         own = MODEL_BASELINES[target.job.head]
         if arguments.baseline not in (None, own):
@@ -46,62 +51,62 @@ def main(argv: list[str] | None = None) -> None:
         dataset_name = arguments.dataset or catalog.load_job(arguments.model)[0].dataset
         dataset = catalog.load_dataset(dataset_name)
     rows = _load(dataset, arguments.data_dir)
-    sha256, last = data.fingerprint(rows), f"baseline-{arguments.baseline}"
+    sha256, last = rows_fingerprint(rows), f"baseline-{arguments.baseline}"
     if arguments.baseline in MODEL_BASELINES.values():
         folder = target.folder(arguments.outputs, last)
         config = target.config(arguments.seed, sha256, arguments.baseline)
     else:
-        classical = cli.Classical(dataset_name, dataset, arguments.data_dir, arguments.baseline)
+        classical = options.Classical(dataset_name, dataset, arguments.data_dir, arguments.baseline)
         folder, config = classical.folder(arguments.outputs), classical.config(sha256)
-    command = cli.run_command("baseline", arguments) + f" BASELINE={arguments.baseline}"
-    if config.job is not None and (arguments.force or not (folder / runs.CONFIG).exists()):
-        from common import models
+    command = options.run_command("baseline", arguments) + f" BASELINE={arguments.baseline}"
+    if config.job is not None and (arguments.force or not (folder / run_folder.CONFIG).exists()):
+        from common.model.load import check_untuned, quiet_libraries
 
-        models.quiet_libraries()
-        models.check_untuned(config.job, dataset)  # refuses before anything is written
-    if arguments.force and (aside := runs.set_aside(folder)):
-        print(f"the old baseline is kept in {cli.shown(aside)}")
-    runs.freeze(folder, config, command)
-    if not runs.is_finished(folder):
-        with owners.ownership(folder), runs.recorded_failure(folder, command):
-            if not runs.is_finished(folder):  # by another start, since
-                run(folder, runs.thaw(folder), rows)
-    print(f"{cli.shown(folder)}: {runs.headline(files.read_json(folder / runs.METRICS), 'test')}")
+        quiet_libraries()
+        check_untuned(config.job, dataset)  # refuses before anything is written
+    if arguments.force and (aside := run_folder.set_aside(folder)):
+        print(f"the old baseline is kept in {options.shown(aside)}")
+    run_folder.freeze(folder, config, command)
+    if not run_folder.is_finished(folder):
+        with run_lock.ownership(folder), run_folder.recorded_failure(folder, command):
+            if not run_folder.is_finished(folder):  # by another start, since
+                run(folder, run_folder.thaw(folder), rows)
+    print(f"{options.shown(folder)}: {run_folder.headline(files.read_json(folder / run_folder.METRICS), 'test')}")
 
 
 def carry_on(folder: Path) -> None:
     """Evaluate a baseline that exists; all it reads is its frozen config, not the jobs of today."""
-    if not runs.thaw(folder).baseline:
+    if not run_folder.thaw(folder).baseline:
         raise errors.RunError(f"{folder}: this is no baseline; train it with: make train RUN={folder}")
-    runs.carry_on(folder, cli.make_command("baseline", run=folder.resolve()), _carry_on)
-    print(f"{cli.shown(folder)}: {runs.headline(files.read_json(folder / runs.METRICS), 'test')}")
+    run_folder.carry_on(folder, options.make_command("baseline", run=folder.resolve()), _carry_on)
+    print(f"{options.shown(folder)}: {run_folder.headline(files.read_json(folder / run_folder.METRICS), 'test')}")
 
 
-def _carry_on(folder: Path, config: runs.RunConfig) -> None:
+def _carry_on(folder: Path, config: run_folder.RunConfig) -> None:
     rows = _load(config.dataset, Path(config.data_dir) if config.data_dir else None)
-    runs.need_same_data(folder, config, data.fingerprint(rows))
+    run_folder.need_same_data(folder, config, rows_fingerprint(rows))
     if config.job is not None:
-        from common import models
+        from common.model.load import check_untuned, quiet_libraries
 
-        models.quiet_libraries()
-        models.check_untuned(config.job, config.dataset)
+        quiet_libraries()
+        check_untuned(config.job, config.dataset)
     run(folder, config, rows)
 
 
-def _load(dataset: Dataset, data_dir: Path | None) -> data.Rows:
-    rows = data.load(dataset, data_dir)
-    data.need_splits(rows, trains=False)
+def _load(dataset: Dataset, data_dir: Path | None) -> Rows:
+    rows = load_rows(dataset, data_dir)
+    need_splits(rows, trains=False)
     return rows
 
 
-def run(folder: Path, config: runs.RunConfig, rows: data.Rows) -> None:
+def run(folder: Path, config: run_folder.RunConfig, rows: Rows) -> None:
     """Score validation, where there is one, then test."""
     score = _untuned if config.baseline in MODEL_BASELINES.values() else _classical
     score(folder, config, rows, [split for split in ("validation", "test") if split in rows])
 
 
-def _classical(folder: Path, config: runs.RunConfig, rows: data.Rows, splits: list[str]) -> None:
-    from common import classical, evaluation
+def _classical(folder: Path, config: run_folder.RunConfig, rows: Rows, splits: list[str]) -> None:
+    from common.evaluation import classical, write_results
 
     classes = len(config.dataset.labels)
     learner = None
@@ -113,25 +118,28 @@ def _classical(folder: Path, config: runs.RunConfig, rows: data.Rows, splits: li
     for split in splits:
         members = rows[split]
         scores = learner.score(members) if learner else classical.majority(rows["train"], members, classes)
-        evaluation.write_split(folder, config, split, members, scores, facts)
+        write_results.write_split(folder, config, split, members, scores, facts)
 
 
-def _untuned(folder: Path, config: runs.RunConfig, rows: data.Rows, splits: list[str]) -> None:
+def _untuned(folder: Path, config: run_folder.RunConfig, rows: Rows, splits: list[str]) -> None:
     from transformers import set_seed
 
-    from common import evaluation, keeping, models, provenance, saved
+    from common.evaluation import partial_results, write_results
+    from common.model import saved_model
+    from common.model.load import build_untuned, parameter_counts, quiet_libraries
+    from common.runs import provenance
 
-    models.quiet_libraries()
-    job = runs.need_job(config)
+    quiet_libraries()
+    job = run_folder.need_job(config)
     set_seed(config.seed or 0)
-    head = models.build_untuned(job, config.dataset)
-    facts = models.parameter_counts(head.model) | saved.base_identity(job, head.model)
+    head = build_untuned(job, config.dataset)
+    facts = parameter_counts(head.model) | saved_model.base_identity(job, head.model)
     facts |= {"hardware": provenance.hardware()}
     for split in splits:
         now = facts | provenance.memory_peaks()
-        evaluation.score_split(folder, config, split, rows[split], head, now, resume=True)
-    keeping.forget(folder)
+        write_results.score_split(folder, config, split, rows[split], head, now, resume=True)
+    partial_results.forget(folder)
 
 
 if __name__ == "__main__":
-    sys.exit(entry.guard(main))
+    sys.exit(guard(main))

@@ -16,19 +16,23 @@ import math
 import sys
 from typing import Any
 
-from common import cli, entry, provenance, sweeps
+from common.cli import options, sweeps
+from common.cli.main import guard
+from common.runs import provenance
 
 
 def main(argv: list[str] | None = None) -> None:
     """Measure one job; see the module."""
-    parser = cli.parser(__doc__, "model", "dataset", "set")
+    parser = options.parser(__doc__, "model", "dataset", "set")
     parser.add_argument("--memory-gb", metavar="GB", type=_gigabytes, default=14.5, help="of a GPU at most (14.5)")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     arguments = parser.parse_args(argv, argparse.Namespace(data_dir=None))
-    target = cli.target(sweeps.need_one(arguments))
-    from common import benchmarks, models, recipes  # seconds to import
+    target = options.target(sweeps.need_one(arguments))
+    from common.estimate import benchmark
+    from common.model.load import quiet_libraries
+    from common.train.arguments import check_recipe  # seconds to import
 
-    models.quiet_libraries()
+    quiet_libraries()
     hardware = provenance.hardware()
     found: dict[str, Any] = {
         "schema": 1,
@@ -40,12 +44,12 @@ def main(argv: list[str] | None = None) -> None:
         "weights": "random",
     }
     with contextlib.redirect_stdout(sys.stderr):  # nothing but the result on stdout
-        recipes.check_recipe(target.job, target.dataset, [])
-        found |= benchmarks.measure(target.job, target.dataset, 1e9 * arguments.memory_gb)
+        check_recipe(target.job, target.dataset, [])
+        found |= benchmark.measure(target.job, target.dataset, 1e9 * arguments.memory_gb)
     print(json.dumps(found, indent=2, ensure_ascii=False) if arguments.json else _for_people(found, target))
 
 
-def _for_people(found: dict[str, Any], target: cli.Target) -> str:
+def _for_people(found: dict[str, Any], target: options.Target) -> str:
     job, variant = target.job, f" ({found['variant']})" if found["variant"] else ""
     cap = f", at most {found['memory_cap_bytes'] / 1e9:.2f} GB of it" if found["memory_cap_bytes"] else ""
     recipe = f"{job.training.batch_size} rows a step, {job.training.token_budget:,} tokens a pass"
@@ -81,4 +85,4 @@ def _gigabytes(text: str) -> float:
 
 
 if __name__ == "__main__":
-    sys.exit(entry.guard(main))
+    sys.exit(guard(main))

@@ -11,14 +11,17 @@ A job is found by its name, never by an id from a file. Needs no torch.
 
 import sys
 
-from common import cli, entry, errors, files, localqueue, records, runfolders, slurm, states
+from common.cli import options
+from common.cli.main import guard
+from common.cluster import local_queue, run_index, slurm_commands, status, submit_record
+from common.core import errors, files
 
 
 def main(argv: list[str] | None = None) -> None:
     """Cancel; see the module."""
-    arguments = cli.parser(__doc__, "model", "dataset").parse_args(argv)
-    folders = runfolders.named(arguments.outputs, arguments.model, arguments.dataset)
-    answers = states.ask(folders, arguments.outputs)
+    arguments = options.parser(__doc__, "model", "dataset").parse_args(argv)
+    folders = run_index.named(arguments.outputs, arguments.model, arguments.dataset)
+    answers = status.ask(folders, arguments.outputs)
     asked, killed, local = [], [], []
     for folder in folders:
         if job := answers.live.get(folder.name):
@@ -27,14 +30,14 @@ def main(argv: list[str] | None = None) -> None:
             ids = local if folder.submit["executor"] == "local" else asked if saves else killed
             ids.append(job.whole_id)
     # What waits goes first: it would begin where something that runs has made room.
-    slurm.cancel(killed)
-    localqueue.cancel(localqueue.folder_of(arguments.outputs), local)
-    slurm.stop(asked)
+    slurm_commands.cancel(killed)
+    local_queue.cancel(local_queue.folder_of(arguments.outputs), local)
+    slurm_commands.stop(asked)
     for folder in folders:
         if job := answers.live.get(folder.name):
             # Neither this machine's queue nor a Slurm without accounting remembers it.
-            if (record := records.read(folder.path)).get("job_id") == job.whole_id:
-                files.write_json(folder.path / records.SUBMIT, record | {"state": "cancelled"})
+            if (record := submit_record.read(folder.path)).get("job_id") == job.whole_id:
+                files.write_json(folder.path / submit_record.SUBMIT, record | {"state": "cancelled"})
             how = "cancelling" if job.whole_id in asked else "cancelled"
             print(f"{how} {job.whole_id}  {folder.name}")
     if asked:
@@ -46,4 +49,4 @@ def main(argv: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(entry.guard(main))
+    sys.exit(guard(main))

@@ -16,13 +16,18 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from common import cli, config, data, datachecks, entry, errors, sweeps
-from common.tables import text_table
+from common.cli import options, sweeps
+from common.cli.main import guard
+from common.config.job import Job
+from common.core import errors
+from common.core.tables import text_table
+from common.data import checks
+from common.data.load import Rows, load_all_splits
 
 
 def main(argv: list[str] | None = None) -> None:
     """Check one job; see the module."""
-    parser = cli.parser(__doc__, "model", "dataset", "set", "data")
+    parser = options.parser(__doc__, "model", "dataset", "set", "data")
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of tables")
     parser.add_argument("--no-data", action="store_true", help="parameter counts alone; reads no rows")
     parser.add_argument(
@@ -30,14 +35,14 @@ def main(argv: list[str] | None = None) -> None:
     )
     arguments = parser.parse_args(argv)
     variants = sweeps.variants(arguments)
-    target, *_ = targets = [cli.target(variant) for variant in variants]
+    target, *_ = targets = [options.target(variant) for variant in variants]
     found: dict[str, Any] = {"schema": 1, "job": target.job_name, "dataset": target.dataset_name}
     each: list[dict[str, Any]] = [{"variant": one.variant} for one in targets]
     if not arguments.config_only:
-        from common import memory  # seconds to import
+        from common.estimate import memory  # seconds to import
 
         with contextlib.redirect_stdout(sys.stderr):  # nothing but the result on stdout
-            rows = {} if arguments.no_data else data.load_all_splits(target.dataset, target.data_dir)
+            rows = {} if arguments.no_data else load_all_splits(target.dataset, target.data_dir)
             for place, one, variant in zip(each, targets, variants, strict=True):
                 try:
                     place |= _parameters(one, rows)
@@ -53,41 +58,43 @@ def main(argv: list[str] | None = None) -> None:
     print(json.dumps(found, indent=2, ensure_ascii=False) if arguments.json else _for_people(found, targets))
 
 
-def _parameters(target: cli.Target, rows: data.Rows) -> dict[str, int | None]:
+def _parameters(target: options.Target, rows: Rows) -> dict[str, int | None]:
     """Check one recipe, and return its parameter counts."""
-    from common import models, recipes
+    from common.model.load import count_parameters, quiet_libraries
+    from common.train.arguments import check_recipe
 
-    models.quiet_libraries()
-    recipes.check_recipe(target.job, target.dataset, rows.get("train", []))
-    return models.count_parameters(target.job, target.dataset)
+    quiet_libraries()
+    check_recipe(target.job, target.dataset, rows.get("train", []))
+    return count_parameters(target.job, target.dataset)
 
 
-def _about_rows(target: cli.Target, rows: data.Rows) -> dict[str, Any]:
-    from common import models
+def _about_rows(target: options.Target, rows: Rows) -> dict[str, Any]:
+    from common.hub import locate
+    from common.model.load import load_tokenizer, row_encoder
 
-    tokenizer = models.load_tokenizer(models.locate(target.job.model, target.job.revision))
-    encoder = models.row_encoder(target.job, target.dataset, tokenizer)
+    tokenizer = load_tokenizer(locate.locate(target.job.model, target.job.revision))
+    encoder = row_encoder(target.job, target.dataset, tokenizer)
     tokens = {}
     for split, members in rows.items():
         if target.job.head == "prompt":
             encoder.encode(members)  # raises where the end of a prompt and its answer share a token
         lengths = encoder.lengths(members)
         over = sum(length > target.job.max_length for length in lengths)
-        tokens[split] = datachecks.token_lengths(lengths, over)
+        tokens[split] = checks.token_lengths(lengths, over)
     return {
-        "splits": datachecks.counts(rows, target.dataset),
-        "duplicates": datachecks.duplicates(rows),
-        "contradictions": datachecks.contradictions(rows, target.dataset),
+        "splits": checks.counts(rows, target.dataset),
+        "duplicates": checks.duplicates(rows),
+        "contradictions": checks.contradictions(rows, target.dataset),
         "tokens": tokens,
     }
 
 
-def _for_people(found: dict[str, Any], targets: Sequence[cli.Target]) -> str:
+def _for_people(found: dict[str, Any], targets: Sequence[options.Target]) -> str:
     each, target = found.get("variants", [found]), targets[0]
     variant = f" ({found['variant']})" if found.get("variant") else ""
     lines = [f"job {found['job']}{variant} on dataset {found['dataset']}"]
     if "splits" in found:
-        lines += datachecks.described(found, target.dataset, target.job.max_length)
+        lines += checks.described(found, target.dataset, target.job.max_length)
     if len(each) > 1:
         lines += ["", f"A sweep of {len(each)} variants", _variant_table(each)]
     elif found.get("params_total_count"):
@@ -113,7 +120,7 @@ def _variant_table(each: list[dict[str, Any]]) -> str:
     return text_table(header, [[one["variant"] or own, *(_counts(one) if len(header) > 1 else ())] for one in each])
 
 
-def _memory(found: dict[str, Any], job: config.Job) -> list[str]:
+def _memory(found: dict[str, Any], job: Job) -> list[str]:
     known = {name: size for name, size in found["memory_estimate_parts_bytes"].items() if size is not None}
     if not known:
         return [f"Parameters and GPU memory of method {job.method.name} depend on the base's weights, not read here."]
@@ -130,4 +137,4 @@ def _memory(found: dict[str, Any], job: config.Job) -> list[str]:
 
 
 if __name__ == "__main__":
-    sys.exit(entry.guard(main))
+    sys.exit(guard(main))

@@ -15,25 +15,34 @@ import os
 import sys
 from pathlib import Path
 
-from common import cli, entry, errors, grids, plots, reports, results, runs
-from common.catalog import ROOT
-from common.files import read_json, write_text
-from common.tables import text_table
+from common.cli import options
+from common.cli.main import guard
+from common.config.catalog import ROOT
+from common.core import errors
+from common.core.files import read_json, write_text
+from common.core.tables import text_table
+from common.report import plots, readme_tables, results, variant_grid
+from common.runs import run_folder
 
 
 def main(argv: list[str] | None = None) -> None:
     """Collect and report; see the module."""
-    parser = cli.parser(__doc__)
+    parser = options.parser(__doc__)
     parser.add_argument("--check", action="store_true", help="compare only; write nothing")
     parser.add_argument(
         "--here", action="store_true", help="print the tables of --outputs; plots go to <outputs>/plots"
     )
     parser.add_argument(
-        "--published", metavar="DIR", type=cli.path, default=results.PUBLISHED, help="default outputs/published"
+        "--published", metavar="DIR", type=options.path, default=results.PUBLISHED, help="default outputs/published"
     )
-    parser.add_argument("--readme", metavar="FILE", type=cli.path, default=ROOT / "README.md", help="default README.md")
     parser.add_argument(
-        "--expect", metavar="FILE", type=cli.path, help="JSON with the runs that should be there; a missing one fails"
+        "--readme", metavar="FILE", type=options.path, default=ROOT / "README.md", help="default README.md"
+    )
+    parser.add_argument(
+        "--expect",
+        metavar="FILE",
+        type=options.path,
+        help="JSON with the runs that should be there; a missing one fails",
     )
     arguments = parser.parse_args(argv)
     try:
@@ -56,31 +65,31 @@ def report(arguments: argparse.Namespace) -> None:
         raise errors.ReportError(f"{arguments.readme}: there is no such file.")
     if not arguments.check:
         for folder in results.publish(arguments.outputs, arguments.published):
-            print(f"published {cli.shown(folder)}")
+            print(f"published {options.shown(folder)}")
     found = results.load(arguments.published)
     folder = arguments.published / "plots"
     pictures = {}
-    for dataset in reports.datasets(found):
+    for dataset in readme_tables.datasets(found):
         members = [result for result in found if result.dataset == dataset]
         paths = folder.glob(f"{dataset}.*.png") if arguments.check else plots.draw(dataset, members, folder)
         pictures[dataset] = [os.path.relpath(path, arguments.readme.parent) for path in sorted(paths)]
-    contents = reports.blocks(found, pictures)
+    contents = readme_tables.blocks(found, pictures)
     text = arguments.readme.read_text(encoding="utf-8")
     if arguments.check:
-        reports.compare(text, contents, arguments.readme)
-        print(f"{cli.shown(arguments.readme)}: every cell agrees with {cli.shown(arguments.published)}")
+        readme_tables.compare(text, contents, arguments.readme)
+        print(f"{options.shown(arguments.readme)}: every cell agrees with {options.shown(arguments.published)}")
         return
-    renewed = reports.insert(text, contents, arguments.readme)
+    renewed = readme_tables.insert(text, contents, arguments.readme)
     if renewed != text:
         write_text(arguments.readme, renewed)
     note = "" if renewed != text else ", unchanged"
-    print(f"{cli.shown(arguments.readme)}: {len(found)} results in {len(pictures)} tables{note}")
+    print(f"{options.shown(arguments.readme)}: {len(found)} results in {len(pictures)} tables{note}")
 
 
 def need_all(expected: Path, outputs: Path) -> None:
     """Raise a `RunError` that lists the runs which have no metrics."""
     names = read_json(expected)["runs"]
-    if missing := [name for name in names if not (outputs / name / runs.METRICS).exists()]:
+    if missing := [name for name in names if not (outputs / name / run_folder.METRICS).exists()]:
         raise errors.RunError(
             f"{len(missing)} of {len(names)} runs have not ended well (make status says why; make submit-all goes on):"
             + "".join(f"\n  {name}" for name in missing)
@@ -92,19 +101,19 @@ def show(outputs: Path) -> None:
     found = results.load(outputs)
     if not found:
         raise errors.ReportError(f"{outputs}: no finished run is here.")
-    for dataset in reports.datasets(found):
+    for dataset in readme_tables.datasets(found):
         members = [result for result in found if result.dataset == dataset]
-        for job, table in reports.result_tables(members):
+        for job, table in readme_tables.result_tables(members):
             print(f"\nResults on {dataset} (test, %){f': {job}' if job else ''}\n\n{text_table(*table)}")
-        if grids.has_errors_to_show(members):
-            print(f"\nMisidentified (test, % of a label's rows)\n\n{text_table(*reports.errors_table(members))}")
+        if variant_grid.has_errors_to_show(members):
+            print(f"\nMisidentified (test, % of a label's rows)\n\n{text_table(*readme_tables.errors_table(members))}")
         if any(result.with_train() for result in members):
-            print(f"\nTrain and test (accuracy in %, loss in nats)\n\n{text_table(*reports.fit_table(members))}")
-        print(f"\nCost\n\n{text_table(*reports.cost_table(members))}")
+            print(f"\nTrain and test (accuracy in %, loss in nats)\n\n{text_table(*readme_tables.fit_table(members))}")
+        print(f"\nCost\n\n{text_table(*readme_tables.cost_table(members))}")
         print("\nPlots")
         for path in plots.draw(dataset, members, outputs / "plots"):
-            print(f"  {cli.shown(path)}")
+            print(f"  {options.shown(path)}")
 
 
 if __name__ == "__main__":
-    sys.exit(entry.guard(main))
+    sys.exit(guard(main))

@@ -14,10 +14,14 @@ import sys
 import time
 from pathlib import Path
 
-from common import catalog, data, entry, runs, yamlio
-from common.cli import run
-from common.config import Job
-from common.stats import duration
+from common.cli.main import guard
+from common.cli.options import run
+from common.config import catalog
+from common.config.job import Job
+from common.core import yaml_io
+from common.core.formatting import duration
+from common.data.load import load_rows, rows_fingerprint
+from common.runs import run_folder
 
 DATASET = "stance-sample"
 OUTPUTS = Path("outputs/demo")
@@ -60,36 +64,36 @@ def steps() -> list[Step]:
 
 def _classical(name: str, title: str, seconds: float) -> Step:
     words = ("baseline.py", "--dataset", DATASET, "--baseline", name)
-    folder = runs.folder(OUTPUTS, DATASET, "classical", "", f"baseline-{name}")
+    folder = run_folder.folder(OUTPUTS, DATASET, "classical", "", f"baseline-{name}")
     return Step(f"Baseline: {title}", words, folder, None, seconds)
 
 
 def _untuned(job_name: str, seconds: float) -> Step:
     words = ("baseline.py", "--model", job_name, "--dataset", DATASET, "--baseline", "untuned")
-    folder = runs.folder(OUTPUTS, DATASET, job_name, "", "baseline-untuned")
+    folder = run_folder.folder(OUTPUTS, DATASET, job_name, "", "baseline-untuned")
     return Step("Baseline: MiniLM, untuned", words, folder, catalog.load_job(job_name)[0], seconds)
 
 
 def _fine_tuning(job_name: str, title: str, overrides: str, seconds: float) -> Step:
-    job, variant = catalog.load_job(job_name, yamlio.split_overrides([overrides]))
+    job, variant = catalog.load_job(job_name, yaml_io.split_overrides([overrides]))
     words = ("train.py", "--model", job_name, "--dataset", DATASET, "--set", overrides, "--seed", str(SEED))
-    folder = runs.folder(OUTPUTS, DATASET, job_name, variant, f"seed-{SEED}")
+    folder = run_folder.folder(OUTPUTS, DATASET, job_name, variant, f"seed-{SEED}")
     return Step(f"Fine-tuning MiniLM: {title}", words, folder, job, seconds)
 
 
 def is_stale(step: Step, data_sha256: str) -> bool:
     """Return whether a step's run was made with another recipe or other data than today's."""
-    if not (step.folder / runs.CONFIG).exists():
+    if not (step.folder / run_folder.CONFIG).exists():
         return False
-    frozen = runs.thaw(step.folder)
+    frozen = run_folder.thaw(step.folder)
     dataset = catalog.load_dataset(DATASET)
     current = dataclasses.replace(frozen, job=step.job, dataset=dataset, data_sha256=data_sha256)
-    return bool(runs.differences(frozen, current))
+    return bool(run_folder.differences(frozen, current))
 
 
 def is_done(step: Step, data_sha256: str) -> bool:
     """Return whether a step's run is finished with today's recipe and data."""
-    return runs.is_finished(step.folder) and not is_stale(step, data_sha256)
+    return run_folder.is_finished(step.folder) and not is_stale(step, data_sha256)
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -98,10 +102,10 @@ def main(argv: list[str] | None = None) -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     ).parse_args(argv)
     os.chdir(catalog.ROOT)
-    rows = data.load(catalog.load_dataset(DATASET))
+    rows = load_rows(catalog.load_dataset(DATASET))
     counts = ", ".join(f"{len(members)} {split}" for split, members in rows.items())
     print(f"Stance detection (claim + sentence → con / neu / pro) on {counts} sentences of data/sample/.")
-    fingerprint = data.fingerprint(rows)
+    fingerprint = rows_fingerprint(rows)
     planned = steps()
     left = [step for step in planned if not is_done(step, fingerprint)]
     if len(left) < len(planned):
@@ -139,4 +143,4 @@ What next
 
 
 if __name__ == "__main__":
-    sys.exit(entry.guard(main))
+    sys.exit(guard(main))

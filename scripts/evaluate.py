@@ -14,32 +14,38 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from common import cli, data, entry, errors, files, owners, runs, sweeps
-from common.config import SPLITS
+from common.cli import options, sweeps
+from common.cli.main import guard
+from common.config.job import SPLITS
+from common.core import errors, files
+from common.data.load import load_rows, need_split, rows_fingerprint, trained_rows
+from common.runs import run_folder, run_lock
 
 
 def main(argv: list[str] | None = None) -> int:
     """Evaluate one run, or those of a sweep; see the module."""
-    parser = cli.parser(__doc__, "model", "dataset", "set", "seed", "data")
+    parser = options.parser(__doc__, "model", "dataset", "set", "seed", "data")
     parser.add_argument("--split", choices=SPLITS, default="test", help="which rows to score (default test)")
-    parser.add_argument("--adapter", metavar="DIR", type=cli.path, help="a folder that peft's save_pretrained wrote")
+    parser.add_argument(
+        "--adapter", metavar="DIR", type=options.path, help="a folder that peft's save_pretrained wrote"
+    )
     arguments = parser.parse_args(argv)
     variants = [arguments] if arguments.adapter else sweeps.variants(arguments)
     if len(variants) > 1:
         return sweeps.run_each(__file__, argv, _finished(variants, arguments), "evaluate")
     evaluate = _adapter if arguments.adapter else _trained
-    folder, document = evaluate(cli.target(variants[0]), variants[0])
-    print(runs.headline(document, arguments.split))
-    print(f"{cli.shown(folder)}: predictions-{arguments.split}.jsonl and its metrics are written")
+    folder, document = evaluate(options.target(variants[0]), variants[0])
+    print(run_folder.headline(document, arguments.split))
+    print(f"{options.shown(folder)}: predictions-{arguments.split}.jsonl and its metrics are written")
     return 0
 
 
 def _finished(variants: list[argparse.Namespace], arguments: argparse.Namespace) -> list[argparse.Namespace]:
     """Return the variants whose runs are finished, naming the others."""
     last = f"seed-{arguments.seed}"
-    finished = [v for v in variants if runs.is_finished(cli.target(v).folder(arguments.outputs, last))]
+    finished = [v for v in variants if run_folder.is_finished(options.target(v).folder(arguments.outputs, last))]
     if not finished:
-        train = cli.run_command("train", arguments)
+        train = options.run_command("train", arguments)
         raise errors.RunError(f"none of the {len(variants)} variants is trained. Train them first: {train}")
     for variant in variants:
         if variant not in finished:
@@ -47,45 +53,54 @@ def _finished(variants: list[argparse.Namespace], arguments: argparse.Namespace)
     return finished
 
 
-def _trained(target: cli.Target, arguments: argparse.Namespace) -> tuple[Path, dict[str, Any]]:
+def _trained(target: options.Target, arguments: argparse.Namespace) -> tuple[Path, dict[str, Any]]:
     """Score the run that `make train` made and finished."""
-    folder = cli.trained_folder(target, arguments)
-    if not runs.is_finished(folder):
-        raise errors.RunError(f"{folder}: the run is not finished. Finish it: {cli.run_command('train', arguments)}")
-    frozen = runs.thaw(folder)
+    folder = options.trained_folder(target, arguments)
+    if not run_folder.is_finished(folder):
+        raise errors.RunError(
+            f"{folder}: the run is not finished. Finish it: {options.run_command('train', arguments)}"
+        )
+    frozen = run_folder.thaw(folder)
     data_dir = target.data_dir or (Path(frozen.data_dir) if frozen.data_dir else None)
-    rows = data.load(target.dataset, data_dir)
-    members = data.need_split(rows, arguments.split, "to evaluate on")
+    rows = load_rows(target.dataset, data_dir)
+    members = need_split(rows, arguments.split, "to evaluate on")
     if arguments.split == "train":
-        members = data.trained_rows(members, runs.need_job(frozen), frozen.dataset)
-    runs.freeze(folder, target.config(arguments.seed, data.fingerprint(rows)), cli.run_command("train", arguments))
+        members = trained_rows(members, run_folder.need_job(frozen), frozen.dataset)
+    run_folder.freeze(
+        folder, target.config(arguments.seed, rows_fingerprint(rows)), options.run_command("train", arguments)
+    )
 
-    from common import evaluation, models, saved
+    from common.evaluation import write_results
+    from common.model import saved_model
+    from common.model.load import quiet_libraries
 
-    models.quiet_libraries()
-    with owners.ownership(folder), runs.recorded_failure(folder, runs.this_command()):
-        head = saved.load(runs.need_job(frozen), frozen.dataset, folder / runs.MODEL)
-        facts = files.read_json(folder / runs.TRAINING)
-        return folder, evaluation.score_split(folder, frozen, arguments.split, members, head, facts)
+    quiet_libraries()
+    with run_lock.ownership(folder), run_folder.recorded_failure(folder, run_folder.this_command()):
+        head = saved_model.load(run_folder.need_job(frozen), frozen.dataset, folder / run_folder.MODEL)
+        facts = files.read_json(folder / run_folder.TRAINING)
+        return folder, write_results.score_split(folder, frozen, arguments.split, members, head, facts)
 
 
-def _adapter(target: cli.Target, arguments: argparse.Namespace) -> tuple[Path, dict[str, Any]]:
+def _adapter(target: options.Target, arguments: argparse.Namespace) -> tuple[Path, dict[str, Any]]:
     """Score the job's base with an adapter from elsewhere; one that does not fit leaves no folder behind."""
-    rows = data.load(target.dataset, target.data_dir)
-    members = data.need_split(rows, arguments.split, "to evaluate on")
-    config = target.config(None, data.fingerprint(rows), "adapter")
-    folder = cli.adapter_folder(target, arguments, config)
+    rows = load_rows(target.dataset, target.data_dir)
+    members = need_split(rows, arguments.split, "to evaluate on")
+    config = target.config(None, rows_fingerprint(rows), "adapter")
+    folder = options.adapter_folder(target, arguments, config)
 
-    from common import evaluation, models, provenance, saved
+    from common.evaluation import write_results
+    from common.model import saved_model
+    from common.model.load import parameter_counts, quiet_libraries
+    from common.runs import provenance
 
-    models.quiet_libraries()
-    head = saved.load_adapter(target.job, target.dataset, arguments.adapter)
-    runs.freeze(folder, config, runs.this_command())
-    facts = models.parameter_counts(head.model) | {"adapter_sha256": cli.adapter_hash(arguments.adapter)}
-    with owners.ownership(folder), runs.recorded_failure(folder, runs.this_command()):
+    quiet_libraries()
+    head = saved_model.load_adapter(target.job, target.dataset, arguments.adapter)
+    run_folder.freeze(folder, config, run_folder.this_command())
+    facts = parameter_counts(head.model) | {"adapter_sha256": options.adapter_hash(arguments.adapter)}
+    with run_lock.ownership(folder), run_folder.recorded_failure(folder, run_folder.this_command()):
         facts |= {"hardware": provenance.hardware()}
-        return folder, evaluation.score_split(folder, config, arguments.split, members, head, facts)
+        return folder, write_results.score_split(folder, config, arguments.split, members, head, facts)
 
 
 if __name__ == "__main__":
-    sys.exit(entry.guard(main))
+    sys.exit(guard(main))

@@ -20,11 +20,15 @@ from pathlib import Path
 
 from huggingface_hub import constants
 
-from common import catalog, cli, entry, errors, fetching, places, sweeps
-from common.config import Dataset, Job
-from common.fetching import Need
-from common.stats import size
-from common.tables import text_table
+from common.cli import options, sweeps
+from common.cli.main import guard
+from common.config import catalog
+from common.config.job import Dataset, Job
+from common.core import errors
+from common.core.formatting import size
+from common.core.tables import text_table
+from common.hub import download, locate
+from common.hub.download import Need
 
 
 @dataclasses.dataclass
@@ -42,12 +46,12 @@ class Items:
 
         def ask() -> Need | str:
             try:
-                base = places.locate(job.model, job.revision)
+                base = locate.locate(job.model, job.revision)
             except errors.ModelError as error:
                 return f"missing: {error}"
             if base.revision is None:
-                return fetching.missing_model(base) or "here"
-            return fetching.model_need(base, loader)
+                return download.missing_model(base) or "here"
+            return download.model_need(base, loader)
 
         self._add(f"model {job.model}", job.revision, ask)
 
@@ -57,8 +61,8 @@ class Items:
 
         def ask() -> Need | str:
             if source.hub is None or Path(source.hub).is_dir():
-                return fetching.missing_rows(dataset) or "here"
-            return fetching.rows_need(source)
+                return download.missing_rows(dataset) or "here"
+            return download.rows_need(source)
 
         self._add(f"data set {name}", source.revision, ask)
 
@@ -99,7 +103,7 @@ def collect(arguments: argparse.Namespace) -> Items:
         job = copy.copy(arguments)
         job.model = name
         try:
-            targets = [cli.target(variant) for variant in sweeps.variants(job)]
+            targets = [options.target(variant) for variant in sweeps.variants(job)]
         except errors.ConfigError as error:
             if arguments.model:
                 raise
@@ -113,7 +117,7 @@ def collect(arguments: argparse.Namespace) -> Items:
 
 def main(argv: list[str] | None = None) -> None:
     """Look, say, download; see the module."""
-    parser = cli.parser(__doc__, "model", "dataset", "set")
+    parser = options.parser(__doc__, "model", "dataset", "set")
     parser.add_argument("--dry-run", action="store_true", help="say what would be downloaded, and do nothing")
     arguments = parser.parse_args(argv, argparse.Namespace(data_dir=None))
     if constants.is_offline_mode():
@@ -124,16 +128,16 @@ def main(argv: list[str] | None = None) -> None:
     unknown = ", and more of unknown size" if any(need.remaining_bytes is None for need in wanted) else ""
     print(
         f"\n{size(sum(need.remaining_bytes or 0 for need in wanted))} to download{unknown}; "
-        f"{size(fetching.free_bytes())} are free in {constants.HF_HUB_CACHE}"
+        f"{size(download.free_bytes())} are free in {constants.HF_HUB_CACHE}"
     )
     if not arguments.dry_run:
-        fetching.need_room(wanted)
+        download.need_room(wanted)
         for need in items.needs:
             name = f"{need.kind} {need.name}"
             if need in wanted:
                 print(f"downloading {name}, {size(need.remaining_bytes)} …", flush=True)
             try:
-                fetching.fetch(need)
+                download.fetch(need)
             except errors.PeftableError as error:
                 items.failed[name] = error
         done = sum(f"{need.kind} {need.name}" not in items.failed for need in wanted)
@@ -147,4 +151,4 @@ def main(argv: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(entry.guard(main))
+    sys.exit(guard(main))

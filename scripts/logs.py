@@ -9,24 +9,27 @@ Needs no torch and no Slurm.
 
 import sys
 
-from common import cli, entry, errors, records, runfolders
+from common.cli import options
+from common.cli.main import guard
+from common.cluster import run_index, submit_record
+from common.core import errors
 
 
 def main(argv: list[str] | None = None) -> None:
     """Print the logs; see the module."""
-    parser = cli.parser(__doc__, "model", "dataset")
-    parser.add_argument("--lines", metavar="N", type=cli.positive, default=40, help="of each log (default 40)")
+    parser = options.parser(__doc__, "model", "dataset")
+    parser.add_argument("--lines", metavar="N", type=options.positive, default=40, help="of each log (default 40)")
     arguments = parser.parse_args(argv)
-    folders = runfolders.named(arguments.outputs, arguments.model, arguments.dataset)
-    logs = [(folder.name, log) for folder in folders for log in records.newest_logs(folder.path)]
+    folders = run_index.named(arguments.outputs, arguments.model, arguments.dataset)
+    logs = [(folder.name, log) for folder in folders for log in submit_record.newest_logs(folder.path)]
     if not logs:
         raise errors.RunError(
             "no job has written a log here: these runs were never submitted, or wait still (make status)."
         )
     for name, log in logs:
-        print(f"==> {name}: {cli.shown(log)} <==")
-        print("\n".join(records.last_lines(log, arguments.lines)) + "\n")
+        print(f"==> {name}: {options.shown(log)} <==")
+        print("\n".join(submit_record.last_lines(log, arguments.lines)) + "\n")
 
 
 if __name__ == "__main__":
-    sys.exit(entry.guard(main))
+    sys.exit(guard(main))

@@ -23,42 +23,55 @@ from typing import Any
 
 import numpy as np
 
-from common import (
-    arrays,
-    cli,
-    cluster,
-    data,
-    entry,
-    errors,
-    labelling,
-    lanes,
-    merging,
-    plans,
-    runs,
-    shards,
-    tablefiles,
-    yamlio,
+from common.cli import options
+from common.cli.main import guard
+from common.cluster.scheduler import AUTO, choose_scheduler
+from common.config.job import Label
+from common.core import errors, yaml_io
+from common.core.formatting import duration
+from common.core.progress import Progress
+from common.data import table_files
+from common.data.load import Row, to_rows
+from common.predict import shards, slurm_array, workers
+from common.predict.inputs import (
+    SEPARATOR,
+    find_run,
+    input_files,
+    need_free_columns,
+    one_row,
+    output_file,
+    with_predictions,
 )
-from common.config import Label
-from common.progress import Progress
-from common.stats import duration
+from common.predict.merge import merge_parts, merge_report, merge_summary, need_free_output
+from common.predict.plan import PLAN, Plan, create_plan, plan_folder, plan_lock, read_plan
+from common.runs import run_folder
 
 
 def main(argv: list[str] | None = None) -> int | None:
     """Predict for one text, one file, or shards of many rows; see the module."""
-    parser = cli.parser(__doc__, "model", "dataset", "set", "seed", "force")
+    parser = options.parser(__doc__, "model", "dataset", "set", "seed", "force")
     parser.set_defaults(data_dir=None)
     add = parser.add_argument
-    add("--run", metavar="DIR", type=cli.path, help="a run folder, wherever it lies, not --model")
-    add("--adapter", metavar="DIR", type=cli.path, help="with --model: an adapter that peft saved")
-    add("--input", metavar="FILE", type=cli.path, help="a table with the dataset's text columns")
-    add("--output", metavar="FILE", type=cli.path, help="default: <input>.predicted.<format>")
-    add("--text", help=f"one text instead of a file; a pair is written 'first {labelling.SEPARATOR} second'")
-    add("--shards", metavar="N", type=cli.positive, help="divide the rows in N shards: an array of jobs, or processes")
-    add("--processes", metavar="P", type=cli.positive, help="with --shards: here, side by side (default: GPUs, or 1)")
-    add("--cluster", metavar="NAME", default=cluster.AUTO, help="with --shards: slurm/<NAME>.yaml, local or auto")
+    add("--run", metavar="DIR", type=options.path, help="a run folder, wherever it lies, not --model")
+    add("--adapter", metavar="DIR", type=options.path, help="with --model: an adapter that peft saved")
+    add("--input", metavar="FILE", type=options.path, help="a table with the dataset's text columns")
+    add("--output", metavar="FILE", type=options.path, help="default: <input>.predicted.<format>")
+    add("--text", help=f"one text instead of a file; a pair is written 'first {SEPARATOR} second'")
+    add(
+        "--shards",
+        metavar="N",
+        type=options.positive,
+        help="divide the rows in N shards: an array of jobs, or processes",
+    )
+    add(
+        "--processes",
+        metavar="P",
+        type=options.positive,
+        help="with --shards: here, side by side (default: GPUs, or 1)",
+    )
+    add("--cluster", metavar="NAME", default=AUTO, help="with --shards: slurm/<NAME>.yaml, local or auto")
     add("--resources", metavar="KEY=VALUE", nargs="+", default=[], help="with --shards on a cluster: over its profile")
-    add("--plan", metavar="DIR", type=cli.path, help="<output>.shards, with --shard or --merge")
+    add("--plan", metavar="DIR", type=options.path, help="<output>.shards, with --shard or --merge")
     add("--shard", metavar="K", type=_numbers, nargs="+", help="with --plan: work off these shards (from 0): 3 8-11")
     add(
         "--lane", metavar=("I", "N"), type=int, nargs=2, help="with --shard: every N-th of them, from the I-th (from 0)"
@@ -80,29 +93,29 @@ def main(argv: list[str] | None = None) -> int | None:
     if arguments.plan is not None:
         first, every = arguments.lane or (0, 1)
         numbers = [number for span in arguments.shard or [] for number in span]
-        return _continue(plans.read(arguments.plan), numbers[first::every], arguments.merge)
-    folder, config = labelling.find(arguments)
-    model = Scorer(config, arguments.adapter or folder / runs.MODEL, arguments.adapter is not None)
+        return _continue(read_plan(arguments.plan), numbers[first::every], arguments.merge)
+    folder, config = find_run(arguments)
+    model = Scorer(config, arguments.adapter or folder / run_folder.MODEL, arguments.adapter is not None)
     if arguments.text is not None:
-        row = labelling.one_row(arguments.text, config.dataset)
+        row = one_row(arguments.text, config.dataset)
         _print_one(model([row])[0], config.dataset.labels)
         return 0
-    files = labelling.input_files(arguments.input)
-    output = labelling.output_file(arguments.output, arguments.input, files)
+    files = input_files(arguments.input)
+    output = output_file(arguments.output, arguments.input, files)
     if arguments.shards is not None:
         return _in_shards(output, files, model, arguments)
     if files != [arguments.input]:
         raise errors.ConfigError(f"INPUT={arguments.input} means {len(files)} files; they are labelled with SHARDS=1")
     if output.exists() and not arguments.force:
         raise errors.RunError(f"{output} exists already; give another OUTPUT=, or FORCE=1 to replace it.")
-    frame = tablefiles.read_table(arguments.input)
+    frame = table_files.read_table(arguments.input)
     labels = config.dataset.labels
-    labelling.need_free_columns(frame.columns.tolist(), labels, arguments.input)
-    rows = data.to_rows(frame, config.dataset, str(arguments.input), "input", labelled=False)
+    need_free_columns(frame.columns.tolist(), labels, arguments.input)
+    rows = to_rows(frame, config.dataset, str(arguments.input), "input", labelled=False)
     start = time.perf_counter()
     scores = model(rows)
     seconds = time.perf_counter() - start
-    tablefiles.write_table(output, labelling.with_predictions(frame, scores, labels))
+    table_files.write_table(output, with_predictions(frame, scores, labels))
     rate = len(rows) / seconds
     print(f"{output}: {len(rows)} rows labelled in {duration(seconds)} ({rate:.1f} rows/s, loading included)")
     return 0
@@ -111,61 +124,64 @@ def main(argv: list[str] | None = None) -> int | None:
 class Scorer:
     """A saved model that is loaded when the first rows come."""
 
-    def __init__(self, config: runs.RunConfig, folder: Path, adapter: bool) -> None:
+    def __init__(self, config: run_folder.RunConfig, folder: Path, adapter: bool) -> None:
         self.config, self.folder, self.adapter = config, folder, adapter
 
     @functools.cached_property
     def head(self) -> Any:
         """The model, loaded."""
-        from common import models, saved
+        from common.model import saved_model
+        from common.model.load import quiet_libraries
 
-        models.quiet_libraries()
-        load = saved.load_adapter if self.adapter else saved.load
-        return load(runs.need_job(self.config), self.config.dataset, self.folder)
+        quiet_libraries()
+        load = saved_model.load_adapter if self.adapter else saved_model.load
+        return load(run_folder.need_job(self.config), self.config.dataset, self.folder)
 
     @property
     def gpu(self) -> str | None:
         """The name of the GPU that it runs on, None on a CPU."""
-        from common import provenance
+        from common.runs import provenance
 
         return provenance.hardware()["gpu"] if self.head.device.type == "cuda" else None
 
-    def __call__(self, rows: Sequence[data.Row], progress: Progress | None = None) -> np.ndarray:
+    def __call__(self, rows: Sequence[Row], progress: Progress | None = None) -> np.ndarray:
         """Return natural-log probabilities (N, C), whatever the job's decoding: every text gets a label."""
-        from common import scoring
+        from common.evaluation import inference
 
-        budget = runs.need_job(self.config).runtime.score_token_budget
-        return scoring.score(self.head, rows, budget, progress or "predict")
+        budget = run_folder.need_job(self.config).runtime.score_token_budget
+        return inference.score(self.head, rows, budget, progress or "predict")
 
 
 def _in_shards(output: Path, files: Sequence[Path], model: Scorer, arguments: argparse.Namespace) -> int:
-    folder = plans.folder_of(output)
-    if output.exists() and not arguments.force and not (folder / plans.PLAN).exists():
+    folder = plan_folder(output)
+    if output.exists() and not arguments.force and not (folder / PLAN).exists():
         raise errors.RunError(f"{output} exists already; give another OUTPUT=, or FORCE=1 to replace it.")
     how = (model.config, model.folder, model.adapter, arguments.shards, arguments.force)
-    with plans.locked(output):
-        if arguments.force or not (folder / plans.PLAN).exists():  # what lies there is deleted
-            arrays.need_none(folder)
-        plan = plans.create(output, files, *how)
-        print(f"{cli.shown(plan.folder)}: {plan.rows} rows of {len(files)} files in {plan.shards} shards", flush=True)
-        is_left = not merging.done(plan)
+    with plan_lock(output):
+        if arguments.force or not (folder / PLAN).exists():  # what lies there is deleted
+            slurm_array.need_none(folder)
+        plan = create_plan(output, files, *how)
+        print(
+            f"{options.shown(plan.folder)}: {plan.rows} rows of {len(files)} files in {plan.shards} shards", flush=True
+        )
+        is_left = not merge_report(plan)
         if is_left:
-            merging.need_free_output(plan)
-            chosen = cluster.choose("local" if arguments.processes else arguments.cluster, arguments.outputs)
+            need_free_output(plan)
+            chosen = choose_scheduler("local" if arguments.processes else arguments.cluster, arguments.outputs)
             if chosen[1].executor == "slurm":
-                print(arrays.submit(plan, arguments.outputs, chosen, yamlio.split_overrides(arguments.resources)))
+                print(slurm_array.submit(plan, arguments.outputs, chosen, yaml_io.split_overrides(arguments.resources)))
                 return 0
     if is_left:  # hours, in which others may read the plan
-        lanes.work_off(plan, arguments.processes, model)
+        workers.work_off(plan, arguments.processes, model)
     return _continue(plan, [], merge=True)
 
 
-def _continue(plan: shards.Plan, numbers: Sequence[int], merge: bool) -> int:
-    model = Scorer(runs.thaw(plan.folder), plan.model, plan.adapter)
+def _continue(plan: Plan, numbers: Sequence[int], merge: bool) -> int:
+    model = Scorer(run_folder.thaw(plan.folder), plan.model, plan.adapter)
     for number in numbers:
         shards.work(plan, number, model)
     if merge:
-        print(merging.summary(plan, merging.done(plan) or merging.merge(plan)))
+        print(merge_summary(plan, merge_report(plan) or merge_parts(plan)))
     return 0
 
 
@@ -183,4 +199,4 @@ def _print_one(scores: np.ndarray, labels: Sequence[Label]) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(entry.guard(main))
+    sys.exit(guard(main))

@@ -20,8 +20,11 @@ from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 
-from common import catalog, entry, errors, miniature, rehearsal, yamlio
-from common.stats import duration
+from common.cli.main import guard
+from common.config import catalog
+from common.core import errors, yaml_io
+from common.core.formatting import duration
+from common.smoke import fake_data, run_in_process
 
 OUTPUTS = catalog.ROOT / "outputs" / "smoke"
 WORKERS = 2
@@ -29,14 +32,14 @@ WORKERS = 2
 
 def commands(name: str) -> list[list[str]]:
     """Make a job's twin and rows, and return the commands that it is to pass."""
-    from common import twins
+    from common.smoke import tiny_models
 
     job, _ = catalog.load_job(name)
     dataset = catalog.load_dataset(job.dataset)
     made = OUTPUTS / ".made" / name  # a dot: no run lies there
-    model = twins.make_twin(job.model, made / "twin")
-    rows = miniature.write_rows(dataset, made / "rows")
-    settings = [f"model={json.dumps(str(model))}", *miniature.overrides(job)]
+    model = tiny_models.make_twin(job.model, made / "twin")
+    rows = fake_data.write_rows(dataset, made / "rows")
+    settings = [f"model={json.dumps(str(model))}", *fake_data.overrides(job)]
     place = ["--outputs", str(OUTPUTS)]
     rest = [*place, "--data-dir", str(rows)]
     found = [["check", "--model", name, "--set", *settings, *rest]]  # of a sweep, every variant
@@ -52,15 +55,15 @@ def ends_of_sweep(name: str) -> list[list[str]]:
     """Return the settings of a sweep's first and last variant, as --set takes them; of a job without one, none."""
     entries = catalog.load_sweep(name) or [{}]
     ends = entries if len(entries) < 3 else [entries[0], entries[-1]]
-    return [[yamlio.override_word(key, value) for key, value in entry.items()] for entry in ends]
+    return [[yaml_io.override_word(key, value) for key, value in entry.items()] for entry in ends]
 
 
-def run_job(name: str) -> rehearsal.Outcome:
+def run_job(name: str) -> run_in_process.Outcome:
     """Take one job through all its commands, in this process."""
-    return rehearsal.run(name, lambda: commands(name))
+    return run_in_process.run(name, lambda: commands(name))
 
 
-def outcomes(names: list[str]) -> Iterator[rehearsal.Outcome]:
+def outcomes(names: list[str]) -> Iterator[run_in_process.Outcome]:
     """Run the jobs, several at a time, and yield how they went, in order."""
     if WORKERS == 1 or len(names) == 1:
         yield from map(run_job, names)
@@ -76,19 +79,19 @@ def outcomes(names: list[str]) -> Iterator[rehearsal.Outcome]:
 
 def dry_run(names: list[str]) -> int:
     """Print what the jobs would download; a job that cannot be read is named, and the others go on."""
-    from common import downloads
+    from common.smoke import download_sizes
 
     sizes, code = {}, 0
     for name in names:
         print(name)
         try:
             job, _ = catalog.load_job(name)
-            rows = downloads.of_rows(catalog.load_dataset(job.dataset))
+            rows = download_sizes.of_rows(catalog.load_dataset(job.dataset))
         except errors.PeftableError as error:
             print(f"  error: {error}")
             code = error.exit_code
             continue
-        model = downloads.of_model(job)
+        model = download_sizes.of_model(job)
         sizes[model.about] = model.size_bytes
         print(f"  model  {model.about}\n  rows   {job.dataset}: {rows}")
     print(
@@ -119,7 +122,7 @@ def main(argv: list[str] | None = None) -> int:
         failed += bool(outcome.failed)
         print(f"{outcome.name:<{width}}  {outcome}", flush=True)
     if failed < len(names):
-        report = rehearsal.run("report", lambda: [["collect", "--here", "--outputs", str(OUTPUTS)]])
+        report = run_in_process.run("report", lambda: [["collect", "--here", "--outputs", str(OUTPUTS)]])
         print(f"{report.name:<{width}}  {report}")
         failed += bool(report.failed)
     verdict = f"{failed} failed" if failed else "all is well"
@@ -128,4 +131,4 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(entry.guard(main))
+    sys.exit(guard(main))

@@ -12,9 +12,11 @@ import sys
 import time
 from pathlib import Path
 
-from common import cli, entry, runfolders, states
-from common.stats import duration
-from common.tables import text_table
+from common.cli import options
+from common.cli.main import guard
+from common.cluster import run_index, status
+from common.core.formatting import duration
+from common.core.tables import text_table
 
 _EVERY_S = 5
 _HEADER = ("run", "state", "job", "node", "elapsed/limit", "step", "loss", "examples/s", "left", "tries", "why")
@@ -23,7 +25,7 @@ _WORTH_SAYING = ("failed", "out of memory", "time limit", "node lost", "refused"
 
 def main(argv: list[str] | None = None) -> None:
     """Print the table, once or again and again; see the module."""
-    parser = cli.parser(__doc__, "model", "dataset")
+    parser = options.parser(__doc__, "model", "dataset")
     parser.add_argument("--watch", action="store_true", help=f"again every {_EVERY_S} seconds, until Ctrl-C")
     arguments = parser.parse_args(argv)
     if not arguments.watch:
@@ -38,11 +40,11 @@ def main(argv: list[str] | None = None) -> None:
 
 def shown(outputs: Path, model: str | None, dataset: str | None) -> str:
     """Return the table, what went wrong, and a summary."""
-    folders = runfolders.named(outputs, model, dataset)
+    folders = run_index.named(outputs, model, dataset)
     if not folders:
-        return f"{cli.shown(outputs)}: there is no run yet. make train MODEL=…, or make submit-all"
-    answers = states.ask(folders, outputs)
-    found = states.statuses(folders, answers)
+        return f"{options.shown(outputs)}: there is no run yet. make train MODEL=…, or make submit-all"
+    answers = status.ask(folders, outputs)
+    found = status.statuses(folders, answers)
     lines = [text_table(_HEADER, [_row(one) for one in found])]
     wrong = [one for one in found if (one.message and one.state in _WORTH_SAYING) or "\n" in one.message]
     lines += [f"\n{one.name}: {one.state}: {one.message}" for one in wrong]
@@ -52,7 +54,7 @@ def shown(outputs: Path, model: str | None, dataset: str | None) -> str:
     return "\n".join([*lines, *(f"note: {note}" for note in answers.notes)])
 
 
-def _row(one: states.Status) -> list[str]:
+def _row(one: status.Status) -> list[str]:
     times = "/".join(part for part in (one.elapsed, one.limit) if part)
     steps = "" if one.done is None else f"{one.done}/{one.total}"
     loss = "" if one.loss is None else f"{one.loss:.3f}"
@@ -64,4 +66,4 @@ def _row(one: states.Status) -> list[str]:
 
 
 if __name__ == "__main__":
-    sys.exit(entry.guard(main))
+    sys.exit(guard(main))

@@ -18,20 +18,24 @@ from pathlib import Path
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # before the hub's library is imported: what is not fetched yet is not fetched here
 
-from common import batchtext, cli, cluster, entry, errors, profiles, records, scope, submission, yamlio
-from common.tables import text_table
+from common.cli import options
+from common.cli.main import guard
+from common.cluster import batch_script, profiles, selection, submit_record, submit_runs
+from common.cluster.scheduler import AUTO, Chosen, choose_scheduler, make_task
+from common.core import errors, yaml_io
+from common.core.tables import text_table
 
-BASELINES = (*scope.CLASSICAL, *scope.MODEL_BASELINES.values())
+BASELINES = (*selection.CLASSICAL, *selection.MODEL_BASELINES.values())
 
 
 def main(argv: list[str] | None = None) -> int:
     """Submit; see the module."""
-    parser = cli.parser(__doc__, "model", "dataset", "set", "data", "force")
+    parser = options.parser(__doc__, "model", "dataset", "set", "data", "force")
     parser.add_argument("--all", action="store_true", help="every job, with baselines and a report at the end")
     parser.add_argument("--jobs", metavar="PATTERN", default="*", help="with --all: jobs of these names alone")
     parser.add_argument("--seeds", metavar="N,…", type=_seeds, default=(1,), help="a run a seed (default 1)")
     parser.add_argument("--baseline", metavar="NAME", choices=BASELINES, help="with --model: its baseline instead")
-    parser.add_argument("--cluster", metavar="NAME", default=cluster.AUTO, help="slurm/<NAME>.yaml, local or auto")
+    parser.add_argument("--cluster", metavar="NAME", default=AUTO, help="slurm/<NAME>.yaml, local or auto")
     parser.add_argument("--resources", metavar="KEY=VALUE", nargs="+", default=[], help="over profile and job")
     parser.add_argument("--check", action="store_true", help="ask Slurm what it would say, and queue nothing")
     arguments = parser.parse_args(argv)
@@ -39,12 +43,12 @@ def main(argv: list[str] | None = None) -> int:
         raise errors.ConfigError("give MODEL=<job>; make submit-all submits every job")
     if arguments.all and arguments.baseline:
         raise errors.ConfigError("BASELINE= goes with MODEL=; make submit-all submits every baseline")
-    members, left_out = scope.of_all(arguments) if arguments.all else (scope.of_job(arguments), [])
-    chosen = cluster.choose(arguments.cluster, arguments.outputs)
-    given = yamlio.split_overrides(arguments.resources, "RESOURCES", "time=02:00:00")
+    members, left_out = selection.of_all(arguments) if arguments.all else (selection.of_job(arguments), [])
+    chosen = choose_scheduler(arguments.cluster, arguments.outputs)
+    given = yaml_io.split_overrides(arguments.resources, "RESOURCES", "time=02:00:00")
     if arguments.check:
         return check(members, left_out, arguments.outputs, chosen, given)
-    found = submission.submit_runs(
+    found = submit_runs.submit_runs(
         members, left_out, arguments.outputs, chosen, given, force=arguments.force, is_scope=arguments.all
     )
     print(text_table(("run", "what", "job"), [(one.name, one.action, one.job_id) for one in found]))
@@ -56,16 +60,16 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def check(
-    members: list[scope.Wanted],
-    left_out: list[scope.LeftOut],
+    members: list[selection.Wanted],
+    left_out: list[selection.LeftOut],
     outputs: Path,
-    chosen: cluster.Chosen,
+    chosen: Chosen,
     given: dict[str, object],
 ) -> int:
     """Print what the scheduler says of every run without queueing it."""
     name, profile, scheduler = chosen
     if profile.executor == "slurm":
-        batchtext.need_plain(outputs.resolve())
+        batch_script.need_plain(outputs.resolve())
     refused = [(f"{one.name}: left out", one.reason) for one in left_out]
     said = []
     with tempfile.TemporaryDirectory() as place:
@@ -73,8 +77,8 @@ def check(
             request = profiles.for_job(
                 profile, wanted.job.resources if wanted.job else None, given, wanted.job is not None
             )
-            task = cluster.task(
-                records.job_name(wanted.folder), [wanted.verb, "--run", str(wanted.folder)], Path(place)
+            task = make_task(
+                submit_record.job_name(wanted.folder), [wanted.verb, "--run", str(wanted.folder)], Path(place)
             )
             run = str(wanted.folder.relative_to(outputs))
             try:
@@ -106,4 +110,4 @@ def _seeds(text: str) -> tuple[int, ...]:
 
 
 if __name__ == "__main__":
-    sys.exit(entry.guard(main))
+    sys.exit(guard(main))

@@ -8,7 +8,7 @@ Arguments: the queue's folder, the worker's number, the GPU (empty: none). It en
 import sys
 from pathlib import Path
 
-from common import localqueue
+from common.cluster import local_queue
 
 if __name__ == "__main__":
-    localqueue.work(Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3])
+    local_queue.work(Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3])

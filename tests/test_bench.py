@@ -6,7 +6,12 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from common import architectures, benchmarks, catalog, models, steptrainer, twins
+from common.config import catalog
+from common.estimate import benchmark
+from common.model import architectures
+from common.model.load import build_head, count_parameters, inner_model, parameter_counts
+from common.smoke import tiny_models
+from common.train import trainer
 
 SHORT = ["max_length=24", "training.batch_size=3", "training.token_budget=48", "runtime.score_token_budget=96"]
 # A prompt alone is some hundred tokens of a miniature's tokenizer.
@@ -33,23 +38,23 @@ def described(model):
     parameters = {
         name: (type(one), tuple(one.shape), one.dtype, one.requires_grad) for name, one in model.named_parameters()
     }
-    return parameters, {name: type(one) for name, one in model.named_modules()}, models.parameter_counts(model)
+    return parameters, {name: type(one) for name, one in model.named_modules()}, parameter_counts(model)
 
 
 @pytest.mark.parametrize("name", HELD)
 def test_it_is_held_as_the_model_that_training_builds(name, tmp_path):
     job, _ = catalog.load_job(name)
-    folder = twins.make_twin(job.model, tmp_path / "twin")
+    folder = tiny_models.make_twin(job.model, tmp_path / "twin")
     job, _ = catalog.load_job(name, {"model": str(folder), **HELD[name]})
     dataset = catalog.load_dataset(job.dataset)
-    ours, loaded = benchmarks.build(job, dataset), models.build(job, dataset)
+    ours, loaded = benchmark.build(job, dataset), build_head(job, dataset)
     assert type(ours) is type(loaded) and described(ours.model) == described(loaded.model)
     buffers = dict(loaded.model.named_buffers())
     assert {key for key, _ in ours.model.named_buffers()} == set(buffers)
     for key, buffer in ours.model.named_buffers():
         if "SCB" not in key:
             assert torch.equal(buffer, buffers[key]), key
-    embeddings = [models.inner_model(head.model).get_input_embeddings().weight for head in (ours, loaded)]
+    embeddings = [inner_model(head.model).get_input_embeddings().weight for head in (ours, loaded)]
     assert not torch.equal(*embeddings) and embeddings[0].std() > 0
 
 
@@ -67,25 +72,25 @@ def benched(run_script, tmp_path, model, *settings):
     [("minilm-lora", SHORT), ("mistral-7b-v0.3", SHORT), ("qwen3-4b-instruct-prompt", PROMPT)],
 )
 def test_a_job_is_measured(run_script, tmp_path, monkeypatch, name, settings):
-    steps, plain = [], steptrainer.StepTrainer.training_step
+    steps, plain = [], trainer.StepTrainer.training_step
 
     def seen(self, model, inputs, num_items_in_batch=None):
         steps.append([tuple(batch["input_ids"].shape) for batch in inputs])
         return plain(self, model, inputs, num_items_in_batch)
 
-    monkeypatch.setattr(steptrainer.StepTrainer, "training_step", seen)
+    monkeypatch.setattr(trainer.StepTrainer, "training_step", seen)
     job, _ = catalog.load_job(name)
     if architectures.known(job.model):  # at true shape it would take a GPU
         settings = [*settings, f"model_config_overrides={json.dumps(MINIATURE)}"]
     found = benched(run_script, tmp_path, name, *settings)
     if name == "minilm-lora":
-        counts = models.count_parameters(job, catalog.load_dataset(job.dataset))
+        counts = count_parameters(job, catalog.load_dataset(job.dataset))
         assert {key: found[key] for key in counts} == counts
         assert counts["params_total_count"] == 23_526_918  # its true shape
     if name != "qwen3-4b-instruct-prompt":
-        assert steps == [[(2, 24), (1, 24)]] * benchmarks.STEPS
+        assert steps == [[(2, 24), (1, 24)]] * benchmark.STEPS
     else:
-        assert [sum(shape[0] for shape in step) for step in steps] == [2] * benchmarks.STEPS
+        assert [sum(shape[0] for shape in step) for step in steps] == [2] * benchmark.STEPS
         assert max(shape[1] for step in steps for shape in step) == 256
     assert (found["job"], found["weights"], found["memory_cap_bytes"]) == (name, "random", None)
     assert found["train_memory_peak_bytes"] is None and found["score_memory_peak_bytes"] is None
@@ -104,7 +109,7 @@ def test_too_little_memory_is_one_message(run_script, monkeypatch):
     def full(*arguments):
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
 
-    monkeypatch.setattr(benchmarks.scoring, "score", full)
+    monkeypatch.setattr(benchmark.scoring, "score", full)
     code, out, err = run_script("bench", "--model", "minilm-lora", "--set", *SHORT)
     assert code == 4 and out == ""
     [message] = [line for line in err.splitlines() if line.startswith("error: ")]
@@ -117,20 +122,20 @@ def test_the_cap_is_a_share_of_the_gpu(monkeypatch, cap, fraction, said):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda index: SimpleNamespace(total_memory=80 * 10**9))
     monkeypatch.setattr(torch.cuda, "set_per_process_memory_fraction", asked.append)
-    assert benchmarks._capped(cap) == said and asked == [pytest.approx(fraction)]
+    assert benchmark._capped(cap) == said and asked == [pytest.approx(fraction)]
 
 
 def test_the_cap_and_the_peak_stand_in_the_message(monkeypatch):
     peaks = {"gpu_memory_peak_bytes": 14_200_000_000}
-    monkeypatch.setattr(benchmarks.provenance, "memory_peaks", lambda: peaks)
+    monkeypatch.setattr(benchmark.provenance, "memory_peaks", lambda: peaks)
     cap = {"memory_cap_bytes": 14_500_000_000}
     unknown = {"memory_estimate_bytes": None, "memory_estimate_score_bytes": None}
-    assert "estimates" not in benchmarks._too_large("training", cap | unknown)
+    assert "estimates" not in benchmark._too_large("training", cap | unknown)
     found = cap | {"memory_estimate_bytes": 15_100_000_000, "memory_estimate_score_bytes": 9_200_000_000}
-    message = benchmarks._too_large("training", found)
+    message = benchmark._too_large("training", found)
     assert "out of memory while training at 14.20 GB of 14.50 GB (MEMORY_GB)" in message
     assert "make check estimates 15.10 GB for it" in message
-    assert "while scoring" in (message := benchmarks._too_large("scoring", found)) and "9.20 GB for it" in message
+    assert "while scoring" in (message := benchmark._too_large("scoring", found)) and "9.20 GB for it" in message
 
 
 @pytest.mark.parametrize(

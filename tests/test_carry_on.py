@@ -6,7 +6,9 @@ import shutil
 
 import pytest
 
-from common import catalog, data, files, owners, runs
+from common.config import catalog
+from common.core import files
+from common.runs import run_folder, run_lock
 
 
 @pytest.fixture
@@ -31,16 +33,16 @@ def test_a_created_run_is_carried_to_its_end(run_script, created, monkeypatch):
     name = "predictions-test.jsonl"
     assert (folder / name).read_bytes() == (finished / name).read_bytes()
     assert (folder / "config.yaml").read_bytes() == config
-    monkeypatch.setattr(data, "load_all_splits", None)  # a finished run needs no rows
+    monkeypatch.setattr("common.data.load.load_all_splits", None)  # a finished run needs no rows
     code, out, _ = run_script("train", "--run", str(folder))
     assert code == 0 and "is finished: test (n=12)" in out
 
 
 def test_changed_rows_are_refused_and_recorded(run_script, created):
     folder, _ = created
-    data_dir = str(runs.thaw(folder).data_dir)
+    data_dir = str(run_folder.thaw(folder).data_dir)
     config = folder / "config.yaml"
-    config.write_text(config.read_text().replace(runs.thaw(folder).data_sha256, "a" * 64))
+    config.write_text(config.read_text().replace(run_folder.thaw(folder).data_sha256, "a" * 64))
     code, _, err = run_script("train", "--run", str(folder))
     assert code == 5 and "the rows have changed" in err and data_dir in err and "a" * 64 in err
     failure = files.read_json(folder / "failure.json")
@@ -89,7 +91,7 @@ def test_finished_by_another_start_while_this_one_waited(
         assert run_script("baseline", *words, "--force")[0] == 0
         [finished] = (path.parent for path in (tmp_path / "outputs").rglob("baseline-majority/metrics.json"))
         shutil.copy(finished / "config.yaml", folder)
-    original = owners.ownership
+    original = run_lock.ownership
 
     @contextlib.contextmanager
     def late(path):
@@ -97,9 +99,9 @@ def test_finished_by_another_start_while_this_one_waited(
         with original(path):
             yield
 
-    monkeypatch.setattr(owners, "ownership", late)
-    monkeypatch.setattr(data, "load_all_splits", None)
-    monkeypatch.setattr(data, "load", None)
+    monkeypatch.setattr(run_lock, "ownership", late)
+    monkeypatch.setattr("common.data.load.load_all_splits", None)
+    monkeypatch.setattr("common.data.load.load_rows", None)
     code, out, err = run_script(script, "--run", str(folder))
     assert (code, err) == (0, "") and "test (n=12)" in out
     assert (folder / "metrics.json").read_bytes() == (finished / "metrics.json").read_bytes()

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from common import files
+from common.core import files
 
 ROOT = Path(__file__).resolve().parents[1]
 

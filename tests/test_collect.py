@@ -5,7 +5,8 @@ import shutil
 
 import pytest
 
-from common import files, runs, yamlio
+from common.core import files, yaml_io
+from common.runs import run_folder
 
 README = """# Title
 
@@ -31,13 +32,13 @@ after
 def collect(run_script, trained, tmp_path):
     """A README, an outputs folder with a run of two seeds and a baseline, and `collect(*options)`."""
     arguments, folder = trained
-    rows = runs.thaw(folder).data_dir
+    rows = run_folder.thaw(folder).data_dir
     assert run_script("baseline", *arguments, "--data-dir", rows, "--baseline", "majority")[0] == 0
     second = folder.with_name("seed-2")
     shutil.copytree(folder, second)
-    config = yamlio.read(second / "config.yaml")
+    config = yaml_io.read(second / "config.yaml")
     config["run"]["seed"] = 2
-    files.write_text(second / "config.yaml", yamlio.dump(config))
+    files.write_text(second / "config.yaml", yaml_io.dump(config))
     document = files.read_json(second / "metrics.json")
     files.write_json(second / "metrics.json", document | {"seed": 2, "test_accuracy": 0.5})
     first = files.read_json(folder / "metrics.json")
@@ -114,7 +115,7 @@ def test_nothing_of_this_machine_is_published(collect, tmp_path):
     names = [path.name for path in published]
     assert set(names) == {"metrics.json", "metrics-validation.json", "config.yaml"}
     assert names.count("metrics.json") == names.count("config.yaml") == 3
-    model = str(runs.thaw(folder).job.model)
+    model = str(run_folder.thaw(folder).job.model)
     for path in published:
         text = path.read_text(encoding="utf-8")
         assert str(tmp_path) not in text and model not in text

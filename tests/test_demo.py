@@ -9,7 +9,11 @@ from pathlib import Path
 import pytest
 from conftest import ROOT
 
-from common import catalog, cli, data, files, runs, yamlio
+from common.cli import options
+from common.config import catalog
+from common.core import files, yaml_io
+from common.data.load import load_rows, rows_fingerprint
+from common.runs import run_folder
 
 
 @pytest.fixture
@@ -40,10 +44,10 @@ def finish(step, dataset: str) -> None:
     """Leave behind what a finished run of the step leaves behind."""
     spec = catalog.load_dataset(dataset)
     baseline = step.folder.name.removeprefix("baseline-") if "baseline-" in step.folder.name else ""
-    sha256 = data.fingerprint(data.load(spec))
-    config = runs.RunConfig("any", dataset, "", 1, step.job, spec, sha256, baseline=baseline)
-    files.write_text(step.folder / runs.CONFIG, yamlio.dump(config.plain()))
-    files.write_json(step.folder / runs.METRICS, {"schema": 1})
+    sha256 = rows_fingerprint(load_rows(spec))
+    config = run_folder.RunConfig("any", dataset, "", 1, step.job, spec, sha256, baseline=baseline)
+    files.write_text(step.folder / run_folder.CONFIG, yaml_io.dump(config.plain()))
+    files.write_json(step.folder / run_folder.METRICS, {"schema": 1})
 
 
 def test_folders_and_recipes_are_those_the_scripts_use(demo):
@@ -51,8 +55,10 @@ def test_folders_and_recipes_are_those_the_scripts_use(demo):
         words = dict(zip(step.words[1::2], step.words[2::2], strict=True))
         last = f"seed-{words['--seed']}" if step.words[0] == "train.py" else f"baseline-{words['--baseline']}"
         if step.job:
-            options = [*("--model", words["--model"]), *(["--set", words["--set"]] if "--set" in words else [])]
-            target = cli.target(cli.parser("", "model", "dataset", "set", "seed", "data").parse_args(options))
+            words_of_target = [*("--model", words["--model"]), *(["--set", words["--set"]] if "--set" in words else [])]
+            target = options.target(
+                options.parser("", "model", "dataset", "set", "seed", "data").parse_args(words_of_target)
+            )
             assert target.folder(demo.OUTPUTS, last) == step.folder
             assert target.job == step.job
         else:
@@ -83,12 +89,12 @@ def test_a_second_demo_runs_no_training(demo, monkeypatch, capsys):
 def test_a_changed_recipe_is_run_again(demo, monkeypatch):
     step = demo.steps()[-1]
     finish(step, demo.DATASET)
-    fingerprint = data.fingerprint(data.load(catalog.load_dataset(demo.DATASET)))
+    fingerprint = rows_fingerprint(load_rows(catalog.load_dataset(demo.DATASET)))
     assert demo.is_done(step, fingerprint)
     assert not demo.is_done(step, "other data")
-    document = yamlio.read(step.folder / runs.CONFIG)
+    document = yaml_io.read(step.folder / run_folder.CONFIG)
     document["job"]["training"]["learning_rate"] = 0.123
-    files.write_text(step.folder / runs.CONFIG, yamlio.dump(document))
+    files.write_text(step.folder / run_folder.CONFIG, yaml_io.dump(document))
     assert not demo.is_done(step, fingerprint)
     recorder = Recorder(0)
     monkeypatch.setattr(demo, "run", recorder)
@@ -106,8 +112,8 @@ def test_a_signal_reaches_the_running_step_and_is_waited_for(demo, tmp_path):
         "print('ready', flush=True)\ntime.sleep(60)\n"
     )
     code = (
-        f"import sys; sys.path[:0] = {[str(ROOT / 'scripts')]!r}; import demo; from common import entry\n"
-        f"sys.exit(entry.guard(lambda argv: demo.run([{str(step)!r}]), []))"
+        f"import sys; sys.path[:0] = {[str(ROOT / 'scripts')]!r}; import demo; from common.cli.main import guard\n"
+        f"sys.exit(guard(lambda argv: demo.run([{str(step)!r}]), []))"
     )
     process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
     assert process.stdout.readline() == "ready\n"

@@ -7,7 +7,9 @@ import subprocess
 import pytest
 from test_kill_and_resume import STEPS_PER_EPOCH, complete, partial, place, same, undisturbed  # noqa: F401  # fixtures
 
-from common import errors, evaluation, files, steptrainer
+from common.core import errors, files
+from common.evaluation import write_results
+from common.train import trainer
 
 SIZE = 8 * 2**20
 
@@ -92,9 +94,9 @@ def test_another_failure_stays_what_it_is(tmp_path):
 
 
 MOMENTS = {
-    "parameters": (0, steptrainer.StepTrainer, "_save_checkpoint"),
-    "optimizer": (90 * 1024, steptrainer.StepTrainer, "_save_checkpoint"),
-    "predictions": (16 * 1024, evaluation, "write_split"),
+    "parameters": (0, trainer.StepTrainer, "_save_checkpoint"),
+    "optimizer": (90 * 1024, trainer.StepTrainer, "_save_checkpoint"),
+    "predictions": (16 * 1024, write_results, "write_split"),
 }
 
 
@@ -119,7 +121,7 @@ def test_a_run_goes_on_when_there_is_room_again(place, undisturbed, disk, run_sc
     assert code == 5, err
     assert err.count("error: ") == 1 and "could not be written: no space is left; 0." in err and "Traceback" not in err
     assert "earlier checkpoints included" in err
-    if target is not evaluation:
+    if target is not write_results:
         assert complete(folder) == [STEPS_PER_EPOCH] and f"checkpoint-{2 * STEPS_PER_EPOCH} could not" in err
     assert not partial(folder) and not (folder / "metrics.json").exists()
     disk(None)

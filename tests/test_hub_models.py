@@ -9,7 +9,7 @@ import fake_hub
 import pytest
 from safetensors.torch import load_file, save_file
 
-from common import files
+from common.core import files
 
 ROOT = Path(__file__).resolve().parents[1]
 WRONG = "hf_wrongwrongwrong"

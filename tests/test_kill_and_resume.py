@@ -16,7 +16,9 @@ from pathlib import Path
 import causal_twins
 import pytest
 
-from common import callbacks, files, scoring, steptrainer
+from common.core import files
+from common.evaluation import inference
+from common.train import callbacks, trainer
 
 ROOT = Path(__file__).resolve().parents[1]
 LOSES_NOTHING = ("predictions-test.jsonl", "predictions-validation.jsonl", "train_log.jsonl")
@@ -142,7 +144,7 @@ def _wait_until_stopped(pid: int) -> None:
 
 
 def complete(folder: Path) -> list[int]:
-    return [step for step, _ in steptrainer.checkpoints(folder / "checkpoints")]
+    return [step for step, _ in trainer.checkpoints(folder / "checkpoints")]
 
 
 def partial(folder: Path) -> bool:
@@ -313,7 +315,7 @@ def test_early_stopping_after_the_last_checkpoint(place, references, run_main, m
         monkeypatch,
         outputs,
         VARIANTS["early-stopping"],
-        steptrainer.StepTrainer,
+        trainer.StepTrainer,
         "_save_checkpoint",
         evaluations - behind,
     )
@@ -326,7 +328,7 @@ def test_plateau_scheduler(place, references, run_main, monkeypatch, save):
     rates = {entry["learning_rate"] for entry in _losses(reference)}
     assert len(rates) > 1  # the scheduler did act, so its state matters
     outputs = f"plateau-{save}"
-    target = steptrainer.StepTrainer
+    target = trainer.StepTrainer
     folder = crash_and_resume(place, run_main, monkeypatch, outputs, PLATEAU, target, "_save_checkpoint", save)
     same(folder, reference)
     assert [e["learning_rate"] for e in _losses(folder)] == [e["learning_rate"] for e in _losses(reference)]
@@ -338,7 +340,7 @@ def test_evaluation_by_steps(place, references, run_main, monkeypatch, save):
     log = files.read_jsonl(reference / "train_log.jsonl")
     assert [entry["step"] for entry in log if "validation_loss" in entry] == [7, 14, 21, 28, 32]
     outputs = f"by-steps-{save}"
-    target = steptrainer.StepTrainer
+    target = trainer.StepTrainer
     folder = crash_and_resume(
         place, run_main, monkeypatch, outputs, VARIANTS["by-steps"], target, "_save_checkpoint", save
     )
@@ -364,9 +366,9 @@ def test_killed_at_a_step_with_checkpoints_at_every_step(place, references, run_
 @pytest.mark.parametrize(
     ("target", "name", "count"),
     [
-        (scoring, "score", 2),  # in the second evaluation of training
-        (steptrainer.StepTrainer, "load_best", 1),  # after training, before the model is saved
-        (scoring, "score", 5),  # while the saved model is proved
+        (inference, "score", 2),  # in the second evaluation of training
+        (trainer.StepTrainer, "load_best", 1),  # after training, before the model is saved
+        (inference, "score", 5),  # while the saved model is proved
     ],
     ids=["in-an-evaluation", "before-saving", "while-proving"],
 )
@@ -394,7 +396,7 @@ def test_a_quantised_prompt_job(place, run_main, causal_twin, monkeypatch, save)
         assert run_main("train", *words("nf4")) == 0
     outputs = f"nf4-{save}"
     with monkeypatch.context() as patch:
-        crash_at(patch, steptrainer.StepTrainer, "_save_checkpoint", save)
+        crash_at(patch, trainer.StepTrainer, "_save_checkpoint", save)
         with pytest.raises(Killed):
             run_main("train", *words(outputs))
     assert run_main("train", *words(outputs)) == 0
@@ -406,7 +408,7 @@ def test_a_quantised_prompt_job(place, run_main, causal_twin, monkeypatch, save)
 
 def test_runtime_may_change_between_two_starts(place, undisturbed, run_main, monkeypatch):
     with monkeypatch.context() as patch:
-        crash_at(patch, steptrainer.StepTrainer, "_save_checkpoint", 2)
+        crash_at(patch, trainer.StepTrainer, "_save_checkpoint", 2)
         with pytest.raises(Killed):
             run_main("train", *place[1]("runtime"))
     assert run_main("train", *place[1]("runtime", "runtime.keep_checkpoints=true")) == 0

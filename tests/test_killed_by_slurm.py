@@ -27,8 +27,10 @@ from test_kill_and_resume import (  # noqa: F401  # fixtures
     undisturbed,
 )
 
-from common import files, requeue, steptrainer
-from common.heads import ClassificationHead
+from common.core import files
+from common.model.heads import ClassificationHead
+from common.runs import requeue
+from common.train import trainer
 
 
 @pytest.fixture
@@ -326,7 +328,7 @@ def test_a_signal_in_the_step_before_an_evaluation_and_after_all_its_batches(
     here(folder, 0)
     with monkeypatch.context() as patch:
         scores = signal_at(patch, ClassificationHead, "scores", "SIGUSR2", 0)
-        signal_at(patch, steptrainer.StepTrainer, "training_step", "SIGUSR2", STEPS_PER_EPOCH)
+        signal_at(patch, trainer.StepTrainer, "training_step", "SIGUSR2", STEPS_PER_EPOCH)
         assert run_main("train", "--run", str(folder)) == 75
     assert scores == [] and complete(folder) == [STEPS_PER_EPOCH]
     here(folder, 1)
@@ -350,7 +352,7 @@ def test_killed_while_catching_up(place, wholes, here, run_main, fake_command, m
         assert run_main("train", "--run", str(folder)) == 75
     here(folder, 1)
     with monkeypatch.context() as patch:
-        crash_at(patch, steptrainer.StepTrainer, "_save_checkpoint", 1, before=True)  # the evaluation is in the log
+        crash_at(patch, trainer.StepTrainer, "_save_checkpoint", 1, before=True)  # the evaluation is in the log
         with pytest.raises(Killed):
             run_main("train", "--run", str(folder))
     here(folder, 2)

@@ -1,4 +1,4 @@
-"""The house's order, enforced: a module imports from lower layers only, scripts never import each other."""
+"""The order of the packages, enforced: imports go one way, and scripts never import each other."""
 
 import ast
 import subprocess
@@ -8,69 +8,82 @@ from pathlib import Path
 import pytest
 
 SCRIPTS = Path(__file__).resolve().parents[1] / "scripts"
+COMMON = SCRIPTS / "common"
 
-# Lowest first. A module may import from the layers above its own line, never from its own layer or below it.
-LAYERS = [
-    {"errors", "stats", "tables", "templates", "footprint"},
-    {"files", "slurm"},
-    {"yamlio", "progress", "strict", "hubfaults", "owners"},
-    {"methods", "requeue", "resources"},
-    {"refusals", "entry"},
-    {"config"},
-    {"architectures", "catalog", "cells", "metrics", "tablefiles"},
-    {"hub", "runs", "places", "miniature", "rehearsal", "profiles", "records", "localqueue", "tablestreams"},
-    {"data", "provenance", "peft.wrapping", "pretrained", "fetching", "batchtext", "appending", "runfolders"},
-    {"truncation", "quantization", "batching", "datachecks", "classical", "shapes", "cli", "cluster", "states"},
-    {"peft.last_layers", "peft.library", "peft.eva", "peft.adalora", "peft.lora", "peft.adapters"},
-    {"peft", "encoding", "prompts", "sweeps"},
-    {"scope", "handover", "heads", "labelling", "keeping"},
-    {"submission", "prompt_head", "plans"},
-    {"models", "scoring", "shards"},
-    {"lanes", "merging", "arrays", "saved", "recipes", "callbacks", "evaluation", "memory", "twins", "downloads"},
-    {"steptrainer"},
-    {"training", "benchmarks"},
-    {"results"},
-    {"grids"},
-    {"styles"},
-    {"comparisons"},
-    {"reports", "plots"},
+# The order of the work. A module imports from its own package and from those above it in this list only.
+PACKAGES = [
+    "core",
+    "config",
+    "data",
+    "hub",
+    "runs",
+    "methods",
+    "model",
+    "evaluation",
+    "train",
+    "cli",
+    "cluster",
+    "predict",
+    "report",
+    "smoke",
+    "estimate",
 ]
-LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 NO_TORCH = ["collect.py", "fetch.py", "make_help.py", "submit.py", "status.py", "cancel.py", "logs.py", "worker.py"]
 
 
 def modules() -> dict[str, Path]:
-    """Return every module below scripts/common by its dotted name."""
+    """Return every module below scripts/common by its dotted name; a package's `__init__` by the package's name."""
     found = {}
-    for path in (SCRIPTS / "common").rglob("*.py"):
-        parts = path.relative_to(SCRIPTS / "common").with_suffix("").parts
-        name = ".".join(part for part in parts if part != "__init__")
-        if name:
-            found[name] = path
+    for path in COMMON.rglob("*.py"):
+        parts = path.relative_to(COMMON).with_suffix("").parts
+        found[".".join(part for part in parts if part != "__init__")] = path
     return found
 
 
 def imported(path: Path) -> set[str]:
-    """Return the names below `common` that a file imports, also inside functions."""
-    names = set()
+    """Return the modules below `common` that a file imports, also inside functions."""
+    known, found = modules(), set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.ImportFrom) and node.module == "common":
-            names |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("common."):
-            names.add(str(node.module).removeprefix("common."))
+        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "common":
+            package = str(node.module).removeprefix("common").removeprefix(".")
+            for alias in node.names:
+                name = f"{package}.{alias.name}".removeprefix(".")
+                found.add(name if name in known else package)
         elif isinstance(node, ast.Import):
-            names |= {alias.name.removeprefix("common.") for alias in node.names if alias.name.startswith("common.")}
-    return names
+            found |= {alias.name.removeprefix("common.") for alias in node.names if alias.name.startswith("common.")}
+    return found
 
 
-def test_every_module_has_a_layer():
-    assert set(modules()) == set(LEVEL)
+def test_every_package_has_its_place():
+    assert {path.name for path in COMMON.iterdir() if path.is_dir() and path.name != "__pycache__"} == set(PACKAGES)
+    assert [path.name for path in COMMON.glob("*.py")] == ["__init__.py"]  # no module lies flat
 
 
-@pytest.mark.parametrize("name", sorted(modules()))
-def test_imports_go_downwards(name):
-    wrong = [other for other in imported(modules()[name]) if LEVEL[other] >= LEVEL[name]]
-    assert not wrong, f"{name} (layer {LEVEL[name]}) imports {wrong}"
+def test_packages_import_nothing_by_themselves():
+    inits = {path.parent.name for path in COMMON.rglob("__init__.py") if path.read_text(encoding="utf-8").strip()}
+    assert inits == {"methods"}
+
+
+@pytest.mark.parametrize("name", sorted(set(modules()) - {""}))
+def test_imports_go_one_way(name):
+    place = PACKAGES.index(name.split(".")[0])
+    wrong = [other for other in imported(modules()[name]) if PACKAGES.index(other.split(".")[0]) > place]
+    assert not wrong, f"{name} imports {wrong}, which come after it in PACKAGES"
+
+
+def test_no_two_modules_import_each_other():
+    imports = {name: imported(path) for name, path in modules().items()}
+    done: set[str] = set()
+
+    def follow(name: str, way: tuple[str, ...]) -> None:
+        assert name not in way, f"a cycle of imports: {' → '.join([*way, name])}"
+        if name not in done:
+            for other in imports[name]:
+                follow(other, (*way, name))
+            done.add(name)
+
+    for name in imports:
+        follow(name, ())
 
 
 @pytest.mark.parametrize("path", sorted(SCRIPTS.glob("*.py")), ids=lambda path: path.name)

@@ -8,8 +8,13 @@ import causal_twins
 import pytest
 from transformers import AutoConfig
 
-from common import catalog, files, heads, miniature, models, twins
-from common.prompt_head import PromptHead
+from common.config import catalog
+from common.core import files
+from common.hub import locate
+from common.model import heads
+from common.model.load import load_tokenizer
+from common.model.prompt_head import PromptHead
+from common.smoke import fake_data, tiny_models
 
 ROWS = 6  # of every split
 
@@ -80,7 +85,7 @@ def recorded(monkeypatch):
 def test_all_scripts_see_the_same_prompts(run_script, arguments, recorded, same_rows, causal_twin, tmp_path, family):
     words = arguments(family, decoding="generate")
     assert run_script("train", *words)[0] == 0
-    tokenizer = models.load_tokenizer(models.Base(str(causal_twin(family)), None))
+    tokenizer = load_tokenizer(locate.Base(str(causal_twin(family)), None))
     folder = next((tmp_path / "outputs").rglob("metrics.json")).parent
     assert files.read_json(folder / "metrics.json")["train_truncated_count"] == 1
     whole = recorded("train")
@@ -131,18 +136,18 @@ FAMILIES = {
 
 
 def test_every_family_has_a_job_here():
-    assert list(FAMILIES) == list(twins._FAMILIES)
+    assert list(FAMILIES) == list(tiny_models._FAMILIES)
 
 
 @pytest.mark.parametrize("family", list(FAMILIES))
 def test_all_scripts_see_the_same_pairs(run_script, same_rows, tmp_path, monkeypatch, family):
     """The classification head, on the job's own tokenizer, attention and method; decoders may lack a pad token."""
     job, _ = catalog.load_job(FAMILIES[family])
-    folder = twins.make_twin(job.model, tmp_path / "twin")
+    folder = tiny_models.make_twin(job.model, tmp_path / "twin")
     assert AutoConfig.from_pretrained(folder).model_type == family
     settings = [f'model="{folder}"', "head=classification", "dataset=stance-sample", "max_length=160"]
     settings += ["quantization=none", "double_quantization=false", "dtype=float32", "precision=float32"]
-    settings += ["training.batch_size=4", *miniature.overrides(job)]
+    settings += ["training.batch_size=4", *fake_data.overrides(job)]
     words = ["--model", FAMILIES[family], "--set", *settings]
     words += ["--data-dir", str(same_rows), "--outputs", str(tmp_path / "outputs")]
     seen: dict[str, set[tuple[int, ...]]] = {"training_batch": set(), "scoring_batch": set()}

@@ -11,10 +11,12 @@ pytestmark = pytest.mark.skipif(not CMV.is_dir(), reason="../shared/data/cmv-sta
 
 @pytest.mark.parametrize(("job", "baseline"), [("mistral-7b-v0.1", "untuned"), ("gemma-2-9b-it", "zero-shot")])
 def test_the_chain_on_their_own_files(run_script, tmp_path, job, baseline):
-    from common import catalog, files, models
-    from common.twins import make_twin
+    from common.config import catalog
+    from common.core import files
+    from common.model.load import quiet_libraries
+    from common.smoke.tiny_models import make_twin
 
-    models.quiet_libraries()
+    quiet_libraries()
     twin = make_twin(catalog.load_job(job)[0].model, tmp_path / "twin")
     words = ["--model", job, "--set", f'model="{twin}"', "training.epochs=1"]
     outputs = ["--outputs", str(tmp_path / "outputs")]

@@ -9,7 +9,10 @@ from concurrent.futures.process import BrokenProcessPool
 import pytest
 from conftest import ROOT
 
-from common import catalog, entry, errors, rehearsal, yamlio
+from common.cli.main import guard
+from common.config import catalog
+from common.core import errors, yaml_io
+from common.smoke import run_in_process
 
 
 @pytest.fixture
@@ -30,7 +33,7 @@ def script(monkeypatch, tmp_path):
 @pytest.fixture
 def smoke(script):
     """`smoke(*arguments)` → exit code."""
-    return lambda *arguments: entry.guard(script.main, list(arguments))
+    return lambda *arguments: guard(script.main, list(arguments))
 
 
 @pytest.fixture
@@ -53,7 +56,7 @@ def test_a_broken_job_is_named_and_the_others_go_on(smoke, jobs, tmp_path, capsy
     assert not (tmp_path / "smoke" / "left over").exists()
     # The job's own settings are what ran.
     [frozen] = (tmp_path / "smoke").glob("cmv-stance/llama-3-8b/*/seed-1/config.yaml")
-    job, own = yamlio.read(frozen)["job"], yamlio.read(ROOT / "jobs" / "llama-3-8b.yaml")
+    job, own = yaml_io.read(frozen)["job"], yaml_io.read(ROOT / "jobs" / "llama-3-8b.yaml")
     assert (job["quantization"], job["precision"], job["method"]["r"]) == ("nf4", "bfloat16", own["method"]["r"])
     assert job["training"]["epochs"] == 1 and job["training"]["learning_rate"] == own["training"]["learning_rate"]
     metrics = json.loads((frozen.parent / "metrics.json").read_text())
@@ -117,7 +120,7 @@ class Pool:
         for name in names:
             if name == "minilm-lora":
                 raise BrokenProcessPool
-            yield rehearsal.Outcome(name, 1.0, ("check",), "", "")
+            yield run_in_process.Outcome(name, 1.0, ("check",), "", "")
 
     def shutdown(self, cancel_futures):
         assert cancel_futures

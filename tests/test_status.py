@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from common import files, localqueue, progress, records, runs
+from common.cluster import local_queue, submit_record
+from common.core import files, progress
+from common.runs import run_folder
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -23,13 +25,13 @@ def submitted(outputs, fake_slurm):
 
     def make(name, log="", executor="slurm", **job):
         folder = outputs / name
-        files.write_text(folder / runs.CONFIG, "schema: 1\n")
+        files.write_text(folder / run_folder.CONFIG, "schema: 1\n")
         number = job.get("id", "17")
-        document = {"number": 1, "name": records.job_name(folder), "token": "t", "executor": executor}
+        document = {"number": 1, "name": submit_record.job_name(folder), "token": "t", "executor": executor}
         document |= {"state": "submitted", "job_id": number, "error": None, "time": "2026-11-21T03:00:00Z"}
-        files.write_json(folder / records.SUBMIT, document)
+        files.write_json(folder / submit_record.SUBMIT, document)
         if log:
-            files.write_text(folder / records.LOGS / "1" / f"{number}.log", log)
+            files.write_text(folder / submit_record.LOGS / "1" / f"{number}.log", log)
         known = {"id": number, "name": document["name"], "state": "RUNNING", "node": "n1", "elapsed": "1:00"}
         known |= {"limit": "8:00:00", "reason": "None", "comment": "t"}
         if executor == "slurm":
@@ -54,7 +56,7 @@ def test_the_table(run_script, submitted, outputs, fake_slurm):
     submitted("toy/lora/seed-3", id="19", log="out of memory\n")
     fake_slurm.end("seed-3", "OUT_OF_MEMORY", "0:125")
     submitted("other/full/seed-1", id="20")
-    files.write_json(outputs / "other" / "full" / "seed-1" / runs.METRICS, {})
+    files.write_json(outputs / "other" / "full" / "seed-1" / run_folder.METRICS, {})
     code, out, _ = run_script("status", "--outputs", str(outputs))
     assert code == 0
     lines = {line.split()[0]: line.split() for line in out.splitlines() if "/seed-" in line.partition(" ")[0]}
@@ -122,7 +124,7 @@ def test_many_runs_without_heavy_libraries(submitted, outputs, fake_slurm):
 def test_logs(run_script, submitted, outputs):
     submitted("toy/lora/seed-1", log="".join(f"line {number}\n" for number in range(100)))
     newest = submitted("toy/lora/seed-2", log="old\n")
-    files.write_text(newest / records.LOGS / "2" / "18.log", "new\n")
+    files.write_text(newest / submit_record.LOGS / "2" / "18.log", "new\n")
     submitted("toy/full/seed-1")
     code, out, _ = run_script("logs", "--outputs", str(outputs), "--model", "lora", "--lines", "2")
     assert code == 0
@@ -177,11 +179,11 @@ def test_cancelling_nothing_when_slurm_is_down(run_script, submitted, outputs, f
 
 def test_cancelling_in_the_queue_of_this_machine(run_script, submitted, outputs, fake_slurm):
     folder = submitted("toy/lora/seed-1", executor="local", id="local-1")
-    entry = {"name": records.job_name(folder), "command": [], "directory": "", "log": "", "environment": {}}
-    localqueue.add(outputs / ".queue", entry | {"after": []})
+    entry = {"name": submit_record.job_name(folder), "command": [], "directory": "", "log": "", "environment": {}}
+    local_queue.add(outputs / ".queue", entry | {"after": []})
     code, out, _ = run_script("cancel", "--outputs", str(outputs))
     assert (code, out) == (0, "cancelled local-1  toy/lora/seed-1\n")
-    assert localqueue.jobs(outputs / ".queue") == [] and fake_slurm.calls() == []
+    assert local_queue.jobs(outputs / ".queue") == [] and fake_slurm.calls() == []
     _, out, _ = run_script("status", "--outputs", str(outputs))
     assert out.endswith("1 run: 1 cancelled\n")
 

@@ -11,7 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from common import catalog, files, owners, records, runs
+from common.cluster import submit_record
+from common.config import catalog
+from common.core import files
+from common.runs import run_folder, run_lock
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -201,10 +204,10 @@ def test_this_machine_trains_two_seeds_and_reports(no_slurm, words, folders, tmp
         time.sleep(0.3)
     assert sorted(folders()) == ["baseline-majority", "baseline-tfidf", "baseline-untuned", "seed-1", "seed-2"]
     for folder in folders().values():
-        assert runs.is_finished(folder) and records.read(folder)["executor"] == "local"
-        assert files.read_json(folder / owners.OWNER)["released"]
-        assert "test (n=12)" in records.newest_log(folder).read_text()
-    report = records.newest_log(outputs / ".collect").read_text()
+        assert run_folder.is_finished(folder) and submit_record.read(folder)["executor"] == "local"
+        assert files.read_json(folder / run_lock.OWNER)["released"]
+        assert "test (n=12)" in submit_record.newest_log(folder).read_text()
+    report = submit_record.newest_log(outputs / ".collect").read_text()
     assert "Results on stance-sample" in report and "± " in report
     said = typed("status", "--outputs", str(outputs)).stdout
     assert "5 finished" in said

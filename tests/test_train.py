@@ -11,7 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from common import cli, files, metrics
+from common.cli import options
+from common.core import files
+from common.evaluation import metrics
 
 ROOT = Path(__file__).resolve().parents[1]
 PREDICTIONS = "predictions-test.jsonl"
@@ -99,16 +101,16 @@ def test_training_learns(run_script, tiny_arguments, tmp_path):
 
 
 def test_a_saved_model_that_scores_differently_is_refused(run_script, tiny_arguments, tmp_path, monkeypatch):
-    from common import saved
+    from common.model import saved_model
 
-    load = saved.load
+    load = saved_model.load
 
     def altered(*arguments):
         head = load(*arguments)
         next(head.model.get_base_model().bert.embeddings.parameters()).data.mul_(1.5)
         return head
 
-    monkeypatch.setattr(saved, "load", altered)
+    monkeypatch.setattr(saved_model, "load", altered)
     code, _, err = run_script("train", *tiny_arguments("training.epochs=1"))
     assert code == 4 and "scores differently from the trained one" in err
     folder = only_run(tmp_path / "outputs")
@@ -144,9 +146,9 @@ def test_a_finished_run_is_skipped_without_torch(trained):
 
 
 def _rows_of(folder: Path) -> str:
-    from common import runs
+    from common.runs import run_folder
 
-    return str(runs.thaw(folder).data_dir)
+    return str(run_folder.thaw(folder).data_dir)
 
 
 # --- changed configurations ------------------------------------------------------------------------------------------
@@ -256,7 +258,7 @@ def test_a_tracker_s_files_stay(run_script, tiny_arguments, tmp_path):
 def sweep_arguments(swept, tiny_arguments, run_main, monkeypatch):
     """Arguments of a sweep of two variants; their processes are calls here, so that torch is imported once."""
     job = swept("sweep: {method.r: [2, 4]}")
-    monkeypatch.setattr(cli, "run", lambda command: run_main(Path(command[0]).stem, *command[1:]))
+    monkeypatch.setattr(options, "run", lambda command: run_main(Path(command[0]).stem, *command[1:]))
     return tiny_arguments("training.epochs=1", job=job)
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import causal_twins
 import pytest
 
-from common import files
+from common.core import files
 
 CONFIG, DATA, MODEL, RUN = 2, 3, 4, 5  # exit codes
 
@@ -257,9 +257,9 @@ def test_changed_config(refused, trained, tmp_path):
 
 
 def data_dir(folder: Path) -> str:
-    from common import runs
+    from common.runs import run_folder
 
-    return str(runs.thaw(folder).data_dir)
+    return str(run_folder.thaw(folder).data_dir)
 
 
 @pytest.mark.parametrize(
@@ -283,7 +283,7 @@ def test_a_run_folder_whose_config_is_broken(refused, trained):
 
 
 def test_the_error_classes_have_their_own_codes():
-    from common import errors
+    from common.core import errors
 
     classes = [errors.ConfigError, errors.DataError, errors.ModelError, errors.RunError, errors.ReportError]
     assert [cls.exit_code for cls in classes] == [2, 3, 4, 5, 6] and errors.Interrupted.exit_code == 75
@@ -314,10 +314,11 @@ def prompt_words(causal_twin, rows_dir, tmp_path):
 @pytest.fixture
 def data_set(monkeypatch, tmp_path):
     """`data_set(prompt={…})` writes data/mine.yaml like stance-sample's, some keys changed; None takes one away."""
-    from common import catalog, yamlio
+    from common.config import catalog
+    from common.core import yaml_io
 
     def write(**changes: object) -> None:
-        document = yamlio.read(catalog.ROOT / "data" / "stance-sample.yaml") | changes
+        document = yaml_io.read(catalog.ROOT / "data" / "stance-sample.yaml") | changes
         folder = tmp_path / "data"
         folder.mkdir(exist_ok=True)
         kept = {key: value for key, value in document.items() if value is not None}

@@ -1,0 +1,87 @@
+"""How a script begins and ends: signals, and errors as one message with an exit code.
+
+if __name__ == "__main__":
+    sys.exit(entry.guard(main))
+"""
+
+import contextlib
+import errno
+import io
+import os
+import signal
+import sys
+from collections.abc import Callable
+from types import FrameType
+
+from common.core.errors import Interrupted, PeftableError, RunError, TimeLimit
+from common.runs import requeue
+
+_NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
+
+
+def guard(main: Callable[[list[str] | None], int | None], argv: list[str] | None = None) -> int:
+    """Run a script's `main(argv)`, turning user errors into one message on stderr.
+
+    Everything that is no user error keeps its traceback, being a bug.
+
+    Args:
+        main: returns an exit code, or None for success.
+        argv: arguments without the program's name; None takes `sys.argv[1:]`.
+
+    Returns:
+        The process's exit code: 0, or the code of the error's class.
+    """
+    # Texts hold any character; a log file under LANG=C must not turn one into a UnicodeEncodeError.
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            with contextlib.suppress(ValueError):
+                stream.reconfigure(encoding="utf-8", errors="replace")
+    # Outside training, where a step boundary is waited for, SIGTERM ends the command as Ctrl-C does, and so does
+    # SIGUSR2, which says that a Slurm job's time limit is near.
+    numbers = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR2)
+    before = {number: signal.getsignal(number) for number in numbers}
+    for number in (signal.SIGTERM, signal.SIGUSR2):
+        signal.signal(number, _handler())
+    try:
+        try:
+            return main(argv) or 0
+        except TimeLimit as limit:
+            raise requeue.settle(limit) from None
+    except PeftableError as error:
+        _say(f"error: {error}")
+        return error.exit_code
+    except KeyboardInterrupt:
+        _say("error: interrupted; nothing is half-written, and the same command continues.")
+        return Interrupted.exit_code
+    except BrokenPipeError:
+        # `make status | head` closes our stdout; that is no failure of ours.
+        sys.stderr.close()
+        return 128 + signal.SIGPIPE  # what a shell reports of a process that SIGPIPE ended
+    except OSError as error:
+        if error.errno not in _NO_SPACE:
+            raise
+        _say(f"error: {error}; make room, and the same command continues.")  # as where stdout is a file
+        return RunError.exit_code
+    finally:
+        for number, handler in before.items():
+            if handler is not None:  # as of one that Python did not set
+                signal.signal(number, handler)
+
+
+def _handler() -> Callable[[int, FrameType | None], None]:
+    """Return a handler that ends this process's command, and does nothing in a process forked from it."""
+    ours = os.getpid()
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        if os.getpid() != ours:
+            return
+        if number == signal.SIGUSR2:
+            raise TimeLimit("SIGUSR2: the time limit is near")
+        raise KeyboardInterrupt
+
+    return stop
+
+
+def _say(message: str) -> None:
+    with contextlib.suppress(OSError):  # stderr may be a file on the disk that is full
+        print(message, file=sys.stderr, flush=True)

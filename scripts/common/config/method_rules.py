@@ -1,0 +1,76 @@
+"""Why a method of the peft library cannot work in a job: said before anything is loaded.
+
+Measured with peft 0.21 and bitsandbytes 0.50 on a CPU where no other reason is given.
+"""
+
+import re
+from typing import Any
+
+from common.config.methods import LibraryMethod
+from common.core.errors import choices, nearest
+
+# Methods and options of the peft library that no job can use, and why.
+_UNUSABLE = {
+    "cartridge": "its model did not score the same after reloading (peft 0.21); prefix_tuning is its like",
+    "cpt": "its prompt is made of one tokenizer's ids of labelled examples, and it classifies nothing itself",
+    "multitask_prompt_tuning": "it learns several tasks at once; a job has one. prompt_tuning has none of its own",
+    "poly": "it learns several tasks at once; a job has one",
+    "xlora": "it mixes adapters that were trained before",
+}
+_UNUSABLE_INITS = {
+    "corda": "it needs covariances of sampled activations, computed before the method is attached",
+    "loftq": "it needs the unquantised weights beside the quantised ones",
+    "lora_ga": "it needs gradients of the whole base, computed before the method is attached",
+}
+_INITS = r"gaussian|olora|pissa|pissa_niter_\d+|orthogonal|eva|mica"
+_OWN_HEAD = ("adaption_prompt", "trainable_tokens")
+_VIRTUAL_TOKENS = ("p_tuning", "prefix_tuning", "prompt_tuning")
+# What computes with the rounded weights' bytes as if they were numbers; measured with bitsandbytes 0.50, peft 0.21.
+_DECOMPOSING = ("adamss", "deft", "delora", "frod", "glora", "hra", "osf", "peanut", "psoft", "supertuning", "tinylora")
+_NOT_QUANTIZED = {
+    "nf4": (*_DECOMPOSING, "loha", "lokr"),
+    "int8": _DECOMPOSING,
+}
+_INITS_NOT_QUANTIZED = ("pissa", "orthogonal", "mica")
+
+
+def impossible_in_library(job: Any, method: LibraryMethod) -> str | None:
+    """Return why a method cannot work in a `config.Job`, None where it can."""
+    name, options = method.name, method.model_extra or {}  # type: ignore[attr-defined]
+    init = options.get("init_lora_weights", True)
+    if name in _UNUSABLE:
+        return f"method {name} cannot be used: {_UNUSABLE[name]}"
+    if init in _UNUSABLE_INITS:
+        return f"method.init_lora_weights {init} cannot be used: {_UNUSABLE_INITS[init]}"
+    if name == "lora" and not (init is True or init is False or re.fullmatch(_INITS, str(init))):
+        allowed = ["true", "false", *_INITS.replace("pissa_niter_\\d+", "pissa_niter_<n>").split("|")]
+        return f"method.init_lora_weights is {init}.{nearest(init, allowed)} Allowed: {choices(allowed)}"
+    if name == "adalora" and not isinstance(init, bool):
+        return f"method adalora starts in its own way: leave init_lora_weights {init} out, or use method lora"
+    if name == "adalora" and "orth_reg_weight" in options:
+        return "method adalora: orth_reg_weight would have no effect, since our loss is the cross-entropy alone"
+    if name == "adalora" and not options.get("total_step"):
+        return "method adalora plans its ranks over the run: give total_step, epochs times rows over batch_size"
+    if name == "adamss" and options.get("use_asa"):
+        return "method adamss: use_asa needs the library's own callback between steps; leave it out"
+    if name == "shira" and options.get("mask_type", "random") != "random":
+        return f"method shira: mask_type is {options['mask_type']}; a job can only name the library's own, random"
+    if name in _OWN_HEAD and job.head == "classification":
+        return f"method {name} cannot train a classification head beside it, which would stay random; use another"
+    if name in _VIRTUAL_TOKENS and job.head == "prompt":
+        return f"method {name} puts virtual tokens before the text, where the prompt head counts positions; use another"
+    if name == "prefix_tuning" and job.runtime.activation_checkpointing:
+        return f"method {name} feeds the layers' caches, which runtime.activation_checkpointing does away with"
+    if name in _NOT_QUANTIZED.get(job.quantization, ()):
+        return f"method {name} computes with the base's weights, which quantization {job.quantization} has rounded away"
+    if job.quantization != "none" and str(init).startswith(_INITS_NOT_QUANTIZED):
+        return f"method.init_lora_weights {init} decomposes the base's weights: it needs quantization: none"
+    if getattr(method, "use_dora", False) and job.quantization == "int8":
+        return "method.use_dora needs the weights' norms, which peft cannot take of quantization: int8; use nf4 or none"
+    if name == "shadow" and job.dtype == "bfloat16":
+        return "method shadow trains in the base's dtype: it needs dtype: float32"
+    if (name == "p_tuning" or options.get("prefix_projection")) and job.precision == "bfloat16":
+        return f"method {name} saves what its encoder computes, rounded differently: it needs precision: float32"
+    if name in _VIRTUAL_TOKENS and not options.get("num_virtual_tokens"):
+        return f"method {name} needs num_virtual_tokens: how many it puts before the text, for example 16"
+    return None

@@ -1,0 +1,298 @@
+"""Files that are whole or absent: atomic writes, atomic folders, JSON, hashes, locks, fences.
+
+A reader never sees half a file: content goes to a temporary name in the same folder, is flushed to disk, then
+takes the final name with rename(2), which POSIX makes atomic. Inside a fenced folder a check goes before everything
+that changes it, so that a writer whose place another has taken changes nothing more. A full disk is one message.
+"""
+
+import contextlib
+import datetime
+import errno
+import fcntl
+import hashlib
+import json
+import os
+import re
+import shutil
+import socket
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import IO, Any
+
+from common.core.errors import DiskFull, RunError
+
+_WORTH_SAYING_S = 3.0  # of waiting for a lock
+_fences: dict[Path, tuple[Callable[[], None], str]] = {}  # by folder: the check, and what marks our temporary names
+
+
+# --- fences ----------------------------------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def fenced(folder: Path, check: Callable[[], None], mark: str) -> Iterator[None]:
+    """Call `check` before every change below `folder`; it raises when we must not write there any more.
+
+    Args:
+        folder: what is fenced.
+        check: takes microseconds.
+        mark: is part of our temporary names there, so that another writer can tell them (`remove_leftovers`).
+    """
+    key = folder.absolute()
+    _fences[key] = (check, mark)
+    try:
+        yield
+    finally:
+        del _fences[key]
+
+
+def check_fences(path: Path) -> None:
+    """Raise what the check of a fence around `path` raises; nothing where there is none."""
+    place = path.absolute()
+    for folder, (check, _) in list(_fences.items()):
+        if place.is_relative_to(folder):
+            check()
+
+
+def remove_leftovers(folder: Path, marks: str) -> None:
+    """Remove the temporary files and folders, in a folder or one level deeper, that fenced writers left there.
+
+    Args:
+        folder: where.
+        marks: what their marks begin with.
+    """
+    for pattern in (f".*.{marks}*.partial*", f"*/.*.{marks}*.partial*"):
+        for path in folder.glob(pattern):
+            remove(path)
+
+
+def remove(path: Path) -> None:
+    """Remove a file or a folder with all it holds, where it exists."""
+    check_fences(path)
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
+
+
+# --- writing ---------------------------------------------------------------------------------------------------------
+
+
+def fsync(path: Path) -> None:
+    """Flush a file's or a folder's content to disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _partial(path: Path, end: str) -> Path:
+    """Return a temporary name beside `path` that no other process uses, on this host or another."""
+    place = path.absolute()
+    marks = [f"{mark}." for folder, (_, mark) in _fences.items() if place.is_relative_to(folder)]
+    writer = f"{''.join(marks[:1])}{socket.gethostname()}-{os.getpid()}"
+    return path.with_name(f".{path.stem if end else path.name}.{writer}.partial{end}")
+
+
+@contextlib.contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    """Make what keeps a body from writing `path` an error for a person, where it is one.
+
+    Raises:
+        DiskFull: no space is left.
+        Superseded: another writer has taken over, and has maybe removed what we were writing.
+    """
+    try:
+        yield
+    except Exception as error:
+        check_fences(path)
+        if (reason := _no_space(error)) is None:
+            raise
+        with contextlib.suppress(OSError):
+            reason += f"; {shutil.disk_usage(path.parent).free / 1e6:,.1f} MB are free on that file system"
+        raise DiskFull(
+            f"{path} could not be written: {reason}. What was written before is whole, earlier checkpoints included. "
+            "Make room, and the same command continues."
+        ) from error
+
+
+def _no_space(error: Exception) -> str | None:
+    """Return what a failed write says about space, None where it failed for another reason."""
+    number = error.errno if isinstance(error, OSError) else None
+    if isinstance(error, DiskFull):  # of a file inside the folder that is being written
+        return _no_space(error.__cause__) if isinstance(error.__cause__, Exception) else "no space is left"
+    if number is None and (found := re.search(r"\(os error (\d+)\)", str(error))):  # safetensors, tokenizers
+        number = int(found[1])
+    if number == errno.EDQUOT:
+        return "the disk quota is used up"
+    # PyTorch's writer knows no reason; but a write that fails, and not for a missing folder, is one for want of space.
+    if number == errno.ENOSPC or (isinstance(error, RuntimeError) and "inline_container.cc" in str(error)):
+        return "no space is left"
+    return None
+
+
+@contextlib.contextmanager
+def atomic_path(path: Path, durable: bool = True) -> Iterator[Path]:
+    """Yield a temporary path to write; on success it becomes `path`, on failure it is removed.
+
+    Args:
+        path: the final name.
+        durable: flush to disk first; without, a crash of the machine may leave the file empty.
+    """
+    # The suffix stays last: writers choose the format by it.
+    partial = _partial(path, path.suffix)
+    try:
+        with _writing(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            yield partial
+            if durable:
+                fsync(partial)
+            check_fences(path)
+            partial.replace(path)
+            if durable:
+                fsync(path.parent)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def atomic_folder(path: Path) -> Iterator[Path]:
+    """Yield a temporary folder to fill; on success it becomes `path`, replacing an older one."""
+    partial = _partial(path, "")
+    try:
+        with _writing(path):
+            shutil.rmtree(partial, ignore_errors=True)
+            check_fences(path)
+            partial.mkdir(parents=True)
+            yield partial
+            for file in partial.rglob("*"):
+                fsync(file)
+            fsync(partial)
+            check_fences(path)
+            if path.exists():
+                # rename(2) cannot replace a folder that is not empty, so the old one steps aside first.
+                aside = partial.with_name(partial.name.replace(".partial", ".old.partial"))
+                shutil.rmtree(aside, ignore_errors=True)
+                path.rename(aside)
+                partial.rename(path)
+                shutil.rmtree(aside, ignore_errors=True)
+            else:
+                partial.rename(path)
+            fsync(path.parent)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def write_text(path: Path, text: str, durable: bool = True) -> None:
+    """Write UTF-8 text atomically; `durable` as of `atomic_path`."""
+    with atomic_path(path, durable) as partial:
+        partial.write_text(text, encoding="utf-8")
+
+
+def write_json(path: Path, value: Any, durable: bool = True) -> None:
+    """Write indented JSON atomically; NaN is refused (JSON has none: unmeasured is null); see `atomic_path`."""
+    write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n", durable)
+
+
+def read_json(path: Path) -> Any:
+    """Read a JSON file; a `ValueError` names the file when its content is no JSON."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{path} is not valid JSON ({error})") from error
+
+
+def write_jsonl(path: Path, records: Iterable[dict[str, Any]]) -> None:
+    """Write one compact JSON object a line, atomically."""
+    with atomic_path(path) as partial, partial.open("w", encoding="utf-8") as stream:
+        for record in records:
+            stream.write(json.dumps(record, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def read_jsonl(path: Path) -> list[dict[str, Any]]:
+    """Read a JSON-lines file, leaving out a line that a kill cut short."""
+    records = []
+    # Bytes, since a cut may fall inside a character; not splitlines(), since JSON leaves U+2028 bare inside a string.
+    for line in path.read_bytes().split(b"\n"):
+        try:
+            records.append(json.loads(line))
+        except ValueError:
+            continue
+    return records
+
+
+def append_jsonl(path: Path, record: dict[str, Any]) -> None:
+    """Append one line to a log in JSON lines."""
+    check_fences(path)
+    with _writing(path), path.open("a+b") as stream:
+        # After a cut line we begin a new one, else both would be lost.
+        if stream.tell():
+            stream.seek(-1, os.SEEK_END)
+            if stream.read(1) != b"\n":
+                stream.write(b"\n")
+        stream.write((json.dumps(record, ensure_ascii=False) + "\n").encode())
+
+
+def sha256(content: bytes) -> str:
+    """Return the hex SHA-256 of some bytes."""
+    return hashlib.sha256(content).hexdigest()
+
+
+def sha256_file(path: Path) -> str:
+    """Return the hex SHA-256 of a file's content, read in blocks."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+@contextlib.contextmanager
+def lock(path: Path) -> Iterator[None]:
+    """Hold an exclusive advisory lock on `path`, waiting for it; the kernel frees it when we die.
+
+    Raises:
+        RunError: the folder is somebody else's, or its file system knows no locks.
+    """
+    try:
+        with _writing(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            stream = path.open("w")
+    except PermissionError as error:
+        raise RunError(f"{path.parent}: nothing may be written here ({error.strerror}).") from error
+    with stream:
+        _wait_for(stream, path)
+        yield
+
+
+def _wait_for(stream: IO[str], path: Path) -> None:
+    begun, is_said = time.monotonic(), False
+    while True:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if not is_said and time.monotonic() - begun > _WORTH_SAYING_S:
+                print(f"waiting for another command, which holds {path}", file=sys.stderr, flush=True)
+                is_said = True
+            time.sleep(0.02)
+        except OSError as error:
+            raise RunError(f"{path}: this file system knows no locks ({error.strerror}).") from error
+        else:
+            return
+
+
+@contextlib.contextmanager
+def try_lock(path: Path) -> Iterator[bool]:
+    """Hold an exclusive advisory lock on `path` if nobody else does; yields whether it is held."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w") as stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield False
+        else:
+            yield True
+
+
+def utc_now() -> str:
+    """Return the time as "2026-11-21T03:12:00Z"."""
+    return datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -1,0 +1,104 @@
+"""How far, how fast, how long still: a bar on a terminal, plain lines with rate and time left in a log file.
+
+A run's own progress stands in its `progress.json`, too, for whoever looks from another machine.
+"""
+
+import contextlib
+import sys
+import time
+from pathlib import Path
+
+from tqdm import tqdm
+
+from common.core.errors import DiskFull
+from common.core.files import utc_now, write_json
+from common.core.formatting import duration
+
+PROGRESS = "progress.json"
+_LINE_EVERY_S = 10.0
+_FILE_EVERY_S = 5.0
+_SCHEMA = 1
+
+
+class Progress:
+    """Count units of work towards a total.
+
+    Args:
+        what: "train", "score test", ….
+        total: units in all.
+        unit: "step", "row", ….
+        done: units done before, when a run is resumed; they do not count for the rate.
+        folder: a run folder whose `progress.json` is to say the same; None for none.
+        examples: of a unit.
+    """
+
+    def __init__(
+        self, what: str, total: int, unit: str, done: int = 0, folder: Path | None = None, examples: int = 1
+    ) -> None:
+        self.what, self.total, self.unit, self.done, self.folder = what, total, unit, done, folder
+        self.examples = examples
+        self._start = self._last_line = time.monotonic()
+        self._last_file = self._start - _FILE_EVERY_S  # the first unit is worth telling
+        self._before = done
+        self._note = ""
+        self._loss: float | None = None
+        self._bar = None
+        if sys.stderr.isatty():
+            self._bar = tqdm(desc=what, total=total, unit=unit, initial=done, dynamic_ncols=True, leave=False)
+
+    @property
+    def rate(self) -> float:
+        """Units per second since the start, 0 before the first."""
+        return (self.done - self._before) / max(time.monotonic() - self._start, 1e-9)
+
+    def update(self, count: int, note: str = "", loss: float | None = None) -> None:
+        """Add `count` units; `note` is shown beside the rate, `loss` stands in the file."""
+        self.done += count
+        self._note, self._loss = note, loss
+        if time.monotonic() - self._last_file >= _FILE_EVERY_S:
+            self._write()
+        if self._bar is not None:
+            self._bar.set_postfix_str(note, refresh=False)
+            self._bar.update(count)
+            return
+        now = time.monotonic()
+        if now - self._last_line >= _LINE_EVERY_S:
+            self._last_line = now
+            rate = self.rate
+            left = duration((self.total - self.done) / rate) if rate > 0 else "unknown"
+            share = f"{self.done}/{self.total} {self.unit}s"
+            print(
+                f"{self.what}: {share}, {rate:.1f} {self.unit}s/s, {left} left{', ' + note if note else ''}", flush=True
+            )
+
+    def __enter__(self) -> "Progress":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Remove the bar; the file stays."""
+        self._write()
+        if self._bar is not None:
+            self._bar.close()
+
+    def _write(self) -> None:
+        if self.folder is None:
+            return
+        self._last_file = time.monotonic()
+        document = {
+            "schema": _SCHEMA,
+            "what": self.what,
+            "done": self.done,
+            "total": self.total,
+            "unit": self.unit,
+            "per_s": round(self.rate, 4) or None,
+            "examples_per_s": round(self.rate * self.examples, 4) or None,
+            "note": self._note,
+            "loss": self._loss,
+            "time": utc_now(),
+        }
+        # Nobody's work depends on it: it is not flushed to disk, and may be lost.
+        with contextlib.suppress(OSError, DiskFull):
+            write_json(self.folder / PROGRESS, document, durable=False)

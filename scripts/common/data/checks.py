@@ -1,0 +1,132 @@
+"""What is worth knowing about rows before a GPU is asked for: counts, duplicates, contradictions, token lengths."""
+
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+
+from common.config.job import Dataset
+from common.core.tables import text_table
+from common.data.load import Row, Rows
+
+_EXAMPLES = 5
+
+
+def counts(rows: Rows, dataset: Dataset) -> dict[str, Any]:
+    """Return per split the number of rows, of every label and of every group."""
+    result = {}
+    for split, members in rows.items():
+        by_label = Counter(row.label for row in members)
+        by_group = Counter(row.group for row in members if row.group is not None)
+        result[split] = {
+            "n": len(members),
+            "labels": {str(label): by_label[index] for index, label in enumerate(dataset.labels)},
+            "groups": dict(sorted(by_group.items())),
+        }
+    return result
+
+
+def _key(row: Row) -> tuple[str, ...]:
+    """What makes two rows the same to a model, up to case and spaces."""
+    return tuple(" ".join(text.casefold().split()) for text in row.texts)
+
+
+def duplicates(rows: Rows) -> dict[str, dict[str, int]]:
+    """Return how many rows repeat an earlier one of their split, and how many a later split shares with an earlier.
+
+    Texts are compared without regard to case and spaces.
+    """
+    keys = {split: [_key(row) for row in members] for split, members in rows.items()}
+    within = {split: len(found) - len(set(found)) for split, found in keys.items()}
+    between = {}
+    for first, second in combinations(keys, 2):
+        known = set(keys[first])
+        between[f"{second} in {first}"] = sum(key in known for key in keys[second])
+    return {"within": within, "between": between}
+
+
+def contradictions(rows: Rows, dataset: Dataset) -> dict[str, Any]:
+    """Return how many texts carry different labels, with a few examples as [[split, id, label], …]."""
+    places: dict[tuple[str, ...], list[tuple[str, Row]]] = defaultdict(list)
+    for split, members in rows.items():
+        for row in members:
+            places[_key(row)].append((split, row))
+    torn = [found for found in places.values() if len({row.label for _, row in found}) > 1]
+    examples = [
+        [[split, row.id, str(dataset.labels[row.label])] for split, row in found if row.label is not None]
+        for found in torn[:_EXAMPLES]
+    ]
+    return {"count": len(torn), "examples": examples}
+
+
+def token_lengths(lengths: Sequence[int], truncated: int) -> dict[str, Any]:
+    """Return minimum, median, 95th percentile and maximum of token counts, and the share of truncated rows."""
+    return {
+        "min": int(min(lengths)),
+        "median": float(np.median(lengths)),
+        "p95": float(np.percentile(lengths, 95)),
+        "max": int(max(lengths)),
+        "truncated_count": truncated,
+        "truncated_share": truncated / len(lengths),
+    }
+
+
+def described(found: dict[str, Any], dataset: Dataset, max_length: int) -> list[str]:
+    """Return lines for people about rows, tokens and doubtful rows.
+
+    Args:
+        found: the results of the functions above as "splits", "tokens", "duplicates" and "contradictions".
+        dataset: its labels and group column.
+        max_length: tokens.
+    """
+    labels = [str(label) for label in dataset.labels]
+    lines = ["", "Rows", _count_table(found["splits"], "labels", labels)]
+    groups = sorted({group for split in found["splits"].values() for group in split["groups"]})
+    if groups:
+        lines += ["", f"Rows by {dataset.group}", _group_table(found["splits"], groups)]
+    return [*lines, "", f"Tokens (max_length {max_length})", _token_table(found["tokens"]), "", *_findings(found)]
+
+
+def _count_table(splits: dict[str, Any], key: str, names: list[str]) -> str:
+    return text_table(
+        ["split", "rows", *names],
+        [[split, str(part["n"]), *(str(part[key].get(name, 0)) for name in names)] for split, part in splits.items()],
+    )
+
+
+def _group_table(splits: dict[str, Any], groups: list[str]) -> str:
+    return text_table(
+        ["group", *splits],
+        [[group, *(str(part["groups"].get(group, 0)) for part in splits.values())] for group in groups],
+    )
+
+
+def _token_table(tokens: dict[str, Any]) -> str:
+    rows = [
+        [
+            split,
+            str(t["min"]),
+            f"{t['median']:g}",
+            f"{t['p95']:g}",
+            str(t["max"]),
+            f"{t['truncated_count']} ({t['truncated_share']:.1%})",
+        ]
+        for split, t in tokens.items()
+    ]
+    return text_table(["split", "min", "median", "p95", "max", "truncated"], rows)
+
+
+def _findings(found: dict[str, Any]) -> list[str]:
+    repeated = [f"{count} in {split}" for split, count in found["duplicates"]["within"].items() if count]
+    leaked = [f"{count} of {pair}" for pair, count in found["duplicates"]["between"].items() if count]
+    torn = found["contradictions"]
+    lines = [
+        f"Repeated rows: {', '.join(repeated) or 'none'}",
+        f"Rows shared between splits: {', '.join(leaked) or 'none'}",
+        f"Identical texts with different labels: {torn['count'] or 'none'}",
+    ]
+    for example in torn["examples"]:
+        lines.append("  " + "; ".join(f"{split} {row_id} = {label}" for split, row_id, label in example))
+    return lines

@@ -1,0 +1,262 @@
+"""From files or the Hub to rows: read, check, split. Nothing is dropped, nothing is guessed.
+
+`load(dataset)` gives {"train": [Row, …], "validation": …, "test": …}; a fault stops with file, row, column, what was
+found and what is allowed.
+"""
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from common.config.catalog import ROOT
+from common.config.job import SPLITS, Dataset, Job
+from common.core.errors import DataError, choices, nearest
+from common.core.files import sha256
+from common.data import cells
+from common.data.table_files import find_split_files, read_table
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Row:
+    """One example.
+
+    Attributes:
+        id: unique within its split, from the id column or "<split>-<number>".
+        texts: one text, or a pair.
+        label: index into the dataset's labels, None where rows have none (prediction).
+        group: topic or the like, None without a group column.
+        weight: of the example in the loss, 1.0 without a weight column.
+    """
+
+    id: str
+    texts: tuple[str, ...]
+    label: int | None
+    group: str | None = None
+    weight: float = 1.0
+
+
+Rows = dict[str, list[Row]]
+
+
+def load_rows(dataset: Dataset, data_dir: Path | None = None) -> Rows:
+    """Read all splits of a dataset.
+
+    Args:
+        dataset: what to read and which columns count.
+        data_dir: a folder with {train,validation,test}.<format> to read instead of the dataset's own source.
+
+    Returns:
+        The splits that exist, in the order train, validation, test.
+
+    Raises:
+        DataError: a file or column is missing, a cell is empty or unknown, ids repeat, train cannot be learned from.
+    """
+    frames = _read_frames(dataset, data_dir)
+    if dataset.splits.column is not None and data_dir is None:
+        frames = _by_column(frames, dataset.splits.column)
+    rows = {split: to_rows(frame, dataset, origin, split) for split, (frame, origin) in frames.items()}
+    rows = _by_fractions(rows, dataset, keep_given=data_dir is not None)
+    _check_train(rows, dataset)
+    return {split: rows[split] for split in SPLITS if split in rows}
+
+
+def to_rows(frame: pd.DataFrame, dataset: Dataset, origin: str, split: str, labelled: bool = True) -> list[Row]:
+    """Turn a table into rows.
+
+    Args:
+        frame: cells as found; its index is the row's number in the file.
+        dataset: which columns count.
+        origin: file name for messages.
+        split: first part of the ids where there is no id column.
+        labelled: False reads texts alone, for prediction.
+    """
+    wanted = {"text": dataset.text}
+    if labelled:
+        wanted |= {key: [name] for key in ("label", "id", "group", "weight") if (name := getattr(dataset, key))}
+    for key, columns in wanted.items():
+        for column in columns:
+            if column not in frame.columns:
+                named = [str(name) for name in frame.columns]
+                raise DataError(
+                    f"{origin}: there is no column '{column}', which the dataset YAML names as `{key}`."
+                    f"{nearest(column, named)} Columns found: {choices(named)}."
+                )
+    positions = {str(label): index for index, label in enumerate(dataset.labels)}
+    found: dict[str, list[Any]] = {name: frame[name].tolist() for names in wanted.values() for name in names}
+    rows = []
+    for number, place in enumerate(frame.index.tolist()):
+        where = f"{origin}, row {place}"
+        texts = tuple(cells.text(found[name][number], where, name) for name in dataset.text)
+        if not labelled:
+            rows.append(Row(id=f"{split}-{number}", texts=texts, label=None))
+            continue
+        rows.append(
+            Row(
+                id=cells.text(found[dataset.id][number], where, dataset.id) if dataset.id else f"{split}-{number}",
+                texts=texts,
+                label=cells.label(found[dataset.label][number], positions, where, dataset.label, dataset.labels),
+                group=cells.text(found[dataset.group][number], where, dataset.group) if dataset.group else None,
+                weight=cells.weight(found[dataset.weight][number], where, dataset.weight) if dataset.weight else 1.0,
+            )
+        )
+    if labelled and dataset.id:
+        seen: dict[str, int] = {}
+        for row, place in zip(rows, frame.index.tolist(), strict=True):
+            if row.id in seen:
+                raise DataError(
+                    f"{origin}, row {place}: id '{row.id}' stands already in row {seen[row.id]}; ids are unique."
+                )
+            seen[row.id] = place
+    return rows
+
+
+def rows_fingerprint(rows: Rows) -> str:
+    """Return the SHA-256 of everything in the rows: the data's identity, whatever the file format or date."""
+    lines = (
+        json.dumps([split, row.id, row.texts, row.label, row.group, row.weight], ensure_ascii=False)
+        for split, members in rows.items()
+        for row in members
+    )
+    return sha256("\n".join(lines).encode())
+
+
+def need_split(rows: Rows, split: str, why: str) -> list[Row]:
+    """Return a split's rows, or say how to get one."""
+    if not rows.get(split):
+        raise DataError(
+            f"the dataset has no {split} rows, which are needed {why}. Name a {split} file in the dataset YAML, or cut "
+            f"a share off train: splits: {{fractions: {{{split}: 0.1}}}}. Splits found: {choices(rows)}."
+        )
+    return rows[split]
+
+
+def load_all_splits(dataset: Dataset, data_dir: Path | None) -> Rows:
+    """Load a dataset that has every split which a run needs; see `load` and `need_split`."""
+    rows = load_rows(dataset, data_dir)
+    need_splits(rows, trains=True)
+    return rows
+
+
+def need_splits(rows: Rows, trains: bool) -> None:
+    """Raise a `DataError` where a split is missing that a run needs; a baseline can do without validation."""
+    need_split(rows, "train", "to train on" if trains else "to learn the baseline from")
+    if trains:
+        need_split(rows, "validation", "to choose the best checkpoint")
+    need_split(rows, "test", "to evaluate on")
+
+
+def sample_rows(rows: list[Row], count: int | None, seed: int) -> list[Row]:
+    """Return a stratified sample of `count` rows in their order, or all of them.
+
+    Raises:
+        DataError: fewer than one row a label would remain.
+    """
+    if count is None or count >= len(rows):
+        return rows
+    from sklearn.model_selection import train_test_split
+
+    try:
+        chosen, _ = train_test_split(
+            range(len(rows)), train_size=count, random_state=seed, stratify=[row.label for row in rows]
+        )
+    except ValueError as error:
+        raise DataError(f"cannot sample {count} of {len(rows)} rows, stratified by label: {error}") from error
+    return [rows[index] for index in sorted(chosen)]
+
+
+def trained_rows(rows: list[Row], job: Job, dataset: Dataset) -> list[Row]:
+    """Return the train rows that a job learns from, the same for every seed."""
+    return sample_rows(rows, job.training.max_train_samples, dataset.splits.seed)
+
+
+# --- splits ----------------------------------------------------------------------------------------------------------
+
+
+def _read_frames(dataset: Dataset, data_dir: Path | None) -> dict[str, tuple[pd.DataFrame, str]]:
+    if data_dir is not None:
+        paths = find_split_files(data_dir)
+        return {split: (read_table(path), str(path)) for split, path in paths.items()}
+    source = dataset.source
+    if source.hub is not None:
+        from common.data.hub_dataset import (
+            read_hub,  # `datasets` costs a second to import, and files are the common case
+        )
+
+        return read_hub(source)
+    assert source.files is not None
+    files = {"train": source.files} if isinstance(source.files, str) else source.files
+    frames = {}
+    for split, name in files.items():
+        path = Path(name) if Path(name).is_absolute() else ROOT / name
+        frames[split] = (read_table(path), name)
+    return frames
+
+
+def _by_column(frames: dict[str, tuple[pd.DataFrame, str]], column: str) -> dict[str, tuple[pd.DataFrame, str]]:
+    divided: dict[str, list[tuple[pd.DataFrame, str]]] = {}
+    for frame, origin in frames.values():
+        if column not in frame.columns:
+            raise DataError(
+                f"{origin}: there is no column '{column}', which the dataset YAML names as `splits.column`."
+                f"{nearest(column, frame.columns)} Columns found: {choices(frame.columns)}."
+            )
+        for place, value in frame[column].items():
+            if value not in SPLITS:
+                raise DataError(
+                    f"{origin}, row {place}, column '{column}': found {value!r}; allowed: {choices(SPLITS)}."
+                )
+        for split, part in frame.groupby(column, sort=False):
+            divided.setdefault(str(split), []).append((part, origin))
+    return {
+        split: (pd.concat([part for part, _ in parts]), ", ".join(dict.fromkeys(origin for _, origin in parts)))
+        for split, parts in divided.items()
+    }
+
+
+def _by_fractions(rows: Rows, dataset: Dataset, keep_given: bool) -> Rows:
+    """Cut validation and test off train, stratified by label, where they are asked for as fractions.
+
+    A folder given as DATA_DIR may be divided already: with `keep_given` its splits stand.
+    """
+    from sklearn.model_selection import train_test_split
+
+    whole = rows.get("train", [])
+    for split, fraction in dataset.splits.fractions.items():
+        if split in rows and keep_given:
+            continue
+        if split in rows:
+            raise DataError(
+                f"splits.fractions asks for {split}, but the source has a {split} split; remove one of them."
+            )
+        try:
+            rows["train"], rows[split] = train_test_split(
+                rows.get("train", []),
+                test_size=round(fraction * len(whole)),
+                random_state=dataset.splits.seed,
+                stratify=[row.label for row in rows.get("train", [])],
+            )
+        except ValueError as error:
+            raise DataError(
+                f"cannot cut {fraction:.0%} of {len(whole)} rows off train, stratified by label: {error}"
+            ) from error
+    return rows
+
+
+def _check_train(rows: Rows, dataset: Dataset) -> None:
+    if "train" not in rows:
+        return
+    present = {row.label for row in rows["train"]}
+    if not present:
+        raise DataError("the train split is empty: nothing to learn from.")
+    if len(present) == 1:
+        only = dataset.labels[next(iter(label for label in present if label is not None))]
+        raise DataError(f"every train row has the label '{only}': a classifier needs at least two labels.")
+    missing = [str(label) for index, label in enumerate(dataset.labels) if index not in present]
+    if missing:
+        raise DataError(
+            f"no train row has the label {choices(missing)}: it could never be learned. "
+            "Remove it from `labels` or add rows."
+        )

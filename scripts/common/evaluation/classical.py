@@ -1,0 +1,89 @@
+"""Baselines without a language model: the majority class, and TF-IDF with logistic regression."""
+
+import time
+from collections.abc import Sequence
+
+import numpy as np
+from scipy.sparse import spmatrix
+from sklearn.compose import ColumnTransformer
+from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import f1_score
+from sklearn.pipeline import FeatureUnion, Pipeline
+
+from common.data.load import Row
+
+_STRENGTHS = (0.3, 1.0, 3.0, 10.0, 30.0)  # inverse regularisation tried on validation
+_FLOOR = 1e-9  # probability of a class that train never shows
+
+
+def majority(train: Sequence[Row], rows: Sequence[Row], classes: int) -> np.ndarray:
+    """Score every row by the label frequencies of train.
+
+    Returns:
+        Natural-log probabilities (N, C) float32, the same in every row.
+    """
+    counts = np.bincount([row.label for row in train if row.label is not None], minlength=classes)
+    shares = np.log(np.maximum(counts / counts.sum(), _FLOOR))
+    return np.tile(shares, (len(rows), 1)).astype(np.float32)
+
+
+class TfidfRegression:
+    """TF-IDF of words (1-2) and of characters (2-5, within words), each text on its own, under logistic regression.
+
+    The regularisation with the best macro-F1 on validation is kept.
+
+    Args:
+        train: rows to learn from.
+        validation: rows to choose by; without them C is 1.
+        classes: number of labels C.
+    """
+
+    def __init__(self, train: Sequence[Row], validation: Sequence[Row], classes: int) -> None:
+        self.classes = classes
+        start = time.perf_counter()
+        gold = [row.label for row in train]
+        # The features do not depend on the regularisation: computed once for all strengths.
+        self.features = _features(len(train[0].texts))
+        matrix = self.features.fit_transform(_columns(train))
+        candidates = {}
+        for strength in _STRENGTHS if validation else (1.0,):
+            model = LogisticRegression(C=strength, max_iter=2000)
+            model.fit(matrix, gold)
+            score = 0.0
+            if validation:
+                predicted = model.predict(self._transform(validation))
+                score = f1_score([row.label for row in validation], predicted, average="macro")
+            candidates[strength] = (score, model)
+        self.strength = max(candidates, key=lambda strength: candidates[strength][0])
+        self.model: LogisticRegression = candidates[self.strength][1]
+        self.seconds = time.perf_counter() - start
+
+    def score(self, rows: Sequence[Row]) -> np.ndarray:
+        """Return natural-log probabilities (N, C) float32."""
+        found = self.model.predict_log_proba(self._transform(rows))
+        result = np.full((len(rows), self.classes), np.log(_FLOOR), dtype=np.float32)
+        result[:, self.model.classes_] = found
+        return result
+
+    @property
+    def parameters(self) -> int:
+        """Number of coefficients and intercepts."""
+        return int(self.model.coef_.size + self.model.intercept_.size)
+
+    def _transform(self, rows: Sequence[Row]) -> spmatrix:
+        return self.features.transform(_columns(rows))
+
+
+def _columns(rows: Sequence[Row]) -> np.ndarray:
+    return np.array([row.texts for row in rows], dtype=object)
+
+
+def _features(texts: int) -> ColumnTransformer:
+    def vectors() -> Pipeline:
+        words = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True)
+        # A text of punctuation alone has no word; its characters still count.
+        characters = TfidfVectorizer(analyzer="char_wb", ngram_range=(2, 5), sublinear_tf=True)
+        return Pipeline([("union", FeatureUnion([("words", words), ("characters", characters)]))])
+
+    return ColumnTransformer([(f"text{index}", vectors(), index) for index in range(texts)])

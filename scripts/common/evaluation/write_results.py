@@ -1,0 +1,114 @@
+"""From scores to files: predictions, metrics, and the one `metrics.json` that says a run succeeded.
+
+The same files come out of fine-tuned models, untuned models and classical baselines.
+"""
+
+import contextlib
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from common.core import files
+from common.core.progress import Progress
+from common.data.load import Row
+from common.evaluation import inference, metrics
+from common.evaluation.partial_results import Kept
+from common.model.heads import Head
+from common.model.prompt_head import PromptHead
+from common.runs import provenance, run_folder
+
+
+def predictions_file(folder: Path, split: str) -> Path:
+    """Return where a split's predictions lie."""
+    return folder / f"predictions-{split}.jsonl"
+
+
+def metrics_file(folder: Path, split: str) -> Path:
+    """Return where the metrics of a split lie; those of test are the run's `metrics.json`."""
+    return folder / (run_folder.METRICS if split == "test" else f"metrics-{split}.json")
+
+
+def score_split(
+    folder: Path,
+    config: run_folder.RunConfig,
+    split: str,
+    rows: Sequence[Row],
+    head: Head,
+    facts: dict[str, Any],
+    resume: bool = False,
+) -> dict[str, Any]:
+    """Score a split with a model, and write its predictions and metrics: `write_split` says more.
+
+    Where `resume` is on, an earlier start of the run may have been stopped while it scored; this one goes on there.
+    """
+    job = run_folder.need_job(config)
+    budget = job.runtime.score_token_budget
+    start = time.perf_counter()
+    with _counted(folder, f"score {split}", len(rows), resume) as (progress, kept):
+        scores = inference.score(head, rows, budget, progress, kept)
+    seconds = kept.seconds if kept else time.perf_counter() - start
+    if split != "train":  # `train_s` is what training took
+        facts = facts | {f"{split}_s": round(seconds, 3), f"{split}_examples_per_s": round(len(rows) / seconds, 2)}
+    if not isinstance(head, PromptHead):
+        return write_split(folder, config, split, rows, scores, facts)
+    facts |= {"decoding": job.decoding, "length_normalization": job.length_normalization}
+    if job.decoding == "score":
+        return write_split(folder, config, split, rows, scores, facts)
+    with _counted(folder, f"generate {split}", len(rows), resume) as (progress, kept):
+        generated = inference.generate(head, rows, budget, progress, kept)
+    return write_split(folder, config, split, rows, scores, facts, generated, head.encoder.words)
+
+
+@contextlib.contextmanager
+def _counted(folder: Path, what: str, rows: int, resume: bool) -> Iterator[tuple[Progress, Kept | None]]:
+    with contextlib.ExitStack() as stack:
+        kept = stack.enter_context(Kept(folder, what)) if resume else None
+        done = kept.rows if kept else 0
+        yield stack.enter_context(Progress(what, rows, "row", done=done, folder=folder)), kept
+
+
+def write_split(
+    folder: Path,
+    config: run_folder.RunConfig,
+    split: str,
+    rows: Sequence[Row],
+    scores: np.ndarray,
+    facts: dict[str, Any],
+    generated: Sequence[str] | None = None,
+    answers: Sequence[str] = (),
+) -> dict[str, Any]:
+    """Write a split's predictions, then compute its metrics from that file and write them.
+
+    Args:
+        folder: run or baseline folder.
+        config: which run it is.
+        split: name of the split.
+        rows: N labelled rows.
+        scores: natural-log probabilities (N, C).
+        facts: what else belongs into the metrics: parameter counts, times, memory; unmeasured is None.
+        generated: texts that a model wrote, which then decide what is predicted.
+        answers: what stands for each label in `generated`.
+
+    Returns:
+        The metrics as written.
+    """
+    file = predictions_file(folder, split)
+    files.write_jsonl(file, inference.predictions(rows, scores, config.dataset.labels, generated, answers))
+    result = metrics.compute(files.read_jsonl(file), config.dataset.labels, config.dataset.mean_f1_labels)
+    document = {
+        "schema": run_folder.SCHEMA,
+        **config.plain()["run"],
+        "dataset_title": config.dataset.title,
+        "score": f"{split}_{config.dataset.score}",
+        "head": config.job.head if config.job else None,
+        "model": config.job.model if config.job else None,
+        "data_sha256": config.data_sha256,
+        **facts,
+        **metrics.prefixed(split, result),
+        "provenance": provenance.collect(),
+    }
+    files.write_json(metrics_file(folder, split), document)
+    return document

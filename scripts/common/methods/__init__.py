@@ -1,0 +1,61 @@
+"""Methods behind one interface: `attach(model, method)` decides which parameters train.
+
+Adding a method is a schema in `common.methods`, a function here that takes and returns the model, and its line in
+`_METHODS`. Parameters that train have `requires_grad`; nothing else marks them.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+from torch import nn
+from transformers import PreTrainedModel
+
+from common.config.methods import (
+    Adapters,
+    Full,
+    LastLayers,
+    Lora,
+    LoraFromScratch,
+    Method,
+    OtherLibraryMethod,
+    Untrained,
+)
+from common.methods.adapters import add_adapters
+from common.methods.last_layers import train_last_layers
+from common.methods.lora import add_lora_from_scratch
+from common.methods.peft_library import add_library_method
+
+
+def _train_all(model: PreTrainedModel, method: Full) -> nn.Module:
+    return model.requires_grad_(True)
+
+
+def _train_nothing(model: PreTrainedModel, method: Untrained) -> nn.Module:
+    return model.requires_grad_(False)
+
+
+_METHODS: dict[type, Callable[[PreTrainedModel, Any], nn.Module]] = {
+    Lora: add_library_method,
+    OtherLibraryMethod: add_library_method,
+    LoraFromScratch: add_lora_from_scratch,
+    Adapters: add_adapters,
+    LastLayers: train_last_layers,
+    Full: _train_all,
+    Untrained: _train_nothing,
+}
+
+
+def attach(model: PreTrainedModel, method: Method) -> nn.Module:
+    """Make `model` train by `method`.
+
+    Args:
+        model: a freshly loaded base with its head.
+        method: validated options.
+
+    Returns:
+        The model to train, the same object or a wrapper around it.
+
+    Raises:
+        ModelError: the method names layers that the model lacks.
+    """
+    return _METHODS[type(method)](model, method)

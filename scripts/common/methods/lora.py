@@ -1,0 +1,94 @@
+"""LoRA from scratch: a frozen linear layer plus a trainable update of low rank.
+
+Source: Hu et al. (2021), "LoRA: Low-Rank Adaptation of Large Language Models", section 4.1,
+https://arxiv.org/abs/2106.09685.
+"""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+from transformers import PreTrainedModel
+
+from common.config.methods import LoraFromScratch
+from common.methods.modules import freeze_backbone, wrap_linears
+
+
+class LoraLinear(nn.Module):
+    """A frozen linear layer and the update beside it:  y = W x + b + (alpha / r) B A dropout(x).
+
+    x (…, in) and y (…, out) are in the dtype of the frozen W (out, in) and b (out); A (r, in) and B (out, r) train, in
+    float32: r (in + out) parameters. B starts at zero, so training starts at the base model; A starts as torch starts
+    a linear layer.
+
+    Args:
+        base: the layer with W and b; it is kept and frozen, and may be quantised.
+        r: rank of the update, from 1.
+        alpha: the update is scaled by alpha / r.
+        dropout: share of x's entries dropped before A, from 0 to below 1, in training alone.
+    """
+
+    def __init__(self, base: nn.Linear, r: int, alpha: float, dropout: float) -> None:
+        super().__init__()
+        self.base = base.requires_grad_(False)
+        # float32 whatever the base is: small updates would vanish in bfloat16's 8 bits.
+        device = base.weight.device
+        self.A = nn.Parameter(torch.empty(r, base.in_features, device=device, dtype=torch.float32))
+        self.B = nn.Parameter(torch.zeros(base.out_features, r, device=device, dtype=torch.float32))
+        nn.init.kaiming_uniform_(self.A, a=math.sqrt(5))
+        self.scale = alpha / r
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Return y (…, out) for x (…, in)."""
+        y = self.base(x)
+        update = F.linear(F.linear(self.dropout(x).to(self.A.dtype), self.A), self.B)  # (…, in) → (…, r) → (…, out)
+        return y + (self.scale * update).to(y.dtype)
+
+    def merged(self) -> nn.Linear:
+        """Return the frozen layer with W + (alpha / r) B A for its weight; nothing of LoRA is left to compute."""
+        with torch.no_grad():
+            self.base.weight += (self.scale * self.B @ self.A).to(self.base.weight.dtype)
+        return self.base
+
+
+def add_lora_from_scratch(model: PreTrainedModel, method: LoraFromScratch) -> PreTrainedModel:
+    """Put a `LoraLinear` in the place of every chosen linear layer of the backbone.
+
+    Args:
+        model: a freshly loaded base with its head; it is changed in place.
+        method: which layers, and the options of `LoraLinear`.
+
+    Returns:
+        The same model, in which A and B, a classification head and `modules_to_save` train.
+
+    Raises:
+        ModelError: `target_modules` names no linear layer, or `modules_to_save` no module.
+    """
+    freeze_backbone(model, method.modules_to_save)
+    wrap_linears(
+        model, method.target_modules, lambda linear: LoraLinear(linear, method.r, method.alpha, method.dropout)
+    )
+    return model
+
+
+def merge_lora(model: PreTrainedModel) -> PreTrainedModel:
+    """Replace every adapted layer by its merged one; outputs stay the same up to rounding.
+
+    Args:
+        model: with the layers of `add_lora_from_scratch`; it is changed in place.
+
+    Returns:
+        The same model, with the base's own layers alone.
+
+    Raises:
+        TypeError: a base is quantised; dequantise it first, merging into rounded weights would lose the update.
+    """
+    for name, module in list(model.named_modules()):
+        if isinstance(module, LoraLinear):
+            if not module.base.weight.is_floating_point():
+                raise TypeError(f"{name}: the base is quantised, so its weight cannot take an update")
+            parent, _, last = name.rpartition(".")
+            setattr(model.get_submodule(parent), last, module.merged())
+    return model

@@ -1,0 +1,69 @@
+"""Rows to token ids for the classification head: one text, or a true pair of the tokenizer."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from transformers import PreTrainedTokenizerBase
+
+from common.data.load import Row
+from common.model.batching import Encoded
+from common.model.truncation import shorten, token_count
+
+
+class Encoder:
+    """Rows to token ids; a pair of texts is a true pair of the tokenizer, further texts follow the second line by line.
+
+    Where the tokenizer puts nothing between the texts of a pair, a line break does.
+
+    Args:
+        tokenizer: of the base model.
+        max_length: most tokens of a row; longer rows lose the end of their longest text.
+    """
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, max_length: int) -> None:
+        self.tokenizer, self.max_length = tokenizer, max_length
+        # Qwen's tokenizer, for one, would set the second text right behind the first.
+        self.joins_pairs = tokenizer.num_special_tokens_to_add(pair=True) == 0
+
+    def lengths(self, rows: Sequence[Row]) -> list[int]:
+        """Return the tokens of every row before truncation, special tokens included."""
+        return [len(ids) for ids in self._whole(rows)["input_ids"]]
+
+    def encode(self, rows: Sequence[Row]) -> list[Encoded]:
+        """Turn rows into token ids. Truncation touches the longest text alone, and is marked on the row."""
+        if not rows:
+            return []
+        whole = self._whole(rows)
+        encoded = []
+        for index, row in enumerate(rows):
+            ids = whole["input_ids"][index]
+            types = whole["token_type_ids"][index] if "token_type_ids" in whole else None
+            truncated = len(ids) > self.max_length
+            if truncated:
+                cut = self._truncate(row.texts)
+                ids, types = cut["input_ids"], cut.get("token_type_ids")
+            encoded.append(Encoded(ids, types, row.label, row.weight, truncated))
+        return encoded
+
+    def _whole(self, rows: Sequence[Row]) -> Any:
+        columns = [list(texts) for texts in zip(*(self._pair(row.texts) for row in rows), strict=True)]
+        return self.tokenizer(*columns, truncation=False, verbose=False)
+
+    def _truncate(self, texts: tuple[str, ...]) -> dict[str, list[int]]:
+        pair = self._pair(texts)
+        special = self.tokenizer.num_special_tokens_to_add(pair=len(pair) > 1)
+        side = "longest_first"
+        if len(pair) < len(texts):
+            # A join costs a token or none; what is then still too long is cut by the tokenizer.
+            room = self.max_length - special - (len(texts) - len(pair))
+            pair = self._pair(shorten(self.tokenizer, texts, max(room, 0)))
+        else:
+            lengths = [token_count(self.tokenizer, text) for text in texts]
+            if sum(lengths) - max(lengths) + special < self.max_length:
+                side = "only_first" if lengths[0] == max(lengths) else "only_second"
+        return dict(self.tokenizer(*pair, truncation=side, max_length=self.max_length, verbose=False))
+
+    def _pair(self, texts: tuple[str, ...]) -> tuple[str, ...]:
+        if self.joins_pairs:
+            return ("\n".join(texts),)
+        return texts if len(texts) < 3 else (texts[0], "\n".join(texts[1:]))

@@ -1,0 +1,51 @@
+"""Base models and tokenizers from where a job's `model:` says, at one commit; every failure is a `ModelError`."""
+
+from typing import Any
+
+from huggingface_hub.errors import OIDCError, RevisionResolutionError
+from huggingface_hub.utils import httpx
+from safetensors import SafetensorError
+from transformers import PretrainedConfig
+
+from common.core import hub_errors
+from common.core.errors import ModelError
+from common.hub import locate
+from common.hub.locate import Base, hub_commit
+
+_HUB = (httpx.HTTPError, RevisionResolutionError, OIDCError)
+_FAULTS = (OSError, ValueError, ImportError, SafetensorError, *_HUB)
+
+
+def from_pretrained(kind: Any, base: Base, **options: Any) -> Any:
+    """Load a config, tokenizer or model.
+
+    Args:
+        kind: the transformers class, such as AutoConfig. A config remembers the commit as `_commit_hash`.
+        base: where it is.
+        options: of the class's `from_pretrained`.
+
+    Raises:
+        ModelError: not there, not allowed, not reachable, not safetensors, or in need of code of its own.
+    """
+    try:
+        commit = hub_commit(base.name, base.revision) if base.revision else None
+        # A commit, not a branch: all parts are of one state, and transformers does not swap missing safetensors for
+        # those of somebody's pull request (its `auto_conversion`, for the revision "main" alone).
+        loaded = kind.from_pretrained(base.name, revision=commit or "main", trust_remote_code=False, **options)
+    except _FAULTS as error:
+        raise ModelError(f"model {base.name}: cannot be loaded: {_reason(error, kind, base)}") from error
+    if isinstance(loaded, PretrainedConfig):
+        loaded._commit_hash = commit  # transformers 5 no longer sets it
+    return loaded
+
+
+def _reason(error: Exception, kind: Any, base: Base) -> str:
+    text = str(error)
+    if "custom code" in text or "trust_remote_code" in text:
+        return (
+            "it needs Python code of its own, and none is ever executed here (trust_remote_code is off). "
+            "Choose a model whose architecture the transformers library has itself."
+        )
+    if "safetensors" in text and ("no file named" in text or "not appear to have a file named" in text):
+        return locate.no_safetensors(base, kind.__name__.replace("ForSequenceClassification", ""))
+    return hub_errors.first_line(error) if base.revision is None else locate.hub_reason(error, base)

@@ -1,0 +1,78 @@
+"""How a base model's frozen weights are held: quantised linear layers, norms in float32, the rest as the job says.
+
+NF4 (4-bit, blocks of 64 weights with a scale each) follows Dettmers et al. (2023), "QLoRA",
+https://arxiv.org/abs/2305.14314; int8 follows Dettmers et al. (2022), "LLM.int8()", https://arxiv.org/abs/2208.07339.
+"""
+
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import BitsAndBytesConfig
+
+from common.config.job import Job
+from common.core.errors import ModelError
+
+
+def quantization_config(job: Job, unquantized: list[str]) -> BitsAndBytesConfig | None:
+    """Return what to pass to `from_pretrained`, None for a base that is not quantised.
+
+    Args:
+        job: quantization, double_quantization, precision.
+        unquantized: names of modules whose linear layers are left alone: the heads.
+    """
+    if job.quantization == "none":
+        return None
+    if job.quantization == "int8":
+        return BitsAndBytesConfig(load_in_8bit=True, llm_int8_skip_modules=unquantized)
+    return BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=job.double_quantization,
+        bnb_4bit_compute_dtype=getattr(torch, job.precision),
+        llm_int8_skip_modules=unquantized,  # 4-bit loading reads it, too
+    )
+
+
+def keep_norms_float32(model: nn.Module, job: Job) -> None:
+    """Upcast the norms' few weights, in place: they are sums over many numbers.
+
+    Where the base is bfloat16, so is what comes out of them: quantised layers answer in the dtype they are asked in,
+    and all saved activations would take twice the memory.
+    """
+    for module in model.modules():
+        if is_norm(module):
+            for parameter in module.parameters(recurse=False):
+                parameter.data = parameter.data.float()
+            if job.dtype == "bfloat16":
+                module.register_forward_hook(_to_bfloat16)
+
+
+def is_norm(module: nn.Module) -> bool:
+    """Return whether a module is a LayerNorm, an RMSNorm or the like."""
+    return "norm" in type(module).__name__.lower()
+
+
+def _to_bfloat16(module: nn.Module, inputs: Any, output: torch.Tensor) -> torch.Tensor:
+    return output.to(torch.bfloat16)
+
+
+def keep_trainable_on_cpu(model: nn.Module) -> None:
+    """Stop 4-bit layers from repacking their weights in the first evaluation on a CPU with AVX512-BF16, in place.
+
+    bitsandbytes 0.50 does not unpack them for training again: every later step would get no gradient through them.
+    """
+    for module in model.modules():
+        if is_quantized(module):
+            module.support_avx512bf16_for_cpu = False  # type: ignore[assignment]  # an attribute of its own
+
+
+def need_quantized(model: nn.Module, job: Job) -> None:
+    """Raise a `ModelError` when the job asks for quantised layers and the model has none."""
+    if job.quantization != "none" and not any(is_quantized(module) for module in model.modules()):
+        raise ModelError(f"model {job.model}: it has no linear layers that quantization {job.quantization} can store.")
+
+
+def is_quantized(module: nn.Module) -> bool:
+    """Return whether a module is one of bitsandbytes' linear layers."""
+    return type(module).__name__ in ("Linear4bit", "Linear8bitLt")

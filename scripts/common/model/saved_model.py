@@ -1,0 +1,182 @@
+"""Saved models: what training changed, and enough beside it to reload with identical scores.
+
+A saved model is a folder `model/` with `peftable.json` (base, head, labels, limits), the tokenizer, and the weights
+that training changed: a peft adapter, the trained parameters, or the whole model. Weights are safetensors only.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import PeftModel
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from common.config.job import Dataset, Job
+from common.core.errors import ModelError, choices
+from common.core.files import atomic_folder, read_json, sha256, sha256_file, write_json
+from common.hub.locate import SAVED, Base, locate
+from common.methods import attach
+from common.methods.peft_library import reload
+from common.model.heads import Head
+from common.model.load import head_modules, inner_model, load_base, load_tokenizer, with_head
+
+SCHEMA = 1
+DESCRIPTION, PARAMETERS, ADAPTER = SAVED, "parameters.safetensors", "adapter_config.json"
+
+
+def trained_state(model: nn.Module) -> dict[str, torch.Tensor]:
+    """Return the parameters that train, by name, contiguous and on the CPU."""
+    return {
+        name: parameter.detach().cpu().contiguous()
+        for name, parameter in model.named_parameters()
+        if parameter.requires_grad
+    }
+
+
+def load_trained_state(model: nn.Module, file: Path) -> None:
+    """Load what `trained_state` gave; both must name the same parameters.
+
+    Raises:
+        ModelError: the file is of another model or method.
+    """
+    state = load_file(file)
+    names = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
+    if names != set(state):
+        raise ModelError(
+            f"{file}: holds other parameters than this model trains: {choices(sorted(names ^ set(state)), 4)}."
+        )
+    own = model.state_dict()
+    for name, tensor in state.items():
+        if own[name].shape != tensor.shape:
+            raise ModelError(
+                f"{file}: {name} is {tuple(tensor.shape)} there and {tuple(own[name].shape)} here: the method has "
+                "chosen other ranks than at the first start. Start over with FORCE=1."
+            )
+    model.load_state_dict(state, strict=False)
+
+
+def save(head: Head, job: Job, dataset: Dataset, path: Path) -> None:
+    """Save a trained model as a folder that is enough to score with."""
+    inner = inner_model(head.model)
+    with atomic_folder(path) as partial:
+        head.encoder.tokenizer.save_pretrained(partial)
+        if isinstance(head.model, PeftModel):
+            # "auto" would look the base's vocabulary up on the Hub.
+            head.model.save_pretrained(str(partial), save_embedding_layers=False)
+            (partial / "README.md").unlink(missing_ok=True)  # an empty model card with a path of this machine
+        elif job.method.name == "full":
+            inner.save_pretrained(partial)
+        else:
+            save_file(trained_state(head.model), partial / PARAMETERS)
+        description = {
+            "schema": SCHEMA,
+            "model": job.model,
+            "revision": job.revision,
+            **base_identity(job, head.model),
+            "head": job.head,
+            "labels": list(dataset.labels),
+            "prompt": dataset.prompt.model_dump() if dataset.prompt and job.head == "prompt" else None,
+            "max_length": job.max_length,
+            "pad_token_id": head.pad_token_id,
+            "method": job.method.model_dump(mode="json"),
+        }
+        write_json(partial / DESCRIPTION, description)
+
+
+def load(job: Job, dataset: Dataset, path: Path) -> Head:
+    """Reload a saved model; its scores equal those of the model that was saved.
+
+    Raises:
+        ModelError: the folder is incomplete, made for other labels, or its base has changed since.
+    """
+    if not (path / DESCRIPTION).is_file():
+        raise ModelError(f"{path}: no saved model here ({DESCRIPTION} is missing).")
+    description = read_json(path / DESCRIPTION)
+    if description["labels"] != list(dataset.labels):
+        raise ModelError(
+            f"{path}: saved for the labels {choices(description['labels'])}, not for {choices(dataset.labels)}."
+        )
+    tokenizer = load_tokenizer(Base(str(path), None))
+    if job.method.name == "full":
+        model: nn.Module = load_base(job, dataset, tokenizer.pad_token_id, weights=path)
+        return with_head(job, dataset, model.requires_grad_(False), tokenizer)
+    # A branch of the Hub moves on; the commit that the model was trained on does not.
+    job = job.model_copy(update={"revision": description["model_commit"] or job.revision})
+    wanted = {"model_sha256": description["model_sha256"]}
+    need_same_base(job, wanted, {"model_sha256": _weights_hash(locate(job.model, job.revision))}, str(path))
+    if (path / ADAPTER).is_file():
+        model = reload(load_base(job, dataset, tokenizer.pad_token_id), path)
+    else:
+        model = attach(load_base(job, dataset, tokenizer.pad_token_id), job.method)
+        load_trained_state(model, path / PARAMETERS)
+    return with_head(job, dataset, model.requires_grad_(False), tokenizer)
+
+
+def load_adapter(job: Job, dataset: Dataset, path: Path) -> Head:
+    """Load the job's base with an adapter that peft saved anywhere; its head must be in the adapter.
+
+    Raises:
+        ModelError: no adapter there, not for sequence classification, or made for another model or number of labels.
+    """
+    if not (path / ADAPTER).is_file():
+        raise ModelError(f"ADAPTER={path}: no adapter here ({ADAPTER} is missing).")
+    if not (path / "adapter_model.safetensors").is_file():
+        raise ModelError(f"ADAPTER={path}: adapter_model.safetensors is missing; other weight formats are not read.")
+    try:
+        task = read_json(path / ADAPTER).get("task_type")
+    except (ValueError, AttributeError) as error:
+        raise ModelError(f"ADAPTER={path}: {ADAPTER} cannot be read: {error}") from error
+    needed = "SEQ_CLS" if job.head == "classification" else "CAUSAL_LM"
+    if task != needed:
+        raise ModelError(f"ADAPTER={path}: its task_type is {task}; needed is {needed} (head: {job.head}).")
+    tokenizer = load_tokenizer(locate(job.model, job.revision))
+    base = load_base(job, dataset, tokenizer.pad_token_id)
+    heads = list(head_modules(base))
+    saved = load_file(path / "adapter_model.safetensors")
+    if job.head == "classification" and not any(part in heads for name in saved for part in name.split(".")):
+        raise ModelError(f"ADAPTER={path}: it holds no trained head ({choices(heads)}); its scores would be random.")
+    try:
+        model = PeftModel.from_pretrained(base, str(path))
+    except (RuntimeError, ValueError) as error:
+        reason = " ".join(str(error).split())[:300]
+        raise ModelError(
+            f"ADAPTER={path}: does not fit {job.model} with {len(dataset.labels)} labels: {reason}"
+        ) from error
+    return with_head(job, dataset, model.requires_grad_(False), tokenizer)
+
+
+def base_identity(job: Job, model: nn.Module) -> dict[str, str | None]:
+    """Return model_commit (of a Hub base) and model_sha256 (of a local base's weights), which `load` holds fast to."""
+    commit = getattr(inner_model(model).config, "_commit_hash", None)
+    return {"model_commit": commit, "model_sha256": _weights_hash(locate(job.model, job.revision))}
+
+
+def need_same_base(job: Job, wanted: dict[str, Any], found: dict[str, Any], where: str) -> None:
+    """Raise a `ModelError` when the base is not the one that `where` was trained on.
+
+    Args:
+        job: names the base.
+        wanted: model_sha256 and model_commit at the time, as `base_identity` gave them.
+        found: what of these is known now.
+        where: the saved model or checkpoint.
+    """
+    for key, what, mend in (
+        ("model_sha256", "whose weights had SHA-256", "Put the old base back, or train again with FORCE=1."),
+        (
+            "model_commit",
+            "at the Hub's commit",
+            f"Its revision '{job.revision}' has moved on: train again with FORCE=1. A commit as the job's `revision` "
+            "never moves.",
+        ),
+    ):
+        if key in found and found[key] != wanted.get(key):
+            raise ModelError(
+                f"{where}: was trained on a base {what} {wanted.get(key)}; that of {job.model} is {found[key]}. {mend}"
+            )
+
+
+def _weights_hash(base: Base) -> str | None:
+    """Return the SHA-256 over a local base's weight files; a Hub model is known by its commit."""
+    hashes = [sha256_file(file) for file in sorted(Path(base.name).glob("*.safetensors"))]
+    return sha256("".join(hashes).encode()) if hashes else None

@@ -1,0 +1,135 @@
+"""What prediction adds to a table, for whole files and for shards alike: who predicts, and the columns it writes."""
+
+import argparse
+import glob
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from common.cli import options, sweeps
+from common.config.job import Dataset, Label
+from common.core.errors import ConfigError, DataError
+from common.data import table_files
+from common.data.load import Row
+from common.runs import run_folder
+
+SEPARATOR = "||"
+
+
+def find_run(arguments: argparse.Namespace) -> tuple[Path, run_folder.RunConfig]:
+    """Return the folder of the run, or of the adapter, that a command line means, and its configuration.
+
+    Raises:
+        ConfigError: contradicting options.
+        RunError: the run has not been trained.
+    """
+    if arguments.run is not None:
+        if arguments.model or arguments.adapter:
+            raise ConfigError("give either RUN=<folder> or MODEL=<job>")
+        config = run_folder.thaw(arguments.run)
+        run_folder.need_model(arguments.run, f"make train MODEL={config.job_name}")
+        return arguments.run, config
+    if arguments.adapter:
+        return arguments.adapter, options.target(arguments).config(None, "")
+    arguments = sweeps.need_one(arguments)
+    target = options.target(arguments)
+    folder = options.trained_folder(target, arguments)
+    return folder, run_folder.need_same_recipe(folder, target.config(arguments.seed, ""))
+
+
+def input_files(given: Path) -> list[Path]:
+    """Return the files of one table: a file, those of a folder, or those that a pattern means, sorted by their paths.
+
+    Names that begin with "." or "_" hold no rows by the habit of those who write such folders (`_SUCCESS`).
+
+    Raises:
+        DataError: none is there, or they are no tables of one format.
+    """
+    if given.is_dir():
+        found = sorted(path for path in given.iterdir() if not path.name.startswith((".", "_")))
+        if inner := next((path for path in found if path.is_dir()), None):
+            raise DataError(f"{given}: holds the folder {inner.name}; say which files: INPUT='{given}/**/*.<format>'")
+    elif not given.exists() and glob.has_magic(str(given)):
+        found = sorted(path for path in map(Path, glob.glob(str(given), recursive=True)) if path.is_file())  # noqa: PTH207
+    else:
+        table_files.format_of(given)
+        found = [given]
+    if not found:
+        raise DataError(f"{given}: there is no file.")
+    formats = {table_files.format_of(path)[0]: path for path in found}
+    if len(formats) > 1:
+        one, other, *_ = formats.values()
+        raise DataError(
+            f"{given}: {one.name} and {other.name} are of two formats; a pattern is needed: INPUT='…/*.<format>'"
+        )
+    return found
+
+
+def output_file(asked: Path | None, given: Path, files: Sequence[Path]) -> Path:
+    """Return where the labelled table of an input goes: OUTPUT, or `<input>.predicted.<format>`.
+
+    Args:
+        asked: OUTPUT.
+        given: INPUT.
+        files: what it means.
+
+    Raises:
+        ConfigError: OUTPUT is needed, or would be part of the input the next time.
+        DataError: its ending is no known format.
+    """
+    if asked is not None:
+        table_files.format_of(asked)
+        if given.is_dir() and asked.resolve().parent == given.resolve():
+            raise ConfigError(f"OUTPUT={asked} lies in INPUT={given}; put it elsewhere.")
+        return asked
+    if list(files) != [given] and not given.is_dir():
+        raise ConfigError(f"INPUT={given} is a pattern; say where the labelled table goes: OUTPUT=<file>")
+    name, gzipped = table_files.format_of(files[0])
+    ending = f".{name}.gz" if gzipped else f".{name}"
+    stem = given.resolve().name if given.is_dir() else given.name[: -len(ending)]
+    return (given.resolve() if given.is_dir() else given).with_name(f"{stem}.predicted{ending}")
+
+
+def added_columns(labels: Sequence[Label]) -> list[str]:
+    """Return the names of the columns that are added."""
+    return ["predicted", *(f"probability_{label}" for label in labels)]
+
+
+def need_free_columns(columns: Sequence[object], labels: Sequence[Label], origin: object) -> None:
+    """Raise a `DataError` when the table has a column that would be added."""
+    clash = [name for name in added_columns(labels) if name in columns]
+    if clash:
+        raise DataError(f"{origin}: it has a column '{clash[0]}' already; rename it first.")
+
+
+def prediction_columns(scores: np.ndarray, labels: Sequence[Label]) -> dict[str, list[Label] | np.ndarray]:
+    """Return the added columns by name: N labels, and N probabilities of each label.
+
+    Args:
+        scores: natural-log probabilities (N, C).
+        labels: in class order.
+    """
+    names = added_columns(labels)
+    probabilities = np.exp(scores.astype(np.float64)).reshape(len(scores), len(labels)).round(6)
+    predicted = [labels[index] for index in scores.argmax(axis=1)] if len(scores) else []
+    return {names[0]: predicted} | {name: probabilities[:, index] for index, name in enumerate(names[1:])}
+
+
+def with_predictions(frame: pd.DataFrame, scores: np.ndarray, labels: Sequence[Label]) -> pd.DataFrame:
+    """Return a table with the added columns; `scores` as of `predictions`."""
+    result = frame.copy()
+    for name, values in prediction_columns(scores, labels).items():
+        result[name] = values
+    return result
+
+
+def one_row(text: str, dataset: Dataset) -> Row:
+    """Return TEXT as a row; a pair is written 'first || second'."""
+    names = dataset.text
+    texts = tuple(part.strip() for part in text.split(SEPARATOR)) if len(names) > 1 else (text.strip(),)
+    if len(texts) != len(names) or not all(texts):
+        wanted = f" {SEPARATOR} ".join(f"<{name}>" for name in names)
+        raise DataError(f"TEXT holds {sum(map(bool, texts))} texts; the dataset needs: TEXT='{wanted}'")
+    return Row(id="text", texts=texts, label=None)

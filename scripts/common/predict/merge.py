@@ -1,0 +1,202 @@
+"""The merge of a sharded prediction: the proof that every row is there exactly once, the output, and what it cost."""
+
+import shlex
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+
+from common.cli.options import shown
+from common.core.errors import DataError, RunError, choices
+from common.core.files import check_fences, fsync, read_json, sha256_file, write_json
+from common.core.formatting import duration
+from common.data import table_files, table_reader, table_writer
+from common.predict import shards
+from common.predict.inputs import added_columns
+from common.predict.plan import PARTS, Plan
+
+REPORT = "report.json"
+
+
+def merge_report(plan: Plan) -> dict[str, Any] | None:
+    """Return the report of a plan whose output is there as the merge wrote it, else None."""
+    file = plan.folder / REPORT
+    report = read_json(file) if file.is_file() else {}
+    if report.get("plan") != plan.id or not plan.output.is_file():
+        return None
+    return report if report["output_sha256"] == sha256_file(plan.output) else None
+
+
+def need_free_output(plan: Plan) -> None:
+    """Raise a `RunError` when the merge would replace a file unasked."""
+    if plan.output.exists() and not plan.replace:
+        raise RunError(f"{plan.output} exists already; give another OUTPUT=, or FORCE=1 to replace it.")
+
+
+def merge_parts(plan: Plan) -> dict[str, Any]:
+    """Write the output and the report.
+
+    Raises:
+        RunError: parts are missing or broken, or the output is there already.
+        DataError: the input has changed, or cells do not fit the output's format.
+    """
+    start = time.perf_counter()
+    need_free_output(plan)
+    facts = _need_every_row_once(plan)
+    _need_same_inputs(plan)
+    whole = plan.folder / f".whole.{plan.output.name}"
+    rows = _write(plan, whole)
+    assert rows == plan.rows
+    report = {
+        "schema": 1,
+        "plan": plan.id,
+        "rows": rows,
+        "shards": plan.shards,
+        "parts": len(facts),
+        "output_sha256": sha256_file(whole),
+        **_cost(facts),
+        "merge_s": round(time.perf_counter() - start, 3),
+    }
+    # The report first: stopped between the two, the merge is made again, and finds no file in its way.
+    write_json(plan.folder / REPORT, report)
+    need_free_output(plan)
+    check_fences(plan.output)
+    whole.replace(plan.output)
+    fsync(plan.output.parent)
+    for left in (plan.folder / PARTS).glob(".*.partial.parquet"):  # of processes that were killed
+        left.unlink(missing_ok=True)
+    return report
+
+
+def _need_every_row_once(plan: Plan) -> list[dict[str, Any]]:
+    """Return the facts of all parts, in order, whose rows are 0, 1, …, N-1."""
+    found: list[dict[str, Any]] = []
+    faults: dict[int, list[str]] = {}
+    expected: set[Path] = set()
+    reached = 0
+    for number in range(plan.shards):
+        for first, end in plan.parts(number):
+            assert first == reached
+            reached = end
+            expected.add(plan.part(first, end))
+            try:
+                table, facts = shards.read_part(plan, first, end)
+                found.append(facts | {"rows": len(table)})
+            except RunError as error:
+                faults.setdefault(number, []).append(f"rows {first} to {end} {error}")
+    assert reached == plan.rows
+    if faults:
+        lines = [f"  shard {number}: {choices(texts, 3)}" for number, texts in faults.items()]
+        again = ["python", *shards.shard_command(plan.folder, *faults)]
+        raise RunError(
+            f"{plan.folder}: {len(faults)} of {plan.shards} shards are not finished:\n"
+            + "\n".join([*lines[:12], *([f"  … ({len(lines)} in all)"] if len(lines) > 12 else [])])
+            + f"\nThe same command does what is left. By hand, before the merge: {shlex.join(again)}"
+        )
+    strays = sorted(set((plan.folder / PARTS).glob("[!.]*")) - expected)
+    if strays:
+        raise RunError(f"{strays[0]}: no part of this plan; its rows stand in others. Delete it and merge again.")
+    return found
+
+
+def _need_same_inputs(plan: Plan) -> None:
+    for file in plan.inputs:
+        path = Path(file.file)
+        if not path.is_file() or sha256_file(path) != file.sha256:
+            raise DataError(
+                f"{path}: has {'changed' if path.is_file() else 'vanished'} since the plan was made; its predictions "
+                "are of other rows. Put the old file back, or start over with FORCE=1."
+            )
+
+
+def _write(plan: Plan, place: Path) -> int:
+    """Write the output part by part to a place of the same file system, and return its rows."""
+    one, other = (table_files.format_of(path)[0] for path in (plan.files[0][0], plan.output))
+    native = one == other == "parquet"
+    schema = _output_schema(plan) if other == "parquet" else None
+    parts = [part for number in range(plan.shards) for part in plan.parts(number)]
+    with (
+        table_writer.Appender(plan.output, schema, place) as output,
+        table_reader.Chain(plan.files, plan.columns) as chain,
+    ):
+        for first, end in parts:
+            added = _added(plan, *shards.read_part(plan, first, end)[:1])
+            if native:
+                assert schema is not None
+                inner = pa.schema([schema.field(name) for name in plan.columns])
+                tables = [piece.replace_schema_metadata(None).cast(inner) for piece in chain.tables(first, end)]
+                table = pa.concat_tables(tables)
+                for name, values in added.items():
+                    with table_files.writing(plan.output):
+                        table = table.append_column(schema.field(name), pa.array(values, schema.field(name).type))
+                output.append(table)
+            else:
+                frame = pd.concat([piece for _, piece in chain.frames(first, end)])
+                output.append(frame.assign(**added))
+        if not parts:
+            columns = [*plan.columns, *added_columns(plan.labels)]
+            output.append(pd.DataFrame({name: pd.Series(dtype=object) for name in columns}))
+    return output.rows
+
+
+def _added(plan: Plan, part: pa.Table) -> dict[str, list[Any] | np.ndarray]:
+    names = added_columns(plan.labels)
+    predicted = [plan.labels[index] for index in part.column("predicted").to_pylist()]
+    return {names[0]: predicted} | {name: part.column(name).to_numpy() for name in names[1:]}
+
+
+def _output_schema(plan: Plan) -> pa.Schema:
+    names = added_columns(plan.labels)
+    with table_files.writing(plan.output):
+        predicted = pa.array(plan.labels).type
+    fields = [pa.field(names[0], predicted), *(pa.field(name, pa.float64()) for name in names[1:])]
+    return pa.schema([*table_writer.schema(plan.files, plan.columns, plan.output), *fields])
+
+
+def _cost(facts: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Return rows a second by process and in all, and device hours per million rows: of GPUs, or of CPU cores."""
+    processes: dict[tuple[str, str | None], dict[str, Any]] = {}
+    for part in facts:
+        key = part["process"], part["gpu"]
+        entry = processes.setdefault(
+            key, {"process": key[0], "gpu": key[1], "rows": 0, "seconds": 0.0, "cpu_seconds": 0.0}
+        )
+        for name in ("rows", "seconds", "cpu_seconds"):
+            entry[name] = round(entry[name] + part[name], 4)
+    for entry in processes.values():
+        entry["rows_per_s"] = _ratio(entry["rows"], entry["seconds"])
+    hours = {}
+    for device, seconds in (("gpu", "seconds"), ("cpu", "cpu_seconds")):
+        own = [entry for entry in processes.values() if (entry["gpu"] is None) == (device == "cpu")]
+        rows, used = (sum(entry[name] for entry in own) for name in ("rows", seconds))
+        hours[f"{device}_hours_per_million_rows"] = round(used / 3600 / rows * 1e6, 4) if rows else None
+    # From the first part's start to the last one's end, waiting in a queue included.
+    starts, ends = [part["ended"] - part["seconds"] for part in facts], [part["ended"] for part in facts]
+    elapsed = max(ends) - min(starts) if facts else 0.0
+    return {
+        "elapsed_s": round(elapsed, 3),
+        "rows_per_s": _ratio(sum(part["rows"] for part in facts), elapsed),
+        **hours,
+        "processes": list(processes.values()),
+    }
+
+
+def _ratio(rows: int, seconds: float) -> float | None:
+    return round(rows / seconds, 2) if seconds else None
+
+
+def merge_summary(plan: Plan, report: dict[str, Any]) -> str:
+    """Return the report in one line."""
+    parts = [f"{shown(plan.output)}: {report['rows']} rows labelled in {plan.shards} shards, every row once"]
+    rates = [entry["rows_per_s"] for entry in report["processes"] if entry["rows_per_s"] is not None]
+    if rates:
+        several = f" ({len(rates)} processes, {min(rates):.1f} to {max(rates):.1f} each)" if len(rates) > 1 else ""
+        parts.append(f"{report['rows_per_s']:.1f} rows/s{several}")
+    for device in ("gpu", "cpu"):
+        if (hours := report[f"{device}_hours_per_million_rows"]) is not None:
+            parts.append(f"{hours:.2g} {device.upper()} hours per million rows")
+    return "; ".join([*parts, f"merged in {duration(report['merge_s'])}"])

@@ -1,0 +1,276 @@
+"""The plan of a sharded prediction: `<output>.shards/plan.json` says which rows of which files, by which model.
+
+Planning reads every row and checks it as `data.to_rows` does, so that an empty cell is found before the work and not in
+its last hour. The same plan is continued; another one in its place is refused with the difference.
+"""
+
+import dataclasses
+import json
+import shutil
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from common.config.job import Dataset, Label
+from common.core import yaml_io
+from common.core.errors import ConfigError, DataError, ModelError, RunError, choices
+from common.core.files import lock, read_json, sha256, sha256_file, write_json, write_text
+from common.core.progress import Progress
+from common.data import table_files, table_reader
+from common.data.load import Row, to_rows
+from common.predict.inputs import need_free_columns
+from common.runs import run_folder
+
+SCHEMA = 1
+PLAN, PARTS = "plan.json", "parts"
+PART_ROWS = 4_096  # a kill loses at most these; batches of like length are found well within them
+_XLSX_ROWS = 1_048_575  # below its header
+_CHECKED_AT_ONCE = 8_192
+
+
+@dataclasses.dataclass(frozen=True)
+class Input:
+    """One file of the input."""
+
+    file: str
+    rows: int
+    bytes: int
+    sha256: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """What is predicted, by which model, in how many shards.
+
+    Attributes:
+        id: a hash of the identity, which every part carries.
+        folder: `<output>.shards`; its `config.yaml` is the run's configuration.
+        output: the table that the merge writes.
+        replace: whether the merge may replace an output that is there (FORCE=1).
+        model, adapter, model_sha256: a run's `model/`, or the folder of an adapter made elsewhere; its content.
+        labels: in class order.
+        columns: of the input.
+        inputs: its files, in order.
+        shards, part_rows: how the rows are divided.
+    """
+
+    id: str
+    folder: Path
+    output: Path
+    replace: bool
+    model: Path
+    adapter: bool
+    model_sha256: str
+    labels: list[Label]
+    columns: list[str]
+    inputs: list[Input]
+    shards: int
+    part_rows: int
+
+    @property
+    def rows(self) -> int:
+        """Rows of all inputs."""
+        return sum(file.rows for file in self.inputs)
+
+    @property
+    def files(self) -> list[tuple[Path, int]]:
+        """The inputs as (file, rows)."""
+        return [(Path(file.file), file.rows) for file in self.inputs]
+
+    def identity(self, config: run_folder.RunConfig) -> dict[str, Any]:
+        """Return what decides the parts, the run's configuration included: paths may change, contents may not."""
+        files = {
+            f"input {number} ({Path(file.file).name})": file.sha256 for number, file in enumerate(self.inputs, start=1)
+        }
+        sizes = {"number of shards": self.shards, "rows of a part": self.part_rows, "number of files": len(files)}
+        return config.identity() | sizes | {"weights of the model": self.model_sha256} | files
+
+    def bounds(self, number: int) -> tuple[int, int]:
+        """Return a shard's first row and the row after its last.
+
+        Raises:
+            ConfigError: there is no such shard.
+        """
+        if not 0 <= number < self.shards:
+            raise ConfigError(f"{self.folder}: there is no shard {number}; allowed are 0 to {self.shards - 1}.")
+        return self.rows * number // self.shards, self.rows * (number + 1) // self.shards
+
+    def parts(self, number: int) -> list[tuple[int, int]]:
+        """Return the row ranges of a shard's parts, in order."""
+        start, stop = self.bounds(number)
+        return [(first, min(first + self.part_rows, stop)) for first in range(start, stop, self.part_rows)]
+
+    def part(self, first: int, end: int) -> Path:
+        """Return a part's file."""
+        return self.folder / PARTS / f"{first}-{end}.parquet"
+
+
+def plan_folder(output: Path) -> Path:
+    """Return the plan folder of an output."""
+    return output.with_name(f"{output.name}.shards")
+
+
+def plan_lock(output: Path) -> AbstractContextManager[None]:
+    """Hold the lock of an output's plan while it is made and submitted: a second command waits, and then finds it."""
+    return lock(output.with_name(f".{output.name}.shards.lock"))  # not within the folder, which a new plan deletes
+
+
+def create_plan(
+    output: Path,
+    files: Sequence[Path],
+    config: run_folder.RunConfig,
+    model: Path,
+    adapter: bool,
+    shards: int,
+    force: bool = False,
+    part_rows: int = PART_ROWS,
+) -> Plan:
+    """Write the plan of a prediction, or continue the same one; the caller holds `locked(output)`.
+
+    Args:
+        output: the table to write in the end.
+        files: the input, in order.
+        config: of the run that predicts.
+        model: a run's `model/`, or an adapter's folder.
+        adapter: which of both.
+        shards: how many.
+        force: start over; the parts of an older plan are deleted.
+        part_rows: most rows of a part.
+
+    Raises:
+        DataError: a row or a file of the input is wrong.
+        RunError: another plan lies there; the message lists the differences.
+    """
+    table_files.format_of(output)
+    output = output.absolute()
+    if output.resolve() in {path.resolve() for path in files}:
+        raise ConfigError(f"OUTPUT={output} is one of the inputs.")
+    folder = plan_folder(output)
+    older = None if force or not (folder / PLAN).exists() else read_plan(folder)
+    hashes = _hashes(files)
+    if older is not None and [file.sha256 for file in older.inputs] == hashes:
+        counts, columns = [file.rows for file in older.inputs], older.columns
+    else:
+        counts, columns = _survey(files, config.dataset)
+    need_free_columns(columns, config.dataset.labels, files[0])
+    if table_files.format_of(output)[0] == "xlsx" and sum(counts) > _XLSX_ROWS:
+        raise DataError(f"{output}: xlsx holds {_XLSX_ROWS:,} rows, the input has {sum(counts):,}; choose another.")
+    inputs = [
+        Input(str(path.absolute()), rows, path.stat().st_size, content)
+        for path, rows, content in zip(files, counts, hashes, strict=True)
+    ]
+    plan = Plan(
+        "",
+        folder,
+        output,
+        force or (older is not None and older.replace),
+        model.absolute(),
+        adapter,
+        model_hash(model),
+        list(config.dataset.labels),
+        columns,
+        inputs,
+        shards,
+        part_rows,
+    )
+    identity = plan.identity(config)
+    plan = dataclasses.replace(plan, id=sha256(json.dumps(identity, sort_keys=True).encode())[:16])
+    if older is not None:
+        _need_same(plan, older.identity(run_folder.thaw(folder)), identity)
+    elif folder.exists():
+        shutil.rmtree(folder)
+    write_text(folder / run_folder.CONFIG, yaml_io.dump(config.plain()))
+    document = dataclasses.asdict(plan) | {"output": str(plan.output), "model": str(plan.model), "rows": plan.rows}
+    del document["folder"]
+    write_json(folder / PLAN, {"schema": SCHEMA, **document})
+    return plan
+
+
+def _hashes(files: Sequence[Path]) -> list[str]:
+    if missing := next((path for path in files if not path.is_file()), None):
+        raise DataError(f"{missing}: there is no such file.")
+    return [sha256_file(path) for path in files]
+
+
+def _need_same(plan: Plan, then: dict[str, Any], now: dict[str, Any]) -> None:
+    changes = [
+        f"{key}: {then.get(key, 'absent')} → {now.get(key, 'absent')}"
+        for key in [*then, *(key for key in now if key not in then)]
+        if then.get(key) != now.get(key)
+    ]
+    if changes:
+        shown = [*changes[:12], f"… ({len(changes)} differences in all)"] if len(changes) > 12 else changes
+        raise RunError(
+            f"{plan.folder}: another prediction was planned here:\n  " + "\n  ".join(shown) + "\n"
+            "Give another OUTPUT=, or start over (its parts are deleted) with FORCE=1."
+        )
+
+
+def _survey(files: Sequence[Path], dataset: Dataset) -> tuple[list[int], list[str]]:
+    """Return every file's rows and the columns of all, having checked every text."""
+    counts: list[int] = []
+    columns: list[str] = []
+    progress = Progress("check the input", len(files), "file")
+    for path in files:
+        rows, found = _survey_file(path, dataset)
+        if table_files.format_of(path)[0] == "jsonl":
+            columns += [name for name in found if name not in columns]
+        elif columns and set(found) != set(columns):
+            differing = [name for name in [*found, *columns] if (name in found) != (name in columns)]
+            raise DataError(
+                f"{path}: has other columns than {files[0]}; {choices(differing)} stands in one of both alone."
+            )
+        else:
+            columns = columns or found
+        counts.append(rows)
+        progress.update(1)
+    progress.close()
+    _texts(pd.DataFrame(columns=columns, dtype=object), dataset, files[0])
+    return counts, columns
+
+
+def _survey_file(path: Path, dataset: Dataset) -> tuple[int, list[str]]:
+    lines = table_files.format_of(path)[0] == "jsonl"
+    with table_reader.opened(path) as source:
+        columns = source.columns
+    if not lines:
+        _texts(pd.DataFrame(columns=columns, dtype=object), dataset, path)
+    with table_reader.opened(path, None if lines else dataset.text) as source:
+        while len(frame := source.take(_CHECKED_AT_ONCE)):
+            _texts(frame, dataset, path)
+        return source.position, source.columns if lines else columns
+
+
+def _texts(frame: pd.DataFrame, dataset: Dataset, path: Path) -> list[Row]:
+    return to_rows(frame, dataset, str(path), "input", labelled=False)
+
+
+def model_hash(folder: Path) -> str:
+    """Return the SHA-256 of what a saved model's folder holds.
+
+    Raises:
+        ModelError: there is nothing.
+    """
+    files = sorted(path for path in folder.iterdir() if path.is_file()) if folder.is_dir() else []
+    if not files:
+        raise ModelError(f"{folder}: no saved model here.")
+    return sha256("".join(f"{path.name} {sha256_file(path)}\n" for path in files).encode())
+
+
+def read_plan(folder: Path) -> Plan:
+    """Read a plan.
+
+    Raises:
+        RunError: there is none.
+    """
+    folder = folder.absolute()
+    file = folder / PLAN
+    if not file.is_file():
+        raise RunError(f"{folder}: there is no plan here (no {PLAN}).")
+    found = read_json(file)
+    places = {"folder": folder, "output": Path(found["output"]), "model": Path(found["model"])}
+    inputs = {"inputs": [Input(**entry) for entry in found["inputs"]]}
+    return Plan(**{field.name: (found | places | inputs)[field.name] for field in dataclasses.fields(Plan)})

@@ -1,0 +1,107 @@
+"""A planned prediction on a cluster: an array whose tasks share the shards, and a job after it that merges.
+
+Loading a large model takes minutes, so the array has at most `array_limit` tasks, and each works off its share of the
+shards in one process. Typed again, the same command submits the shards that miss rows, unless their array still lives.
+"""
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+from common.cli import options
+from common.cluster import profiles, slurm_commands, submit_one, submit_record
+from common.cluster.scheduler import Chosen
+from common.config.job import Job
+from common.core import files
+from common.core.errors import ConfigError, RunError, SlurmError
+from common.hub import download, locate
+from common.predict import shards
+from common.predict.plan import Plan
+from common.runs import run_folder
+
+
+def submit(plan: Plan, outputs: Path, cluster: Chosen, given: dict[str, Any]) -> str:
+    """Submit what is left to do of a plan; the caller holds `plans.locked(plan.output)`.
+
+    Args:
+        plan: of the prediction.
+        outputs: remembers where the plan lies, for `make status`, `logs` and `cancel`.
+        cluster: name, profile and scheduler.
+        given: RESOURCES= of the command line.
+
+    Returns:
+        What was done, for a person.
+
+    Raises:
+        ConfigError: the base model is not on this machine; nothing was submitted.
+        RunError: its jobs were cancelled, and have not ended yet.
+        SlurmError: Slurm refuses, or does not answer; what was submitted before is found by the next submission.
+    """
+    name, profile, scheduler = cluster
+    profiles.check_cache(profile)
+    merge, place = plan.folder / submit_record.MERGE, options.shown(plan.folder)
+    live = scheduler.jobs()
+    remember(outputs, plan.folder)
+    left = shards.unfinished(plan)
+    progress = f"{plan.shards - len(left)} of {plan.shards} shards are finished"
+    array, last = live.get(submit_record.job_name(plan.folder)), live.get(submit_record.job_name(merge))
+    for folder, live_job in ((plan.folder, array), (merge, last)):
+        if live_job is not None:
+            submit_one.adopt(folder, live_job)
+            if submit_record.read(folder).get("state") == "cancelled":
+                raise RunError(f"{place}: job {live_job.whole_id} is just ending; type this again in a minute.")
+    if last is not None:
+        shown = array or last
+        return f"{place}: {progress}, job {shown.whole_id} is {'running' if shown.is_running else 'queued'}."
+    doing, after = "the merge", tuple[str, ...]()
+    if array is not None:  # whoever submitted it was stopped before the merge
+        doing, after = f"the merge after job {array.whole_id}", (array.whole_id,)
+    elif left:
+        job = run_folder.need_job(run_folder.thaw(plan.folder))
+        _need_base(plan, job)
+        request = profiles.for_job(profile, job.resources, given, gpu=True)
+        tasks = min(len(left), request.array_limit)
+        _, *words = shards.shard_command(plan.folder, *left)
+        command = ["predict", *words, "--lane", "$SLURM_ARRAY_TASK_ID", str(tasks)]
+        _, job_id = submit_one.hand_over(plan.folder, command, name, request, scheduler, array=tuple(range(tasks)))
+        doing, after = f"{len(left)} shards in {tasks} tasks as job {job_id}, then the merge", (job_id,)
+    command = ["predict", *shards.merge_command(plan.folder)[1:]]
+    request = profiles.for_job(profile, None, {}, gpu=False)
+    _, job_id = submit_one.hand_over(merge, command, name, request, scheduler, after=after)
+    return f"{place}: {progress}; submitted {doing} as job {job_id}. make status shows how they go."
+
+
+def _need_base(plan: Plan, job: Job) -> None:
+    """Raise a `ConfigError` where the tasks could not load the base model offline."""
+    if job.method.name == "full" and not plan.adapter:
+        return  # the saved model is a whole one
+    saved = plan.model / locate.SAVED
+    commit = files.read_json(saved)["model_commit"] if saved.is_file() and not plan.adapter else None
+    base = locate.locate(job.model, commit or job.revision)
+    if fault := download.missing_model(base):
+        mend = f" Where there is internet: {locate.fetch_command(base)}." if base.revision else ""
+        raise ConfigError(f"{fault}{mend}")
+
+
+def need_none(folder: Path) -> None:
+    """Raise a `RunError` when jobs work on a plan that is to be started over, a `SlurmError` when nobody can tell."""
+    if submit_record.read(folder).get("executor") != "slurm":
+        return
+    try:
+        live = slurm_commands.by_name(slurm_commands.queue())
+    except SlurmError as error:
+        if error.is_absent:  # the folder has come from a cluster to a machine outside it
+            return
+        raise
+    for place in (folder, folder / submit_record.MERGE):
+        if job := live.get(submit_record.job_name(place)):
+            word = "running" if job.is_running else "queued"
+            raise RunError(
+                f"{options.shown(folder)}: it is {word} as job {job.whole_id}; make cancel (or scancel) first."
+            )
+
+
+def remember(outputs: Path, folder: Path) -> None:
+    """Keep where a plan lies in an outputs folder."""
+    mark = hashlib.sha256(str(folder).encode()).hexdigest()[:8]
+    files.write_json(outputs / submit_record.PREDICTIONS / f"{mark}.json", {"schema": 1, "folder": str(folder)})

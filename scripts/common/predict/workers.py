@@ -1,0 +1,70 @@
+"""Shards worked off on this machine: in this process, or by several side by side, a GPU each."""
+
+import os
+import subprocess
+import sys
+
+from common.config.catalog import ROOT
+from common.core.errors import Interrupted, RunError
+from common.predict import shards
+from common.predict.plan import Plan
+
+
+def work_off(plan: Plan, processes: int | None, score: shards.Score) -> None:
+    """Work off all unfinished shards of a plan, one at a time in each process.
+
+    Args:
+        plan: of the prediction.
+        processes: side by side; None is the number of GPUs, or 1.
+        score: scores rows in this process, where one is enough.
+
+    Raises:
+        RunError: a process failed; the others have gone on to their end.
+        KeyboardInterrupt: of this process; the others were stopped, too.
+    """
+    numbers = shards.unfinished(plan)
+    if not numbers:
+        return
+    gpus = _gpus()
+    count = min(processes or len(gpus) or 1, len(numbers))
+    if count == 1:
+        for number in numbers:
+            shards.work(plan, number, score)
+        return
+    running = []
+    for lane in range(count):
+        script, *words = shards.shard_command(plan.folder, *numbers[lane::count])
+        command = [sys.executable, str(ROOT / script), *words]
+        running.append(subprocess.Popen(command, env=_environment(lane, count, gpus)))
+    try:
+        codes = [process.wait() for process in running]
+    except KeyboardInterrupt:
+        for process in running:
+            process.terminate()
+        for process in running:
+            process.wait()
+        raise
+    if any(code == Interrupted.exit_code for code in codes):
+        raise KeyboardInterrupt
+    if failed := [code for code in codes if code]:
+        raise RunError(
+            f"{plan.folder}: {len(failed)} of {count} processes failed (exit code {failed[0]}; their messages stand "
+            "above). The same command continues."
+        )
+
+
+def _gpus() -> list[str]:
+    """Return the GPUs as CUDA_VISIBLE_DEVICES names them."""
+    import torch
+
+    given = os.environ.get("CUDA_VISIBLE_DEVICES")
+    names = given.split(",") if given else [str(number) for number in range(torch.cuda.device_count())]
+    return names[: torch.cuda.device_count()]
+
+
+def _environment(lane: int, count: int, gpus: list[str]) -> dict[str, str]:
+    """Return the environment of a process: a GPU of its own, or its share of the cores."""
+    if gpus:
+        return os.environ | {"CUDA_VISIBLE_DEVICES": gpus[lane % len(gpus)]}
+    threads = max(len(os.sched_getaffinity(0)) // count, 1)
+    return {"OMP_NUM_THREADS": str(threads)} | os.environ

@@ -1,0 +1,182 @@
+"""Figures that compare many results: score by rank, misidentified rows by label, train beside test."""
+
+import itertools
+from collections.abc import Sequence
+from typing import Any
+
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.colors import PowerNorm
+from matplotlib.figure import Figure
+
+from common.core.formatting import duration
+from common.report import plot_style, variant_grid
+from common.report.plot_style import COLORS, GREY
+from common.report.results import Result
+
+SIZE = (5.2, 3.6)  # inches
+
+
+def framed(title: str, size: tuple[float, float] = SIZE) -> tuple[Figure, plt.Axes]:
+    """Return a figure with one pair of axes, titled."""
+    figure, axes = plt.subplots(figsize=size, layout="constrained")
+    axes.set_title(title, fontsize=10)
+    axes.spines[["top", "right"]].set_visible(False)
+    return figure, axes
+
+
+def score_by_rank(title: str, results: Sequence[Result]) -> Figure | None:
+    """Test score against LoRA's rank, a line a scale alpha / r, other models as levels; None where no rank varies.
+
+    Where models were trained for different numbers of epochs, a level has the colour of the lines trained as long.
+    """
+    found = [grid for grid in variant_grid.find(results) if variant_grid.RANK in grid.keys]
+    if not found:
+        return None
+    key = results[0].score_key
+    lines: dict[tuple[str, str], list[Result]] = {}
+    for grid in found:
+        for member in grid.members:
+            if variant_grid.RANK in member.settings:
+                lines.setdefault(_line(grid, member, len(found) > 1), []).append(member)
+    rests = list(dict.fromkeys(rest for _, rest in lines))
+    lines = dict(sorted(lines.items(), key=lambda item: rests.index(item[0][1])))  # stable: scales stay in order
+    figure, axes = framed(f"{title}\n{key.replace('_', ' ')} by rank of LoRA")
+    handles: list[Any] = []
+    color_of: dict[str, Any] = {}
+    for (line, points), style in zip(lines.items(), plot_style.of_lines(list(lines)), strict=True):
+        values = [[100 * value for value in member.values(key)] for member in points]
+        deviations = [float(np.std(seeds, ddof=1)) if len(seeds) > 1 else 0.0 for seeds in values]
+        ranks, means = (
+            [member.settings[variant_grid.RANK] for member in points],
+            [float(np.mean(seeds)) for seeds in values],
+        )
+        bars, label = deviations if any(deviations) else None, ", ".join(part for part in line if part)
+        handles.append(axes.errorbar(ranks, means, yerr=bars, capsize=3, label=label, **style.line()))
+        color_of |= {
+            variant_grid.epochs(member): style.color for member in points if variant_grid.epochs(member) not in color_of
+        }
+    members = {id(member) for points in lines.values() for member in points}
+    others = [
+        (name, result) for name, result in zip(variant_grid.names(results), results, strict=True) if not result.baseline
+    ]
+    is_mixed = len({variant_grid.epochs(result) for _, result in others}) > 1
+    others = [(name, result) for name, result in others if id(result) not in members]
+    for (name, result), dash in zip(others, itertools.cycle((":", "-.", "--")), strict=False):
+        label = f"{name}, epochs = {variant_grid.epochs(result)}" if is_mixed and "epochs=" not in name else name
+        color = color_of.get(variant_grid.epochs(result), GREY) if is_mixed else GREY
+        handles.append(axes.axhline(100 * (result.mean(key) or 0.0), color=color, ls=dash, lw=1.3, label=label))
+    ranks = sorted({member.settings[variant_grid.RANK] for points in lines.values() for member in points})
+    axes.set_xscale("log", base=2)
+    axes.set_xticks(ranks, [str(rank) for rank in ranks])
+    axes.minorticks_off()
+    axes.margins(x=0.08, y=0.12)
+    axes.set_xlabel("rank r")
+    axes.set_ylabel(f"{key.replace('_', ' ')} (%)")
+    plot_style.add_legend(figure, [handles[: len(lines)], handles[len(lines) :]])
+    return figure
+
+
+def _line(grid: variant_grid.Grid, member: Result, with_job: bool) -> tuple[str, str]:
+    """Return what the points of one line have in common: their scale, and whatever else varies but the rank."""
+    facts = grid.facts(member)
+    facts.pop(variant_grid.RANK)
+    scale = facts.pop(grid.alpha or "", "")
+    words = list(facts.values())
+    return scale, ", ".join([grid.job, *words] if with_job or not (scale or words) else words)
+
+
+def errors_by_label(title: str, results: Sequence[Result]) -> Figure:
+    """Share of each label's test rows taken for another label: rows results, columns labels, means over seeds."""
+    results = variant_grid.arrange(results)
+    names = variant_grid.names(results)
+    found = [result.label_errors() for result in results]
+    labels = list(found[0])
+    shares = np.array([[np.mean(seeds) if seeds else np.nan for seeds in row.values()] for row in found])
+    # (R, C); a root spreads the colours over small shares, where good models differ.
+    norm = PowerNorm(0.5, vmin=0, vmax=1)
+    size = max(4.6, 0.075 * max(map(len, names)) + 0.72 * len(labels) + 0.6), 0.34 * len(names) + 1.2
+    figure, axes = framed("", size)
+    figure.suptitle(f"{title}\nmisidentified test rows of each label (%)", fontsize=10)
+    axes.imshow(shares, cmap="Reds", norm=norm, aspect="auto")
+    for (row, column), share in np.ndenumerate(shares):
+        color = "white" if norm(share) > 0.65 else "black"
+        text = "–" if np.isnan(share) else f"{100 * share:.1f}"
+        axes.text(column, row, text, ha="center", va="center", color=color, fontsize=8)
+    axes.set_xticks(range(len(labels)), labels, fontsize=9)
+    axes.set_yticks(range(len(names)), names, fontsize=8)
+    axes.tick_params(length=0)
+    axes.spines[:].set_visible(False)
+    return figure
+
+
+def train_and_test(title: str, results: Sequence[Result]) -> Figure | None:
+    """Accuracy and loss on train and on test, trainable share and time; None where no train rows were scored."""
+    results = variant_grid.arrange(results)
+    pairs = [(name, whole.with_train()) for name, whole in zip(variant_grid.names(results), results, strict=True)]
+    fitted = [(name, result) for name, result in pairs if result]
+    if not fitted:
+        return None
+    members = [result for _, result in fitted]
+    shares = [_quotient(result.mean("params_trainable_count"), result.mean("params_total_count")) for result in members]
+    time_key, time_label = _time(members)
+    seconds = [result.mean(time_key) for result in members]
+    measured = {
+        split: [[result.mean(f"{split}_{measure}") for result in members] for measure in ("accuracy", "loss")]
+        for split in ("train", "test")
+    }
+    row = 0.24 * len(fitted)  # inches of one bar a model
+    heights = (2 * row + 0.3, row + 0.3)
+    size = (6.8, sum(heights) + 1.6)
+    figure, grid = plt.subplots(2, 2, figsize=size, layout="constrained", sharey=True, height_ratios=heights)
+    figure.suptitle(f"{title}: train and test, and what training took", fontsize=10)
+    (accuracy, loss), (share, time) = grid
+    for split, color, offset in (("train", "#9ecae1", -0.2), ("test", COLORS[0], 0.2)):
+        for axes, values, factor, form in zip(
+            (accuracy, loss), measured[split], (100, 1), ("{:.1f}", "{:.3f}"), strict=True
+        ):
+            texts = [_text(form, value, factor) for value in values]
+            _bars(axes, [factor * (value or 0.0) for value in values], texts, color, offset, 0.38, split)
+    _bars(share, [100 * (value or 0.0) for value in shares], [_text("{:.2f}", value, 100) for value in shares])
+    _bars(time, [(value or 0.0) / 60 for value in seconds], [duration(value) for value in seconds])
+    labels = ("accuracy (%)", "cross-entropy (nats)", "trainable share of the parameters (%)", time_label)
+    for axes, label in zip(grid.flat, labels, strict=True):
+        axes.set_xlabel(label, fontsize=9)
+        axes.margins(x=0.4 if axes is time else 0.2)
+        axes.tick_params(labelsize=8)
+        axes.spines[["top", "right"]].set_visible(False)
+    for axes in grid[:, 0]:
+        axes.set_yticks(range(len(fitted)), [name for name, _ in fitted])
+    accuracy.invert_yaxis()  # of all four, which share it
+    figure.legend(*accuracy.get_legend_handles_labels(), fontsize=8, frameon=False, loc="outside lower center", ncols=2)
+    return figure
+
+
+def _time(results: Sequence[Result]) -> tuple[str, str]:
+    """Return key and label of the time by which trainings compare: on CPUs that others share, what they computed."""
+    documents = [document for result in results for document in result.documents]
+    is_cpu = not any((document.get("hardware") or {}).get("gpu") for document in documents)
+    if is_cpu and all(result.mean("train_cpu_s") is not None for result in results):
+        return "train_cpu_s", "CPU time of training (minutes)"
+    return "train_s", "time of training (minutes)"
+
+
+def _bars(
+    axes: plt.Axes,
+    values: Sequence[float],
+    texts: Sequence[str],
+    color: Any = GREY,
+    offset: float = 0.0,
+    width: float = 0.55,
+    label: str | None = None,
+) -> None:
+    bars = axes.barh(np.arange(len(values)) + offset, values, width, color=color, label=label)
+    axes.bar_label(bars, texts, fontsize=7.5, padding=2)
+
+
+def _text(form: str, value: float | None, factor: int) -> str:
+    return "–" if value is None else form.format(factor * value)
+
+
+def _quotient(part: float | None, whole: float | None) -> float | None:
+    return None if part is None or not whole else part / whole

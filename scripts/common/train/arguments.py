@@ -1,0 +1,138 @@
+"""A job's recipe in the Trainer's words, and refused early where the libraries would refuse it late."""
+
+import math
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from transformers import Trainer, TrainingArguments, get_scheduler
+from transformers.integrations import get_available_reporting_integrations
+
+from common.config.job import Dataset, Job
+from common.core.errors import ConfigError, choices, nearest
+from common.data.load import Row
+from common.model.load import check_prompt, count_parameters
+
+_FED_WITH_METRIC = ("reduce_lr_on_plateau", "greedy")  # the Trainer's schedulers that watch best_metric
+
+
+def training_arguments(job: Job, folder: Path, seed: int) -> TrainingArguments:
+    """Translate a job into the Trainer's arguments.
+
+    Raises:
+        ConfigError: an optimizer, scheduler or tracker that the Trainer does not know.
+    """
+    recipe, runtime = job.training, job.runtime
+    every = None if recipe.eval_every == "epoch" else recipe.eval_every
+    # Left to themselves they take every metric for a loss, and lower the learning rate when it rises.
+    mode = {"mode": recipe.metric_mode} if recipe.lr_scheduler_type in _FED_WITH_METRIC else {}
+    try:
+        return TrainingArguments(
+            output_dir=str(folder),
+            num_train_epochs=recipe.epochs,
+            per_device_train_batch_size=recipe.batch_size,
+            learning_rate=recipe.learning_rate,
+            weight_decay=recipe.weight_decay,
+            optim=recipe.optim,
+            lr_scheduler_type=recipe.lr_scheduler_type,
+            lr_scheduler_kwargs=mode | recipe.lr_scheduler_kwargs,
+            warmup_steps=recipe.warmup_steps,
+            max_grad_norm=recipe.max_grad_norm,
+            eval_strategy="steps" if every else "epoch",
+            save_strategy="steps" if every else "epoch",
+            eval_steps=every,
+            save_steps=every or 500,
+            logging_steps=runtime.log_every,
+            logging_first_step=True,
+            metric_for_best_model=recipe.best_metric.replace("validation_", "eval_"),
+            greater_is_better=recipe.metric_mode == "max",
+            activation_checkpointing=runtime.activation_checkpointing,
+            report_to=runtime.report_to or "none",
+            seed=seed,
+            disable_tqdm=True,
+            dataloader_pin_memory=torch.cuda.is_available(),
+        )
+    except (ValueError, ImportError) as error:
+        message = " ".join(str(error).split())
+        wrong = re.match(r"'?([\w.-]+)'? is not a valid (\w+)", message)
+        if wrong:
+            allowed = re.findall(r"'([\w.-]+)'", message.partition("select one of")[2])
+            key = {"OptimizerNames": "optim", "SchedulerType": "lr_scheduler_type"}.get(wrong[2], wrong[2])
+            message = f"{key} '{wrong[1]}' is not known to the Trainer.{nearest(wrong[1], allowed)} "
+            message += f"Allowed: {', '.join(allowed)}"
+        raise ConfigError(f"training: {message}") from error
+
+
+def check_recipe(job: Job, dataset: Dataset, rows: Sequence[Row]) -> None:
+    """Refuse what only the libraries know to be wrong, before anything is written.
+
+    Raises:
+        ConfigError: a method that trains nothing, an optimizer, scheduler or tracker unknown to the Trainer, a class
+            weight for no label, a data set without the prompt that the head asks for.
+        ModelError: no such model, a method that does not fit it, more tokens than it has positions, or answers that
+            its tokenizer cannot tell apart.
+    """
+    if job.method.name == "none":
+        raise ConfigError("method none trains nothing; evaluate the base with: make baseline BASELINE=untuned")
+    _check_mode(job)
+    arguments = training_arguments(job, Path("unused"), seed=0)
+    try:
+        _optimizer_and_schedule(arguments)
+    except (TypeError, ValueError, ImportError, RuntimeError) as error:
+        reason = " ".join(str(error).split())[:300]
+        recipe = f"optim {job.training.optim}, lr_scheduler_type {job.training.lr_scheduler_type}"
+        raise ConfigError(f"training: {recipe} with lr_scheduler_kwargs cannot be used: {reason}") from error
+    installed = get_available_reporting_integrations()
+    for tracker in job.runtime.report_to:
+        if tracker not in installed:
+            raise ConfigError(
+                f"runtime.report_to names '{tracker}', which is not installed or not known."
+                f"{nearest(tracker, installed)} "
+                f"Installed: {choices(installed) or 'none'}."
+            )
+    class_weights(job, dataset, rows)
+    steps = math.ceil(job.training.epochs * math.ceil(len(rows) / job.training.batch_size))
+    if rows and (planned := getattr(job.method, "total_step", None)) and planned > steps:
+        raise ConfigError(f"method.total_step is {planned}, but the run has {steps} steps; the ranks would not settle.")
+    count_parameters(job, dataset)  # locates the model and attaches the method, without weights
+    if rows:  # `check --no-data` needs no tokenizer
+        check_prompt(job, dataset)
+
+
+def _check_mode(job: Job) -> None:
+    recipe = job.training
+    given = recipe.lr_scheduler_kwargs.get("mode", recipe.metric_mode)
+    if recipe.lr_scheduler_type in _FED_WITH_METRIC and given != recipe.metric_mode:
+        raise ConfigError(
+            f"training.lr_scheduler_kwargs says mode: {given}, but {recipe.lr_scheduler_type} watches best_metric "
+            f"{recipe.best_metric}, whose mode is {recipe.metric_mode}; leave `mode` out."
+        )
+
+
+def _optimizer_and_schedule(arguments: TrainingArguments) -> None:
+    """Make the optimizer and the scheduler for a parameter of no importance, as the Trainer will for the model's."""
+    kind, options = Trainer.get_optimizer_cls_and_kwargs(arguments)
+    optimizer = kind([torch.nn.Parameter(torch.zeros(1))], **options)
+    get_scheduler(
+        arguments.lr_scheduler_type,
+        optimizer,
+        num_warmup_steps=arguments.get_warmup_steps(100),
+        num_training_steps=100,
+        scheduler_specific_kwargs=arguments.lr_scheduler_kwargs,  # type: ignore[arg-type]  # parsed by then
+    )
+
+
+def class_weights(job: Job, dataset: Dataset, rows: Sequence[Row]) -> torch.Tensor:
+    """Return the weight of every class (C,) float32; "balanced" is N / (C n_c), as in scikit-learn."""
+    names = [str(label) for label in dataset.labels]
+    chosen = job.training.class_weights
+    if isinstance(chosen, dict):
+        for name in chosen:
+            if name not in names:
+                raise ConfigError(f"training.class_weights names '{name}', which is no label.{nearest(name, names)}")
+        return torch.tensor([float(chosen.get(name, 1.0)) for name in names])
+    if chosen == "balanced":
+        gold = torch.tensor([row.label for row in rows], dtype=torch.int64)  # also where there are no rows
+        return len(rows) / (len(names) * torch.bincount(gold, minlength=len(names)).float())
+    return torch.ones(len(names))

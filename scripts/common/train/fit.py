@@ -1,0 +1,120 @@
+"""Fine-tuning from the first step or from the last checkpoint, to the end that an undisturbed run comes to."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from transformers import TrainerCallback, TrainerState, set_seed
+from transformers.trainer_callback import TrainerControl
+
+from common.config.job import Dataset, Job
+from common.core import files
+from common.core.formatting import duration
+from common.data.load import Row
+from common.model.heads import Head
+from common.model.saved_model import need_same_base
+from common.train.callbacks import RankCallback, RunCallback, StopSignal, is_exhausted
+from common.train.trainer import CLOCK, DUE, STATE, StepTrainer, checkpoints
+
+
+class _Ended(Exception):
+    """Training was over at the checkpoint, but for its evaluation."""
+
+
+class _EvaluateFirst(TrainerCallback):
+    """Catches up on the evaluation that a signal stopped, before the next step."""
+
+    def __init__(self, trainer: StepTrainer, checkpoint: Path) -> None:
+        self.trainer, self.checkpoint = trainer, checkpoint
+
+    def on_train_begin(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        """Evaluate, with the random numbers as they were."""
+        self.trainer._load_rng_state(str(self.checkpoint))
+        self.trainer.evaluate_now()
+        if _has_ended(state, self.trainer):
+            raise _Ended
+
+
+def train(
+    head: Head,
+    job: Job,
+    dataset: Dataset,
+    train_rows: Sequence[Row],
+    validation: Sequence[Row],
+    run_folder: Path,
+    seed: int,
+    log: Path,
+) -> dict[str, Any]:
+    """Fine-tune `head` in place, from the last complete checkpoint if there is one, and leave it at its best.
+
+    Returns:
+        train_s, train_cpu_s, train_examples_per_s, steps, best_step, truncated_count, history (the Trainer's log).
+
+    Raises:
+        Interrupted: SIGTERM or SIGINT; a checkpoint is saved.
+        TimeLimit: SIGUSR2; a checkpoint is saved.
+    """
+    folder = run_folder / "checkpoints"
+    set_seed(seed)
+    with StopSignal() as stop:
+        ours: list[TrainerCallback] = [RunCallback(log, stop, job), RankCallback()]
+        trainer = StepTrainer(head, job, dataset, train_rows, validation, folder, seed, ours, stop)
+        last = checkpoints(folder)[-1][1] if checkpoints(folder) else None
+        is_over = False
+        if last is not None:
+            clock = files.read_json(last / CLOCK)
+            need_same_base(job, clock, trainer.base, str(last))
+            trainer.before = {key: clock[key] for key in trainer.before}
+            print(f"continuing from {last.name} after {duration(clock['seconds'])} of training", flush=True)
+            trainer.state = TrainerState.load_from_json(str(last / STATE))
+            if clock.get(DUE):
+                trainer.add_callback(_EvaluateFirst(trainer, last))
+            else:
+                is_over = _has_ended(trainer.state, trainer)
+        # Killed between the last checkpoint and the end: another epoch, or where training ends within an epoch another
+        # step, would make it a different run.
+        if not is_over:
+            try:
+                trainer.train(resume_from_checkpoint=str(last) if last else None)
+            except _Ended:
+                trainer.callback_handler.on_train_end(trainer.args, trainer.state, trainer.control)
+        if stop.name:
+            raise stop.error("after the last step")
+    clock = trainer.clock()
+    best_step = trainer.load_best()
+    state = trainer.state
+    examples = min(state.epoch or 0.0, job.training.epochs) * len(train_rows)
+    return {
+        "train_s": round(clock["seconds"], 3),
+        "train_cpu_s": round(clock["cpu_seconds"], 3),
+        "train_examples_per_s": round(examples / clock["seconds"], 2),
+        "steps": state.global_step,
+        "best_step": best_step,
+        **trainer.base,
+        "train_truncated_count": sum(row.truncated for row in trainer.encoded),
+        "train_count": len(train_rows),
+        "history": _history(state.log_history),
+    }
+
+
+def _has_ended(state: TrainerState, trainer: StepTrainer) -> bool:
+    """Return whether training was over at a checkpoint: by its last step or by early stopping."""
+    args, patience = trainer.args, trainer.job.training.early_stopping_patience
+    return state.global_step >= state.max_steps or is_exhausted(
+        state.log_history, str(args.metric_for_best_model), bool(args.greater_is_better), patience
+    )
+
+
+def _history(log: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    wanted = (
+        "step",
+        "epoch",
+        "loss",
+        "learning_rate",
+        "eval_loss",
+        "eval_accuracy",
+        "eval_f1_macro",
+        "eval_f1_mean_labels",
+    )
+    rows = ({key.replace("eval_", "validation_"): entry[key] for key in wanted if key in entry} for entry in log)
+    return [row for row in rows if "loss" in row or "validation_loss" in row]

@@ -1,0 +1,102 @@
+"""Batched scoring: the order of the rows, whatever the batches; and the prediction records."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from common_helpers import dataset
+from transformers import set_seed
+
+from common.data.load import Row
+from common.evaluation import inference
+from common.model.load import build_head, quiet_libraries
+
+DATASET = dataset(labels=["con", "neu", "pro"])
+LABELS = list(DATASET.labels)
+ROWS = [
+    Row(f"r{n}", (f"Claim {n}.", "different words here " * (n * 7 % 11 + 1)), n % 3, group=f"g{n % 2}")
+    for n in range(17)
+]
+
+
+@pytest.fixture(scope="module")
+def head(tiny_job):
+    quiet_libraries()
+    set_seed(2)
+    built = build_head(tiny_job("minilm-full", model_config_overrides={"hidden_dropout_prob": 0.5}), DATASET)
+    with torch.no_grad():  # scores that differ from row to row
+        for parameter in built.model.parameters():
+            parameter.add_(torch.randn_like(parameter) * 0.2)
+    return built
+
+
+def test_scores_come_in_the_rows_order(head):
+    together = inference.score(head, ROWS, 100_000, "test")
+    assert together.shape == (17, 3) and together.dtype == np.float32
+    one_by_one = np.concatenate([inference.score(head, [row], 100_000, "test") for row in ROWS])
+    np.testing.assert_allclose(together, one_by_one, atol=1e-5)
+    assert np.abs(together - together[::-1]).max() > 1e-3  # another order would be seen
+    backwards = inference.score(head, ROWS[::-1], 100_000, "test")
+    np.testing.assert_allclose(backwards[::-1], together, atol=1e-5)
+
+
+@pytest.mark.parametrize("budget", [16, 70, 500])
+def test_the_token_budget_does_not_matter(head, budget):
+    np.testing.assert_allclose(
+        inference.score(head, ROWS, budget, "test"), inference.score(head, ROWS, 100_000, "test"), atol=1e-5
+    )
+
+
+def test_probabilities_sum_to_one(head):
+    scores = inference.score(head, ROWS, 256, "test").astype(np.float64)
+    np.testing.assert_allclose(np.exp(scores).sum(axis=1), 1, atol=1e-6)
+    assert (scores < 0).all()
+
+
+def test_scoring_is_without_dropout_and_leaves_the_mode(head):
+    head.model.train()
+    one, two = (inference.score(head, ROWS, 256, "test") for _ in range(2))
+    assert np.array_equal(one, two)
+    assert head.model.training
+    head.model.eval()
+    assert np.array_equal(inference.score(head, ROWS, 256, "test"), one)
+    assert not head.model.training
+
+
+def test_rows_without_labels(head):
+    bare = [Row(row.id, row.texts, None) for row in ROWS]
+    assert np.array_equal(inference.score(head, bare, 256, "test"), inference.score(head, ROWS, 256, "test"))
+
+
+def test_no_rows(head):
+    assert inference.score(head, [], 256, "test").size == 0
+
+
+def test_records(head):
+    scores = inference.score(head, ROWS, 256, "test")
+    records = inference.predictions(ROWS, scores, LABELS)
+    assert [record["id"] for record in records] == [row.id for row in ROWS]
+    for record, row, found in zip(records, ROWS, scores, strict=True):
+        assert list(record) == ["id", "group", "gold", "predicted", "scores"]
+        assert record["gold"] == LABELS[row.label] and record["group"] == row.group
+        assert list(record["scores"]) == LABELS
+        assert record["predicted"] == max(record["scores"], key=record["scores"].get) == LABELS[found.argmax()]
+        assert math.fsum(map(math.exp, record["scores"].values())) == pytest.approx(1, abs=1e-5)
+
+
+def test_records_keep_integer_labels_and_missing_gold():
+    scores = np.log(np.array([[0.2, 0.8], [0.9, 0.1]], dtype=np.float32))
+    rows = [Row("a", ("x",), 0), Row("b", ("y",), None)]
+    first, second = inference.predictions(rows, scores, [0, 1])
+    assert first == {"id": "a", "group": None, "gold": 0, "predicted": 1, "scores": {"0": -1.609438, "1": -0.223144}}
+    assert second["gold"] is None and second["predicted"] == 0
+
+
+def test_generated_texts_decide_what_is_predicted():
+    scores = np.log(np.array([[0.2, 0.8], [0.9, 0.1], [0.6, 0.4]], dtype=np.float32))
+    rows = [Row("a", ("x",), 0), Row("b", ("y",), 1), Row("c", ("z",), 1)]
+    records = inference.predictions(rows, scores, [0, 1], ["against", "Favor", "in favor"], ["against", " in favor"])
+    assert [record["predicted"] for record in records] == [0, None, 1]
+    assert [record["generated"] for record in records] == ["against", "Favor", "in favor"]
+    assert records[0]["scores"] == {"0": -1.609438, "1": -0.223144}  # as without generation

@@ -1,0 +1,127 @@
+"""Scoring that is stopped goes on behind what is done, and ends with the scores of one that was not."""
+
+import json
+import time
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+
+from common.core import files
+from common.core.errors import TimeLimit
+from common.core.progress import Progress
+from common.evaluation import inference, partial_results
+from common.evaluation.partial_results import Kept
+from common.runs import requeue
+
+ROWS = list(range(10))  # of 10, 9, …, 1 tokens, so that this is the order of the batches
+BUDGET = 20  # 2, 2, 3, 3 rows
+
+
+class Head:
+    """Scores a row by its number, and is stopped before the batch `stops_at`."""
+
+    device = "cpu"
+
+    def __init__(self, stops_at=None):
+        self.stops_at, self.seen = stops_at, []
+        self.model = torch.nn.Identity()
+        self.encoder = SimpleNamespace(encode=list, longest=0)
+
+    def scoring_tokens(self, row):
+        return 10 - row
+
+    def scoring_batch(self, rows):
+        return {"rows": torch.tensor(rows)}
+
+    def scores(self, batch):
+        if len(self.seen) == self.stops_at:
+            raise TimeLimit
+        self.seen.append(batch["rows"].tolist())
+        return torch.log_softmax(torch.stack([batch["rows"].sin(), batch["rows"].cos()], 1), 1)
+
+
+class Writer(Head):
+    def __init__(self, stops_at=None):
+        super().__init__(stops_at)
+        self.encoder.encode = lambda rows: [SimpleNamespace(input_ids=[0] * (10 - row), number=row) for row in rows]
+
+    def generate(self, rows):
+        if len(self.seen) == self.stops_at:
+            raise TimeLimit
+        self.seen.append([row.number for row in rows])
+        return [f"text {row.number}" for row in rows]
+
+
+def start(folder, head, work=inference.score):
+    with Kept(folder, "score test") as kept, Progress("score test", len(ROWS), "row", kept.rows) as progress:
+        return work(head, ROWS, BUDGET, progress, kept), kept, progress
+
+
+@pytest.fixture(autouse=True)
+def reached(monkeypatch):
+    """What a job would say of its work."""
+    monkeypatch.setattr(requeue, "_progress", found := {"what": "load", "done": 0})
+    return found
+
+
+@pytest.mark.parametrize(("head", "work"), [(Head, inference.score), (Writer, inference.generate)])
+def test_stopped_twice(tmp_path, reached, head, work):
+    whole = work(head(), ROWS, BUDGET, "score test")
+    for stops_at, seen, done in ((1, [[0, 1]], 2), (2, [[2, 3], [4, 5, 6]], 7)):
+        stopped = head(stops_at)
+        with pytest.raises(TimeLimit):
+            start(tmp_path, stopped, work)
+        assert stopped.seen == seen and reached == {"what": "score test", "done": done}
+    last = head()
+    result, kept, progress = start(tmp_path, last, work)
+    assert last.seen == [[7, 8, 9]] and progress.done == kept.rows == 10
+    assert np.array_equal(result, whole)
+    again = head()
+    assert np.array_equal(start(tmp_path, again, work)[0], whole) and again.seen == []
+
+
+def test_a_start_that_gains_nothing_says_so(tmp_path, reached):
+    for stops_at in (1, 0):
+        with pytest.raises(TimeLimit):
+            start(tmp_path, Head(stops_at))
+        assert reached == {"what": "score test", "done": 2}  # the second time the job is not put back
+
+
+def test_nothing_is_kept_of_nothing(tmp_path, reached):
+    with pytest.raises(TimeLimit):
+        start(tmp_path, Head(0))
+    assert list(tmp_path.iterdir()) == [] and reached == {"what": "load", "done": 0}
+
+
+def test_every_minute(tmp_path, monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    kept = Kept(tmp_path, "score test")
+    for number in range(5):
+        now[0] += 25
+        kept.add([number], [[0.5]])
+    assert [batch[0] for batch in files.read_json(kept.file)["batches"]] == [[0], [1], [2]]  # after 75 seconds
+    kept.save()
+    later = Kept(tmp_path, "score test")
+    now[0] += 10
+    assert later.seconds == 135 and later.rows == 5
+
+
+def test_numbers_come_back_as_they_were(tmp_path):
+    values = np.random.default_rng(0).normal(size=(50, 3)).astype(np.float32)
+    with Kept(tmp_path, "score test") as kept:
+        kept.add(list(range(50)), values.tolist())
+    assert json.loads(kept.file.read_text())["batches"]
+    [(_, found)] = Kept(tmp_path, "score test").batches
+    assert np.array_equal(np.asarray(found, dtype=np.float32), values)
+
+
+def test_forgotten(tmp_path):
+    for what in ("score test", "generate validation"):
+        with Kept(tmp_path, what) as kept:
+            kept.add([0], ["x"])
+    (tmp_path / "metrics.json").touch()
+    partial_results.forget(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["metrics.json"]

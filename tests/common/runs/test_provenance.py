@@ -1,0 +1,47 @@
+import json
+import re
+import socket
+import subprocess
+from pathlib import Path
+
+import torch
+
+from common.config.catalog import ROOT
+from common.runs import provenance
+
+
+def test_what_code_and_packages():
+    found = provenance.collect()
+    head = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert found["git_commit"] == (head.stdout.strip() or None)
+    assert isinstance(found["git_dirty"], bool)
+    assert found["packages"]["torch"] == torch.__version__
+    assert set(found["packages"]) >= {"transformers", "peft", "tokenizers", "scikit-learn"}
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", found["time"])
+
+
+def test_the_slurm_job_is_recorded(monkeypatch):
+    monkeypatch.setenv("SLURM_JOB_ID", "4711")
+    assert provenance.collect()["slurm_job_id"] == "4711"
+    monkeypatch.delenv("SLURM_JOB_ID")
+    assert provenance.collect()["slurm_job_id"] is None
+
+
+def test_a_copy_without_git_has_no_commit(monkeypatch, tmp_path):
+    monkeypatch.setattr(provenance, "ROOT", tmp_path)
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
+    assert provenance.collect()["git_commit"] is None
+
+
+def test_neither_host_nor_folders():
+    text = json.dumps(provenance.collect() | provenance.hardware() | provenance.memory_peaks())
+    assert str(ROOT) not in text
+    assert str(Path.home()) + "/" not in text
+    assert f'"{socket.gethostname()}"' not in text
+
+
+def test_hardware_and_memory():
+    hardware, peaks = provenance.hardware(), provenance.memory_peaks()
+    assert hardware["threads"] == torch.get_num_threads()
+    assert (hardware["gpu"] is None) == (peaks["gpu_memory_peak_bytes"] is None) == (not torch.cuda.is_available())
+    assert 50e6 < peaks["cpu_memory_peak_bytes"] < 1e12  # bytes, not KiB

@@ -1,0 +1,332 @@
+"""One optimizer step: its loss and gradients, whatever pieces it is cut into; recipes refused before anything runs."""
+
+import json
+
+import pytest
+import torch
+import torch.nn.functional as F
+from common_helpers import dataset
+from transformers import set_seed
+
+from common.config import catalog
+from common.config.job import Dataset
+from common.core import files
+from common.core.errors import ConfigError, ModelError
+from common.data.load import Row
+from common.model import batching, saved_model
+from common.model.load import build_head, quiet_libraries
+from common.train import callbacks, fit, trainer
+from common.train.arguments import check_recipe
+
+DATASET = dataset(labels=["con", "neu", "pro"])
+LABELS = list(DATASET.labels)
+
+
+def make_rows(count: int, weights: list[float] | None = None) -> list[Row]:
+    """Rows of very different lengths, so that a small token budget cuts a step into many pieces."""
+    return [
+        Row(
+            id=f"r{number}",
+            texts=(f"Claim {number % 2}.", " ".join(["word", "idea", "thing"][: number % 3 + 1] * (1 + number))),
+            label=(0, 0, 0, 1, 2, 2)[number % 6],
+            weight=weights[number] if weights else 1.0,
+        )
+        for number in range(count)
+    ]
+
+
+@pytest.fixture
+def make_trainer(tiny_job, tmp_path):
+    quiet_libraries()
+
+    def make(rows: list[Row], **overrides: object) -> trainer.StepTrainer:
+        job = tiny_job("minilm-full", **overrides)
+        set_seed(3)
+        head = build_head(job, DATASET)
+        dataset = catalog.load_dataset("stance-sample")
+        return trainer.StepTrainer(head, job, dataset, rows, rows, tmp_path / "checkpoints", 3, [])
+
+    return make
+
+
+def one_step(trainer: trainer.StepTrainer, indices: list[int]) -> tuple[float, dict[str, torch.Tensor], int]:
+    """Return loss, gradients and the number of pieces of one step over the given rows."""
+    pieces = trainer._pieces([trainer.encoded[index] for index in indices])
+    trainer.model.zero_grad()
+    loss = trainer.training_step(trainer.model, pieces)
+    gradients = {name: parameter.grad.clone() for name, parameter in trainer.model.named_parameters()}
+    return loss.item(), gradients, len(pieces)
+
+
+def by_hand(trainer: trainer.StepTrainer, indices: list[int], class_weights: list[float], smoothing: float = 0.0):
+    """The definition, without any of our loss code: sum of w_i * cross-entropy_i over sum of w_i, in one batch."""
+    rows = [trainer.encoded[index] for index in indices]
+    batch = batching.collate(rows, trainer.head.pad_token_id)
+    labels, weights = batch.pop("labels"), batch.pop("weights")
+    trainer.model.zero_grad()
+    logits = trainer.model(**batch).logits
+    losses = F.cross_entropy(logits, labels, reduction="none", label_smoothing=smoothing)
+    weights = weights * torch.tensor(class_weights)[labels]
+    loss = (losses * weights).sum() / weights.sum()
+    loss.backward()
+    return loss.item(), {name: parameter.grad.clone() for name, parameter in trainer.model.named_parameters()}
+
+
+def assert_same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> None:
+    assert one.keys() == other.keys()
+    for name in one:
+        torch.testing.assert_close(one[name], other[name], rtol=0, atol=1e-6, msg=lambda text, name=name: name + text)
+    assert max(gradient.abs().max() for gradient in one.values()) > 1e-3  # comparing zeros would prove nothing
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.2])
+def test_pieces_do_not_change_loss_or_gradients(make_trainer, smoothing):
+    indices = list(range(12))
+    found = {}
+    for budget in (16, 64, 100_000):
+        trainer = make_trainer(
+            make_rows(12), **{"training.token_budget": budget, "training.label_smoothing": smoothing}
+        )
+        found[budget] = one_step(trainer, indices)
+    assert [pieces for _, _, pieces in found.values()] == sorted((p for _, _, p in found.values()), reverse=True)
+    assert found[100_000][2] == 1 and found[16][2] == 12
+    loss, gradients = by_hand(trainer, indices, [1.0, 1.0, 1.0], smoothing)
+    for found_loss, found_gradients, _ in found.values():
+        assert found_loss == pytest.approx(loss, abs=1e-6)
+        assert_same(found_gradients, gradients)
+
+
+def test_without_weights_the_loss_is_the_plain_mean(make_trainer):
+    trainer = make_trainer(make_rows(12), **{"training.token_budget": 64})
+    loss, _, pieces = one_step(trainer, list(range(12)))
+    batch = batching.collate(trainer.encoded, trainer.head.pad_token_id)
+    labels = batch.pop("labels")
+    batch.pop("weights")
+    with torch.no_grad():
+        plain = F.cross_entropy(trainer.model(**batch).logits, labels)
+    assert pieces > 1
+    assert loss == pytest.approx(plain.item(), abs=1e-6)
+
+
+# 12 rows hold con, neu, pro 6, 2, 4 times: balanced is 12 / (3 n_c).
+@pytest.mark.parametrize(
+    ("chosen", "weights"),
+    [("balanced", [12 / 18, 12 / 6, 12 / 12]), ({"neu": 5.0, "pro": 0.5}, [1.0, 5.0, 0.5]), ("none", [1.0] * 3)],
+)
+@pytest.mark.parametrize("budget", [16, 100_000])
+def test_class_and_row_weights_make_a_weighted_mean(make_trainer, chosen, weights, budget):
+    row_weights = [0.5, 1.0, 2.0, 3.0, 1.0, 0.1, 1.0, 1.0, 4.0, 1.0, 1.0, 1.0]
+    trainer = make_trainer(
+        make_rows(12, row_weights), **{"training.token_budget": budget, "training.class_weights": chosen}
+    )
+    assert trainer.class_weights.tolist() == pytest.approx(weights)
+    indices = [0, 1, 3, 4, 5, 8, 11]
+    loss, gradients, pieces = one_step(trainer, indices)
+    assert (pieces == 1) == (budget == 100_000)
+    wanted_loss, wanted_gradients = by_hand(trainer, indices, weights)
+    assert loss == pytest.approx(wanted_loss, abs=1e-6)
+    assert_same(gradients, wanted_gradients)
+    unweighted, _ = by_hand(make_trainer(make_rows(12)), indices, [1.0] * 3)
+    assert abs(loss - unweighted) > 1e-5
+
+
+def test_the_short_step_is_a_mean_over_its_own_rows(make_trainer):
+    trainer = make_trainer(make_rows(11), **{"training.batch_size": 4, "training.token_budget": 32})
+    steps = list(trainer.get_train_dataloader())
+    sizes = [sum(len(piece["labels"]) for piece in step) for step in steps]
+    assert sorted(sizes) == [3, 4, 4]
+    short = steps[sizes.index(3)]
+    trainer.model.zero_grad()
+    loss = trainer.training_step(trainer.model, short).item()
+    losses = []
+    with torch.no_grad():
+        for piece in short:
+            inputs = {key: value for key, value in piece.items() if key not in ("labels", "weights")}
+            losses += F.cross_entropy(trainer.model(**inputs).logits, piece["labels"], reduction="none").tolist()
+    assert loss == pytest.approx(sum(losses) / 3, abs=1e-6)
+
+
+def test_training_ends_equal_in_one_piece_and_in_many(tiny_job, tmp_path):
+    """The whole loop, so the Trainer adds no scaling of its own: after 4 SGD steps the weights are the same."""
+    quiet_libraries()
+    rows, dataset = make_rows(12), catalog.load_dataset("stance-sample")
+    states, logs = [], []
+    for budget in (16, 100_000):
+        job = tiny_job(
+            "minilm-full",
+            **{
+                "training.optim": "sgd",
+                "training.learning_rate": 0.1,
+                "training.epochs": 1,
+                "training.batch_size": 3,
+                "training.token_budget": budget,
+                "training.warmup_steps": 0,
+                "runtime.log_every": 1,
+            },
+        )
+        set_seed(1)
+        head = build_head(job, DATASET)
+        before = {name: value.clone() for name, value in head.model.state_dict().items()}
+        folder = tmp_path / str(budget)
+        folder.mkdir()
+        facts = fit.train(head, job, dataset, rows, rows[:3], folder, 1, folder / "log.jsonl")
+        assert facts["steps"] == facts["best_step"] == 4
+        states.append(head.model.state_dict())
+        logs.append([entry["loss"] for entry in files.read_jsonl(folder / "log.jsonl") if "loss" in entry])
+    assert len(logs[0]) == 4
+    assert logs[0] == pytest.approx(logs[1], abs=1e-5)
+    for name, value in states[0].items():
+        torch.testing.assert_close(value, states[1][name], rtol=0, atol=1e-5)
+    assert (states[0]["classifier.weight"] - before["classifier.weight"]).abs().max() > 1e-3
+
+
+def test_every_epoch_visits_every_row_once(make_trainer):
+    trainer = make_trainer(make_rows(11), **{"training.batch_size": 4})
+    loader = trainer.get_train_dataloader()
+    assert len(loader) == 3
+    lengths = sorted(len(row.input_ids) for row in trainer.encoded)
+    seen = sorted(int(n) for step in loader for piece in step for n in piece["attention_mask"].sum(dim=1))
+    assert seen == lengths
+
+
+@pytest.mark.parametrize(
+    ("metric", "values", "cuts"),
+    [
+        # Patience 0: cut at every evaluation that is no better than the best so far.
+        ("validation_f1_macro", [0.3, 0.5, 0.7, 0.6, 0.8], [0, 0, 0, 1, 1]),
+        ("validation_loss", [0.8, 0.6, 0.4, 0.5, 0.3], [0, 0, 0, 1, 1]),
+    ],
+)
+@pytest.mark.parametrize("given", [False, True])
+def test_plateau_follows_the_best_metric(make_trainer, monkeypatch, metric, values, cuts, given):
+    mode = "min" if metric == "validation_loss" else "max"
+    options = {"patience": 0, "factor": 0.5} | ({"mode": mode} if given else {})
+    recipe = {"lr_scheduler_type": "reduce_lr_on_plateau", "lr_scheduler_kwargs": options, "best_metric": metric}
+    overrides = {f"training.{key}": value for key, value in recipe.items()}
+    trainer = make_trainer(make_rows(6), **overrides, **{"training.learning_rate": 0.8})
+    trainer.create_optimizer_and_scheduler(num_training_steps=10)
+    measured = iter(values)
+    monkeypatch.setattr(
+        trainer, "evaluate", lambda **_: {metric.replace("validation_", "eval_"): next(measured), "eval_runtime": 1.0}
+    )
+    rates = []
+    for _ in values:
+        trainer._evaluate(trial=None, ignore_keys_for_eval=None)
+        rates.append(trainer.optimizer.param_groups[0]["lr"])
+    assert rates == [0.8 * 0.5**count for count in cuts]
+
+
+# --- recipes ---------------------------------------------------------------------------------------------------------
+
+
+def test_check_recipe_takes_a_sound_job(tiny_job):
+    dataset = catalog.load_dataset("stance-sample")
+    for chosen in ("balanced", "none", {"con": 2.0}):
+        check_recipe(tiny_job("minilm-lora", **{"training.class_weights": chosen}), dataset, make_rows(6))
+        check_recipe(tiny_job("minilm-lora", **{"training.class_weights": chosen}), dataset, [])
+
+
+@pytest.mark.parametrize("kind", ["reduce_lr_on_plateau", "greedy"])
+@pytest.mark.parametrize(("metric", "right", "wrong"), [("accuracy", "max", "min"), ("loss", "min", "max")])
+def test_a_scheduler_goes_where_its_metric_goes(tiny_job, kind, metric, right, wrong):
+    def check(mode):
+        changes = {
+            "lr_scheduler_type": kind,
+            "lr_scheduler_kwargs": {"mode": mode},
+            "best_metric": f"validation_{metric}",
+        }
+        job = tiny_job("minilm-lora", **{f"training.{key}": value for key, value in changes.items()})
+        check_recipe(job, catalog.load_dataset("stance-sample"), [])
+
+    check(right)
+    with pytest.raises(ConfigError) as raised:
+        check(wrong)
+    assert str(raised.value).count("\n") == 0
+    for part in (f"mode: {wrong}", kind, f"validation_{metric}", f"is {right}", "leave `mode` out"):
+        assert part in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "error", "parts"),
+    [
+        ({"training.optim": "adamw_torhc"}, ConfigError, ["adamw_torhc", "Did you mean 'adamw_torch'"]),
+        ({"training.lr_scheduler_type": "linaer"}, ConfigError, ["linaer", "Did you mean 'linear'"]),
+        ({"training.class_weights": {"prro": 2.0}}, ConfigError, ["'prro'", "Did you mean 'pro'"]),
+        ({"method": {"name": "none"}}, ConfigError, ["none trains nothing", "BASELINE=untuned"]),
+        ({"max_length": 257}, ModelError, ["257", "256 positions", "8 to 256"]),
+        ({"method": {"name": "last-layers", "k": 3}}, ModelError, ["3", "0 to 2"]),
+    ],
+)
+def test_check_recipe_refuses(tiny_job, overrides, error, parts):
+    with pytest.raises(error) as caught:
+        check_recipe(tiny_job("minilm-lora", **overrides), catalog.load_dataset("stance-sample"), make_rows(6))
+    for part in parts:
+        assert part in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("values", "greater", "patience", "expected"),
+    [
+        ([], True, 1, False),
+        ([0.5], True, 1, False),
+        ([0.5, 0.4], True, 1, True),
+        ([0.5, 0.4], True, 2, False),
+        ([0.5, 0.4, 0.5], True, 2, True),  # equal is no improvement
+        ([0.5, 0.4, 0.6], True, 2, False),
+        ([0.5, 0.4], False, 1, False),
+        ([0.4, 0.5, 0.6], False, 2, True),
+        ([0.5, 0.4, 0.3], True, None, False),
+    ],
+)
+def test_patience(values, greater, patience, expected):
+    history = [{"loss": 1.0}, *({"eval_x": value} for value in values), {"loss": 0.9}]
+    assert callbacks.is_exhausted(history, "eval_x", greater, patience) is expected
+
+
+def test_checkpoints_leave_out_partial_ones(tmp_path):
+    for name in ("checkpoint-10", "checkpoint-9", ".checkpoint-11.partial", "checkpoint-x"):
+        (tmp_path / name).mkdir()
+    assert [step for step, _ in trainer.checkpoints(tmp_path)] == [9, 10]
+
+
+def test_the_best_checkpoint_is_loaded(tiny_job, tmp_path):
+    """With a learning rate that destroys the model, the best step is an early one, and its weights are kept."""
+    quiet_libraries()
+    dataset = catalog.load_dataset("stance-sample")
+    job = tiny_job(
+        "minilm-full",
+        **{
+            "training.learning_rate": 0.5,
+            "training.epochs": 4,
+            "training.warmup_steps": 0,
+            "training.best_metric": "validation_loss",
+            "runtime.keep_checkpoints": True,
+        },
+    )
+    set_seed(1)
+    head = build_head(job, DATASET)
+    facts = fit.train(head, job, dataset, make_rows(12), make_rows(6), tmp_path, 1, tmp_path / "log.jsonl")
+    losses = {entry["step"]: entry["validation_loss"] for entry in facts["history"] if "validation_loss" in entry}
+    assert len(losses) == 4
+    assert facts["best_step"] == min(losses, key=lambda step: losses[step])
+    kept = {step for step, _ in trainer.checkpoints(tmp_path / "checkpoints")}
+    assert kept == {facts["best_step"], facts["steps"]}
+    best = saved_model.load_file(tmp_path / "checkpoints" / f"checkpoint-{facts['best_step']}" / saved_model.PARAMETERS)
+    for name, parameter in head.model.named_parameters():
+        assert torch.equal(parameter, best[name]), name
+
+
+def test_the_log_holds_what_training_did(tiny_job, tmp_path):
+    quiet_libraries()
+    dataset: Dataset = catalog.load_dataset("stance-sample")
+    job = tiny_job("minilm-lora", **{"training.epochs": 2, "training.batch_size": 4, "runtime.log_every": 1})
+    head = build_head(job, DATASET)
+    facts = fit.train(head, job, dataset, make_rows(12), make_rows(6), tmp_path, 1, tmp_path / "log.jsonl")
+    entries = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    steps = [entry["step"] for entry in entries if "loss" in entry]
+    assert steps == [1, 2, 3, 4, 5, 6] and facts["steps"] == 6
+    assert all({"loss", "grad_norm", "learning_rate"} <= entry.keys() for entry in entries if "loss" in entry)
+    evaluated = [entry for entry in entries if "validation_loss" in entry]
+    assert [entry["step"] for entry in evaluated] == [3, 6]
+    assert all({"validation_accuracy", "validation_f1_macro"} <= entry.keys() for entry in evaluated)
+    assert facts["train_s"] > 0 and facts["train_count"] == 12 and facts["train_truncated_count"] == 0
