@@ -18,12 +18,16 @@ from typing import Any
 
 from common.cli import options
 from common.cli.main import guard
+from common.cli.target import Classical, make_command, resolve_target, run_command
 from common.cluster.selection import CLASSICAL, MODEL_BASELINES
 from common.config import catalog
-from common.config.job import Dataset
+from common.config.dataset import Dataset
 from common.core import errors, files
-from common.data.load import Rows, load_rows, need_splits, rows_fingerprint
+from common.data.load import load_rows, need_splits
+from common.data.rows import Rows, rows_fingerprint
 from common.runs import run_folder, run_lock
+from common.runs.lifecycle import recorded_failure, resume_run
+from common.runs.run_config import RunConfig, need_job
 
 BASELINES = (*CLASSICAL, *MODEL_BASELINES.values())
 
@@ -36,10 +40,10 @@ def main(argv: list[str] | None = None) -> None:
     arguments = parser.parse_args(argv)
     if arguments.run:
         options.refuse_beside_run(parser, arguments)
-        carry_on(arguments.run)
+        resume(arguments.run)
         return
     if arguments.baseline in (None, *MODEL_BASELINES.values()):
-        target = options.target(arguments)
+        target = resolve_target(arguments)
         dataset_name, dataset = target.dataset_name, target.dataset
         own = MODEL_BASELINES[target.job.head]
         if arguments.baseline not in (None, own):
@@ -56,11 +60,12 @@ def main(argv: list[str] | None = None) -> None:
         folder = target.folder(arguments.outputs, last)
         config = target.config(arguments.seed, sha256, arguments.baseline)
     else:
-        classical = options.Classical(dataset_name, dataset, arguments.data_dir, arguments.baseline)
+        classical = Classical(dataset_name, dataset, arguments.data_dir, arguments.baseline)
         folder, config = classical.folder(arguments.outputs), classical.config(sha256)
-    command = options.run_command("baseline", arguments) + f" BASELINE={arguments.baseline}"
+    command = run_command("baseline", arguments) + f" BASELINE={arguments.baseline}"
     if config.job is not None and (arguments.force or not (folder / run_folder.CONFIG).exists()):
-        from common.model.load import check_untuned, quiet_libraries
+        from common.model.build import check_untuned
+        from common.model.load import quiet_libraries
 
         quiet_libraries()
         check_untuned(config.job, dataset)  # refuses before anything is written
@@ -68,25 +73,26 @@ def main(argv: list[str] | None = None) -> None:
         print(f"the old baseline is kept in {options.shown(aside)}")
     run_folder.freeze(folder, config, command)
     if not run_folder.is_finished(folder):
-        with run_lock.ownership(folder), run_folder.recorded_failure(folder, command):
+        with run_lock.ownership(folder), recorded_failure(folder, command):
             if not run_folder.is_finished(folder):  # by another start, since
                 run(folder, run_folder.thaw(folder), rows)
     print(f"{options.shown(folder)}: {run_folder.headline(files.read_json(folder / run_folder.METRICS), 'test')}")
 
 
-def carry_on(folder: Path) -> None:
+def resume(folder: Path) -> None:
     """Evaluate a baseline that exists; all it reads is its frozen config, not the jobs of today."""
     if not run_folder.thaw(folder).baseline:
         raise errors.RunError(f"{folder}: this is no baseline; train it with: make train RUN={folder}")
-    run_folder.carry_on(folder, options.make_command("baseline", run=folder.resolve()), _carry_on)
+    resume_run(folder, make_command("baseline", run=folder.resolve()), _resume)
     print(f"{options.shown(folder)}: {run_folder.headline(files.read_json(folder / run_folder.METRICS), 'test')}")
 
 
-def _carry_on(folder: Path, config: run_folder.RunConfig) -> None:
+def _resume(folder: Path, config: RunConfig) -> None:
     rows = _load(config.dataset, Path(config.data_dir) if config.data_dir else None)
     run_folder.need_same_data(folder, config, rows_fingerprint(rows))
     if config.job is not None:
-        from common.model.load import check_untuned, quiet_libraries
+        from common.model.build import check_untuned
+        from common.model.load import quiet_libraries
 
         quiet_libraries()
         check_untuned(config.job, config.dataset)
@@ -99,13 +105,13 @@ def _load(dataset: Dataset, data_dir: Path | None) -> Rows:
     return rows
 
 
-def run(folder: Path, config: run_folder.RunConfig, rows: Rows) -> None:
+def run(folder: Path, config: RunConfig, rows: Rows) -> None:
     """Score validation, where there is one, then test."""
     score = _untuned if config.baseline in MODEL_BASELINES.values() else _classical
     score(folder, config, rows, [split for split in ("validation", "test") if split in rows])
 
 
-def _classical(folder: Path, config: run_folder.RunConfig, rows: Rows, splits: list[str]) -> None:
+def _classical(folder: Path, config: RunConfig, rows: Rows, splits: list[str]) -> None:
     from common.evaluation import classical, write_results
 
     classes = len(config.dataset.labels)
@@ -121,16 +127,18 @@ def _classical(folder: Path, config: run_folder.RunConfig, rows: Rows, splits: l
         write_results.write_split(folder, config, split, members, scores, facts)
 
 
-def _untuned(folder: Path, config: run_folder.RunConfig, rows: Rows, splits: list[str]) -> None:
+def _untuned(folder: Path, config: RunConfig, rows: Rows, splits: list[str]) -> None:
     from transformers import set_seed
 
     from common.evaluation import partial_results, write_results
     from common.model import saved_model
-    from common.model.load import build_untuned, parameter_counts, quiet_libraries
+    from common.model.build import build_untuned
+    from common.model.inspect import parameter_counts
+    from common.model.load import quiet_libraries
     from common.runs import provenance
 
     quiet_libraries()
-    job = run_folder.need_job(config)
+    job = need_job(config)
     set_seed(config.seed or 0)
     head = build_untuned(job, config.dataset)
     facts = parameter_counts(head.model) | saved_model.base_identity(job, head.model)

@@ -18,6 +18,7 @@ from typing import Any
 
 from common.cli import options, sweeps
 from common.cli.main import guard
+from common.cli.target import Target, resolve_target
 from common.runs import provenance
 
 
@@ -27,7 +28,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--memory-gb", metavar="GB", type=_gigabytes, default=14.5, help="of a GPU at most (14.5)")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     arguments = parser.parse_args(argv, argparse.Namespace(data_dir=None))
-    target = options.target(sweeps.need_one(arguments))
+    target = resolve_target(sweeps.need_one(arguments))
     from common.estimate import benchmark
     from common.model.load import quiet_libraries
     from common.train.arguments import check_recipe  # seconds to import
@@ -49,7 +50,7 @@ def main(argv: list[str] | None = None) -> None:
     print(json.dumps(found, indent=2, ensure_ascii=False) if arguments.json else _for_people(found, target))
 
 
-def _for_people(found: dict[str, Any], target: options.Target) -> str:
+def _for_people(found: dict[str, Any], target: Target) -> str:
     job, variant = target.job, f" ({found['variant']})" if found["variant"] else ""
     cap = f", at most {found['memory_cap_bytes'] / 1e9:.2f} GB of it" if found["memory_cap_bytes"] else ""
     recipe = f"{job.training.batch_size} rows a step, {job.training.token_budget:,} tokens a pass"

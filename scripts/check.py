@@ -18,11 +18,13 @@ from typing import Any
 
 from common.cli import options, sweeps
 from common.cli.main import guard
+from common.cli.target import Target, resolve_target
 from common.config.job import Job
 from common.core import errors
-from common.core.tables import text_table
+from common.core.formatting import text_table
 from common.data import checks
-from common.data.load import Rows, load_all_splits
+from common.data.load import load_all_splits
+from common.data.rows import Rows
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -35,7 +37,7 @@ def main(argv: list[str] | None = None) -> None:
     )
     arguments = parser.parse_args(argv)
     variants = sweeps.variants(arguments)
-    target, *_ = targets = [options.target(variant) for variant in variants]
+    target, *_ = targets = [resolve_target(variant) for variant in variants]
     found: dict[str, Any] = {"schema": 1, "job": target.job_name, "dataset": target.dataset_name}
     each: list[dict[str, Any]] = [{"variant": one.variant} for one in targets]
     if not arguments.config_only:
@@ -58,9 +60,10 @@ def main(argv: list[str] | None = None) -> None:
     print(json.dumps(found, indent=2, ensure_ascii=False) if arguments.json else _for_people(found, targets))
 
 
-def _parameters(target: options.Target, rows: Rows) -> dict[str, int | None]:
+def _parameters(target: Target, rows: Rows) -> dict[str, int | None]:
     """Check one recipe, and return its parameter counts."""
-    from common.model.load import count_parameters, quiet_libraries
+    from common.model.build import count_parameters
+    from common.model.load import quiet_libraries
     from common.train.arguments import check_recipe
 
     quiet_libraries()
@@ -68,9 +71,10 @@ def _parameters(target: options.Target, rows: Rows) -> dict[str, int | None]:
     return count_parameters(target.job, target.dataset)
 
 
-def _about_rows(target: options.Target, rows: Rows) -> dict[str, Any]:
+def _about_rows(target: Target, rows: Rows) -> dict[str, Any]:
     from common.hub import locate
-    from common.model.load import load_tokenizer, row_encoder
+    from common.model.build import row_encoder
+    from common.model.load import load_tokenizer
 
     tokenizer = load_tokenizer(locate.locate(target.job.model, target.job.revision))
     encoder = row_encoder(target.job, target.dataset, tokenizer)
@@ -89,7 +93,7 @@ def _about_rows(target: options.Target, rows: Rows) -> dict[str, Any]:
     }
 
 
-def _for_people(found: dict[str, Any], targets: Sequence[options.Target]) -> str:
+def _for_people(found: dict[str, Any], targets: Sequence[Target]) -> str:
     each, target = found.get("variants", [found]), targets[0]
     variant = f" ({found['variant']})" if found.get("variant") else ""
     lines = [f"job {found['job']}{variant} on dataset {found['dataset']}"]

@@ -20,7 +20,7 @@ from common.cli.main import guard
 from common.config.catalog import ROOT
 from common.core import errors
 from common.core.files import read_json, write_text
-from common.core.tables import text_table
+from common.core.formatting import text_table
 from common.report import plots, readme_tables, results, variant_grid
 from common.runs import run_folder
 

@@ -20,8 +20,10 @@ from common.config import catalog
 from common.config.job import Job
 from common.core import yaml_io
 from common.core.formatting import duration
-from common.data.load import load_rows, rows_fingerprint
+from common.data.load import load_rows
+from common.data.rows import rows_fingerprint
 from common.runs import run_folder
+from common.runs.run_config import differences
 
 DATASET = "stance-sample"
 OUTPUTS = Path("outputs/demo")
@@ -88,7 +90,7 @@ def is_stale(step: Step, data_sha256: str) -> bool:
     frozen = run_folder.thaw(step.folder)
     dataset = catalog.load_dataset(DATASET)
     current = dataclasses.replace(frozen, job=step.job, dataset=dataset, data_sha256=data_sha256)
-    return bool(run_folder.differences(frozen, current))
+    return bool(differences(frozen, current))
 
 
 def is_done(step: Step, data_sha256: str) -> bool:

@@ -16,10 +16,14 @@ from typing import Any
 
 from common.cli import options, sweeps
 from common.cli.main import guard
-from common.config.job import SPLITS
+from common.cli.target import Target, adapter_folder, adapter_hash, resolve_target, run_command, trained_folder
+from common.config.dataset import SPLITS
 from common.core import errors, files
-from common.data.load import load_rows, need_split, rows_fingerprint, trained_rows
+from common.data.load import load_rows, need_split, trained_rows
+from common.data.rows import rows_fingerprint
 from common.runs import run_folder, run_lock
+from common.runs.lifecycle import recorded_failure
+from common.runs.run_config import need_job
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -34,7 +38,7 @@ def main(argv: list[str] | None = None) -> int:
     if len(variants) > 1:
         return sweeps.run_each(__file__, argv, _finished(variants, arguments), "evaluate")
     evaluate = _adapter if arguments.adapter else _trained
-    folder, document = evaluate(options.target(variants[0]), variants[0])
+    folder, document = evaluate(resolve_target(variants[0]), variants[0])
     print(run_folder.headline(document, arguments.split))
     print(f"{options.shown(folder)}: predictions-{arguments.split}.jsonl and its metrics are written")
     return 0
@@ -43,9 +47,9 @@ def main(argv: list[str] | None = None) -> int:
 def _finished(variants: list[argparse.Namespace], arguments: argparse.Namespace) -> list[argparse.Namespace]:
     """Return the variants whose runs are finished, naming the others."""
     last = f"seed-{arguments.seed}"
-    finished = [v for v in variants if run_folder.is_finished(options.target(v).folder(arguments.outputs, last))]
+    finished = [v for v in variants if run_folder.is_finished(resolve_target(v).folder(arguments.outputs, last))]
     if not finished:
-        train = options.run_command("train", arguments)
+        train = run_command("train", arguments)
         raise errors.RunError(f"none of the {len(variants)} variants is trained. Train them first: {train}")
     for variant in variants:
         if variant not in finished:
@@ -53,51 +57,48 @@ def _finished(variants: list[argparse.Namespace], arguments: argparse.Namespace)
     return finished
 
 
-def _trained(target: options.Target, arguments: argparse.Namespace) -> tuple[Path, dict[str, Any]]:
+def _trained(target: Target, arguments: argparse.Namespace) -> tuple[Path, dict[str, Any]]:
     """Score the run that `make train` made and finished."""
-    folder = options.trained_folder(target, arguments)
+    folder = trained_folder(target, arguments)
     if not run_folder.is_finished(folder):
-        raise errors.RunError(
-            f"{folder}: the run is not finished. Finish it: {options.run_command('train', arguments)}"
-        )
+        raise errors.RunError(f"{folder}: the run is not finished. Finish it: {run_command('train', arguments)}")
     frozen = run_folder.thaw(folder)
     data_dir = target.data_dir or (Path(frozen.data_dir) if frozen.data_dir else None)
     rows = load_rows(target.dataset, data_dir)
     members = need_split(rows, arguments.split, "to evaluate on")
     if arguments.split == "train":
-        members = trained_rows(members, run_folder.need_job(frozen), frozen.dataset)
-    run_folder.freeze(
-        folder, target.config(arguments.seed, rows_fingerprint(rows)), options.run_command("train", arguments)
-    )
+        members = trained_rows(members, need_job(frozen), frozen.dataset)
+    run_folder.freeze(folder, target.config(arguments.seed, rows_fingerprint(rows)), run_command("train", arguments))
 
     from common.evaluation import write_results
     from common.model import saved_model
     from common.model.load import quiet_libraries
 
     quiet_libraries()
-    with run_lock.ownership(folder), run_folder.recorded_failure(folder, run_folder.this_command()):
-        head = saved_model.load(run_folder.need_job(frozen), frozen.dataset, folder / run_folder.MODEL)
+    with run_lock.ownership(folder), recorded_failure(folder, run_folder.this_command()):
+        head = saved_model.load(need_job(frozen), frozen.dataset, folder / run_folder.MODEL)
         facts = files.read_json(folder / run_folder.TRAINING)
         return folder, write_results.score_split(folder, frozen, arguments.split, members, head, facts)
 
 
-def _adapter(target: options.Target, arguments: argparse.Namespace) -> tuple[Path, dict[str, Any]]:
+def _adapter(target: Target, arguments: argparse.Namespace) -> tuple[Path, dict[str, Any]]:
     """Score the job's base with an adapter from elsewhere; one that does not fit leaves no folder behind."""
     rows = load_rows(target.dataset, target.data_dir)
     members = need_split(rows, arguments.split, "to evaluate on")
     config = target.config(None, rows_fingerprint(rows), "adapter")
-    folder = options.adapter_folder(target, arguments, config)
+    folder = adapter_folder(target, arguments, config)
 
     from common.evaluation import write_results
     from common.model import saved_model
-    from common.model.load import parameter_counts, quiet_libraries
+    from common.model.inspect import parameter_counts
+    from common.model.load import quiet_libraries
     from common.runs import provenance
 
     quiet_libraries()
     head = saved_model.load_adapter(target.job, target.dataset, arguments.adapter)
     run_folder.freeze(folder, config, run_folder.this_command())
-    facts = parameter_counts(head.model) | {"adapter_sha256": options.adapter_hash(arguments.adapter)}
-    with run_lock.ownership(folder), run_folder.recorded_failure(folder, run_folder.this_command()):
+    facts = parameter_counts(head.model) | {"adapter_sha256": adapter_hash(arguments.adapter)}
+    with run_lock.ownership(folder), recorded_failure(folder, run_folder.this_command()):
         facts |= {"hardware": provenance.hardware()}
         return folder, write_results.score_split(folder, config, arguments.split, members, head, facts)
 

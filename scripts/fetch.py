@@ -22,11 +22,12 @@ from huggingface_hub import constants
 
 from common.cli import options, sweeps
 from common.cli.main import guard
+from common.cli.target import resolve_target
 from common.config import catalog
-from common.config.job import Dataset, Job
+from common.config.dataset import Dataset
+from common.config.job import Job
 from common.core import errors
-from common.core.formatting import size
-from common.core.tables import text_table
+from common.core.formatting import size, text_table
 from common.hub import download, locate
 from common.hub.download import Need
 
@@ -103,7 +104,7 @@ def collect(arguments: argparse.Namespace) -> Items:
         job = copy.copy(arguments)
         job.model = name
         try:
-            targets = [options.target(variant) for variant in sweeps.variants(job)]
+            targets = [resolve_target(variant) for variant in sweeps.variants(job)]
         except errors.ConfigError as error:
             if arguments.model:
                 raise

@@ -13,37 +13,28 @@ With --shards the input may also be a folder or a pattern of files; what was sto
 """
 
 import argparse
-import functools
 import re
 import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from common.cli import options
 from common.cli.main import guard
 from common.cluster.scheduler import AUTO, choose_scheduler
-from common.config.job import Label
+from common.config.dataset import Label
 from common.core import errors, yaml_io
 from common.core.formatting import duration
-from common.core.progress import Progress
 from common.data import table_files
-from common.data.load import Row, to_rows
+from common.data.rows import to_rows
 from common.predict import shards, slurm_array, workers
-from common.predict.inputs import (
-    SEPARATOR,
-    find_run,
-    input_files,
-    need_free_columns,
-    one_row,
-    output_file,
-    with_predictions,
-)
+from common.predict.columns import need_free_columns, with_predictions
+from common.predict.inputs import SEPARATOR, find_run, input_files, one_row, output_file
 from common.predict.merge import merge_parts, merge_report, merge_summary, need_free_output
 from common.predict.plan import PLAN, Plan, create_plan, plan_folder, plan_lock, read_plan
+from common.predict.scorer import Scorer
 from common.runs import run_folder
 
 
@@ -119,37 +110,6 @@ def main(argv: list[str] | None = None) -> int | None:
     rate = len(rows) / seconds
     print(f"{output}: {len(rows)} rows labelled in {duration(seconds)} ({rate:.1f} rows/s, loading included)")
     return 0
-
-
-class Scorer:
-    """A saved model that is loaded when the first rows come."""
-
-    def __init__(self, config: run_folder.RunConfig, folder: Path, adapter: bool) -> None:
-        self.config, self.folder, self.adapter = config, folder, adapter
-
-    @functools.cached_property
-    def head(self) -> Any:
-        """The model, loaded."""
-        from common.model import saved_model
-        from common.model.load import quiet_libraries
-
-        quiet_libraries()
-        load = saved_model.load_adapter if self.adapter else saved_model.load
-        return load(run_folder.need_job(self.config), self.config.dataset, self.folder)
-
-    @property
-    def gpu(self) -> str | None:
-        """The name of the GPU that it runs on, None on a CPU."""
-        from common.runs import provenance
-
-        return provenance.hardware()["gpu"] if self.head.device.type == "cuda" else None
-
-    def __call__(self, rows: Sequence[Row], progress: Progress | None = None) -> np.ndarray:
-        """Return natural-log probabilities (N, C), whatever the job's decoding: every text gets a label."""
-        from common.evaluation import inference
-
-        budget = run_folder.need_job(self.config).runtime.score_token_budget
-        return inference.score(self.head, rows, budget, progress or "predict")
 
 
 def _in_shards(output: Path, files: Sequence[Path], model: Scorer, arguments: argparse.Namespace) -> int:

@@ -15,8 +15,7 @@ from pathlib import Path
 from common.cli import options
 from common.cli.main import guard
 from common.cluster import run_index, status
-from common.core.formatting import duration
-from common.core.tables import text_table
+from common.core.formatting import duration, text_table
 
 _EVERY_S = 5
 _HEADER = ("run", "state", "job", "node", "elapsed/limit", "step", "loss", "examples/s", "left", "tries", "why")

@@ -23,7 +23,7 @@ from common.cli.main import guard
 from common.cluster import batch_script, profiles, selection, submit_record, submit_runs
 from common.cluster.scheduler import AUTO, Chosen, choose_scheduler, make_task
 from common.core import errors, yaml_io
-from common.core.tables import text_table
+from common.core.formatting import text_table
 
 BASELINES = (*selection.CLASSICAL, *selection.MODEL_BASELINES.values())
 

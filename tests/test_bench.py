@@ -9,7 +9,8 @@ import torch
 from common.config import catalog
 from common.estimate import benchmark
 from common.model import architectures
-from common.model.load import build_head, count_parameters, inner_model, parameter_counts
+from common.model.build import build_head, count_parameters
+from common.model.inspect import inner_model, parameter_counts
 from common.smoke import tiny_models
 from common.train import trainer
 

@@ -10,10 +10,13 @@ import pytest
 from conftest import ROOT
 
 from common.cli import options
+from common.cli.target import resolve_target
 from common.config import catalog
 from common.core import files, yaml_io
-from common.data.load import load_rows, rows_fingerprint
+from common.data.load import load_rows
+from common.data.rows import rows_fingerprint
 from common.runs import run_folder
+from common.runs.run_config import RunConfig
 
 
 @pytest.fixture
@@ -45,7 +48,7 @@ def finish(step, dataset: str) -> None:
     spec = catalog.load_dataset(dataset)
     baseline = step.folder.name.removeprefix("baseline-") if "baseline-" in step.folder.name else ""
     sha256 = rows_fingerprint(load_rows(spec))
-    config = run_folder.RunConfig("any", dataset, "", 1, step.job, spec, sha256, baseline=baseline)
+    config = RunConfig("any", dataset, "", 1, step.job, spec, sha256, baseline=baseline)
     files.write_text(step.folder / run_folder.CONFIG, yaml_io.dump(config.plain()))
     files.write_json(step.folder / run_folder.METRICS, {"schema": 1})
 
@@ -56,7 +59,7 @@ def test_folders_and_recipes_are_those_the_scripts_use(demo):
         last = f"seed-{words['--seed']}" if step.words[0] == "train.py" else f"baseline-{words['--baseline']}"
         if step.job:
             words_of_target = [*("--model", words["--model"]), *(["--set", words["--set"]] if "--set" in words else [])]
-            target = options.target(
+            target = resolve_target(
                 options.parser("", "model", "dataset", "set", "seed", "data").parse_args(words_of_target)
             )
             assert target.folder(demo.OUTPUTS, last) == step.folder

@@ -12,7 +12,7 @@ from huggingface_hub import constants
 from safetensors.torch import load_file, save_file
 
 from common.config import catalog
-from common.config.job import Source
+from common.config.dataset import Source
 from common.core import errors
 from common.core.schema import validate
 from common.data import hub_dataset

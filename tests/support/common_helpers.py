@@ -7,11 +7,12 @@ from typing import Any
 import numpy as np
 
 from common.config import catalog
-from common.config.job import Dataset
+from common.config.dataset import Dataset
 from common.core.schema import validate
-from common.data.load import Row
+from common.data.rows import Row
 from common.evaluation import write_results
 from common.runs import run_folder
+from common.runs.run_config import RunConfig
 
 PLAIN = {
     "schema": 1,
@@ -36,15 +37,15 @@ def run_config(
     data_sha256: str = "d" * 64,
     data_dir: str | None = None,
     **changes: Any,
-) -> run_folder.RunConfig:
+) -> RunConfig:
     """The configuration of a run on the toy dataset; `changes` are the dataset's."""
     job, variant = catalog.load_job(job_name, overrides)
-    return run_folder.RunConfig(job_name, "toy", variant, seed, job, dataset(**changes), data_sha256, data_dir)
+    return RunConfig(job_name, "toy", variant, seed, job, dataset(**changes), data_sha256, data_dir)
 
 
 def finished_run(
     outputs: Path,
-    config: run_folder.RunConfig | None = None,
+    config: RunConfig | None = None,
     right: int = 3,
     baseline: str = "",
     train_right: int | None = None,

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from common.cli import options
+from common.cli.target import run_command
 from common.config import catalog
 from common.core import yaml_io
 from common.core.errors import ConfigError, Interrupted
@@ -89,6 +90,6 @@ def run_each(script: str, argv: Sequence[str] | None, found: Sequence[argparse.N
             failed.append((code, variant))
     if not failed:
         return 0
-    lines = [f"  {options.run_command(verb, variant)}  (exit code {code})" for code, variant in failed]
+    lines = [f"  {run_command(verb, variant)}  (exit code {code})" for code, variant in failed]
     print("\n".join([f"error: {len(failed)} of {len(found)} variants failed:", *lines]), file=sys.stderr)
     return failed[0][0]

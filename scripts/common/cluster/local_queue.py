@@ -21,6 +21,7 @@ from typing import Any
 from common.cluster import slurm_commands
 from common.cluster.slurm_commands import LiveJob
 from common.core import files
+from common.core.locks import lock, try_lock
 from common.runs import run_lock
 
 ID = "local-"  # how ids begin
@@ -55,7 +56,7 @@ def add(queue: Path, entry: dict[str, Any]) -> str:
         entry: name, command (argv), directory, log (a file), environment, after (ids that must have ended before);
             maybe `expanded`, more of the environment, in which `$NAME` means the worker's variables.
     """
-    with files.lock(queue / ".lock"):
+    with lock(queue / ".lock"):
         numbers = [int(path.stem) for path in _entries(queue)]
         last = queue / "last"
         number = max([*numbers, int(last.read_text()) if last.exists() else 0]) + 1
@@ -68,7 +69,7 @@ def jobs(queue: Path) -> list[LiveJob]:
     """Return the tasks that wait or run, in order."""
     entries = _read(queue)
     if any(_is_over(entry) for _, entry in entries):
-        with contextlib.suppress(OSError), files.lock(queue / ".lock"):  # another user may look, too
+        with contextlib.suppress(OSError), lock(queue / ".lock"):  # another user may look, too
             _without_over(queue)
         entries = [(path, entry) for path, entry in entries if not _is_over(entry)]
     alive = [_is_alive(entry) for _, entry in entries]
@@ -86,9 +87,9 @@ def jobs(queue: Path) -> list[LiveJob]:
 def _is_waited_for(queue: Path) -> bool:
     """Return whether a worker waits for its slot, or may: another user cannot see that."""
     try:
-        with files.lock(queue / ".lock"):  # one that begins does not find its place taken by this look
+        with lock(queue / ".lock"):  # one that begins does not find its place taken by this look
             for path in queue.glob(".waiting-*.lock"):
-                with files.try_lock(path) as is_free:
+                with try_lock(path) as is_free:
                     if not is_free:
                         return True
     except OSError:
@@ -103,7 +104,7 @@ def cancel(queue: Path, ids: list[str]) -> None:
     not done so is taken out by the next `cancel`: that host may be gone.
     """
     running = []
-    with files.lock(queue / ".lock"):
+    with lock(queue / ".lock"):
         for path, entry in _read(queue):
             if entry["id"] not in ids:
                 continue
@@ -117,7 +118,7 @@ def cancel(queue: Path, ids: list[str]) -> None:
                 mark = {"since": asked, "host": socket.gethostname()}
                 files.write_json(path, entry | {"cancelled": mark})
     _end([child for _, child in running if _is_here(child)])
-    with files.lock(queue / ".lock"):
+    with lock(queue / ".lock"):
         for path, child in running:
             if not _lives(child):
                 path.unlink(missing_ok=True)
@@ -172,16 +173,16 @@ def work(queue: Path, number: int, slot: str) -> None:
     with contextlib.ExitStack() as working:
         with contextlib.ExitStack() as waiting:
             # One worker works, and one at most waits for it to end: it sees what the first was too late for.
-            with files.lock(queue / ".lock"):
-                is_next = waiting.enter_context(files.try_lock(queue / f".waiting-{name}.lock"))
+            with lock(queue / ".lock"):
+                is_next = waiting.enter_context(try_lock(queue / f".waiting-{name}.lock"))
             if not is_next:
                 return
-            working.enter_context(files.lock(place))
+            working.enter_context(lock(place))
         while taken := _take(queue, name):
             path, entry = taken
             if child := _start(path, entry, slot):
                 _say(entry, f"exit code {_wait(path, child)}")
-            with files.lock(queue / ".lock"):
+            with lock(queue / ".lock"):
                 path.unlink(missing_ok=True)
 
 
@@ -196,7 +197,7 @@ def _take(queue: Path, place: str) -> tuple[Path, dict[str, Any]] | None:
     """
     while any(_holds(entry, place) for _, entry in _read(queue)):
         time.sleep(0.2)
-    with files.lock(queue / ".lock"):
+    with lock(queue / ".lock"):
         found = _without_over(queue)
         waiting = {entry["id"] for _, entry in found}
         for path, entry in found:
@@ -215,7 +216,7 @@ def _start(path: Path, entry: dict[str, Any], slot: str) -> subprocess.Popen[byt
     own = {name: value for name, value in os.environ.items() if name not in hidden}
     environment = own | entry["environment"] | expanded | {"CUDA_VISIBLE_DEVICES": slot}
     log = Path(entry["log"])
-    with files.lock(path.parent / ".lock"):  # whoever cancels finds the child, or is in time to keep it from beginning
+    with lock(path.parent / ".lock"):  # whoever cancels finds the child, or is in time to keep it from beginning
         if not path.exists():
             return None
         try:

@@ -11,12 +11,15 @@ import fnmatch
 from collections.abc import Callable
 from pathlib import Path
 
-from common.cli import options, sweeps
+from common.cli import sweeps
+from common.cli.target import Classical, make_command, resolve_target, run_command
 from common.config import catalog
-from common.config.job import Dataset, Job
+from common.config.dataset import Dataset
+from common.config.job import Job
 from common.core.errors import ConfigError, DataError, PeftableError, choices
-from common.data.load import Rows, load_rows, need_splits, rows_fingerprint
-from common.runs import run_folder
+from common.data.load import load_rows, need_splits
+from common.data.rows import Rows, rows_fingerprint
+from common.runs.run_config import RunConfig
 
 CLASSICAL = ("majority", "tfidf")
 MODEL_BASELINES = {"classification": "untuned", "prompt": "zero-shot"}  # by head
@@ -43,7 +46,7 @@ class Wanted:
     data_dir: Path | None
     command: str
     fetch: str
-    configure: Callable[[str], run_folder.RunConfig]
+    configure: Callable[[str], RunConfig]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -97,7 +100,7 @@ def _with(arguments: argparse.Namespace, **changes: object) -> argparse.Namespac
 
 
 def _trained(arguments: argparse.Namespace) -> Wanted:
-    target = options.target(arguments)
+    target = resolve_target(arguments)
     return Wanted(
         target.folder(arguments.outputs, f"seed-{arguments.seed}"),
         "train",
@@ -105,7 +108,7 @@ def _trained(arguments: argparse.Namespace) -> Wanted:
         target.dataset_name,
         target.dataset,
         target.data_dir,
-        options.run_command("train", arguments),
+        run_command("train", arguments),
         _fetch(arguments),
         lambda sha256: target.config(arguments.seed, sha256),
     )
@@ -113,12 +116,12 @@ def _trained(arguments: argparse.Namespace) -> Wanted:
 
 def _baseline(arguments: argparse.Namespace, name: str) -> Wanted:
     arguments = _with(arguments, seed=1)
-    target = options.target(arguments)
-    command = options.run_command("baseline", arguments) + f" BASELINE={name}"
+    target = resolve_target(arguments)
+    command = run_command("baseline", arguments) + f" BASELINE={name}"
     place = target.dataset_name, target.dataset, target.data_dir
     commands = command, _fetch(arguments)
     if name in CLASSICAL:
-        classical = options.Classical(*place, name)
+        classical = Classical(*place, name)
         return Wanted(classical.folder(arguments.outputs), "baseline", None, *place, *commands, classical.config)
     own = MODEL_BASELINES[target.job.head]
     if name != own:
@@ -128,7 +131,7 @@ def _baseline(arguments: argparse.Namespace, name: str) -> Wanted:
 
 
 def _fetch(arguments: argparse.Namespace) -> str:
-    return options.make_command("fetch", model=arguments.model, dataset=arguments.dataset, set=" ".join(arguments.set))
+    return make_command("fetch", model=arguments.model, dataset=arguments.dataset, set=" ".join(arguments.set))
 
 
 class Fingerprints:

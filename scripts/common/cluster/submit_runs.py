@@ -17,8 +17,10 @@ from common.cluster.submit_one import adopt, hand_over
 from common.cluster.submit_record import COLLECT, SCHEMA, job_name, read
 from common.core import files
 from common.core.errors import ConfigError, PeftableError, SlurmError
+from common.core.locks import lock
 from common.hub import download
 from common.runs import run_folder, run_lock
+from common.runs.run_config import RunConfig, differences
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,7 +88,7 @@ def submit_runs(
     if cluster[1].executor == "slurm":
         batch_script.need_plain(outputs.resolve())
     found = [Outcome(one.name, "left out", detail=one.reason) for one in left_out]
-    with files.lock(outputs / ".submit.lock"):
+    with lock(outputs / ".submit.lock"):
         live = {**_elsewhere(members, cluster[1].executor, outputs), **scheduler.jobs()}
         fingerprints = Fingerprints()
         try:
@@ -195,7 +197,7 @@ def _need_files(wanted: Wanted) -> None:
 def _submit(
     wanted: Wanted,
     name: str,
-    config: run_folder.RunConfig,
+    config: RunConfig,
     jobs: dict[str, LiveJob],
     cluster: Chosen,
     given: dict[str, Any],
@@ -203,7 +205,7 @@ def _submit(
 ) -> Outcome:
     folder, (cluster_name, profile, scheduler) = wanted.folder, cluster
     is_there = (folder / run_folder.CONFIG).exists()
-    changes = run_folder.differences(run_folder.thaw(folder), config) if is_there else []
+    changes = differences(run_folder.thaw(folder), config) if is_there else []
     force = forced.counts_for(changes)
     if is_there and not changes and not force and run_folder.is_finished(folder):
         return Outcome(name, "finished")  # although its job may be ending still

@@ -8,22 +8,18 @@ that changes it, so that a writer whose place another has taken changes nothing 
 import contextlib
 import datetime
 import errno
-import fcntl
 import hashlib
 import json
 import os
 import re
 import shutil
 import socket
-import sys
-import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
-from common.core.errors import DiskFull, RunError
+from common.core.errors import DiskFull
 
-_WORTH_SAYING_S = 3.0  # of waiting for a lock
 _fences: dict[Path, tuple[Callable[[], None], str]] = {}  # by folder: the check, and what marks our temporary names
 
 
@@ -97,7 +93,7 @@ def _partial(path: Path, end: str) -> Path:
 
 
 @contextlib.contextmanager
-def _writing(path: Path) -> Iterator[None]:
+def disk_full_errors(path: Path) -> Iterator[None]:
     """Make what keeps a body from writing `path` an error for a person, where it is one.
 
     Raises:
@@ -144,7 +140,7 @@ def atomic_path(path: Path, durable: bool = True) -> Iterator[Path]:
     # The suffix stays last: writers choose the format by it.
     partial = _partial(path, path.suffix)
     try:
-        with _writing(path):
+        with disk_full_errors(path):
             path.parent.mkdir(parents=True, exist_ok=True)
             yield partial
             if durable:
@@ -162,7 +158,7 @@ def atomic_folder(path: Path) -> Iterator[Path]:
     """Yield a temporary folder to fill; on success it becomes `path`, replacing an older one."""
     partial = _partial(path, "")
     try:
-        with _writing(path):
+        with disk_full_errors(path):
             shutil.rmtree(partial, ignore_errors=True)
             check_fences(path)
             partial.mkdir(parents=True)
@@ -226,7 +222,7 @@ def read_jsonl(path: Path) -> list[dict[str, Any]]:
 def append_jsonl(path: Path, record: dict[str, Any]) -> None:
     """Append one line to a log in JSON lines."""
     check_fences(path)
-    with _writing(path), path.open("a+b") as stream:
+    with disk_full_errors(path), path.open("a+b") as stream:
         # After a cut line we begin a new one, else both would be lost.
         if stream.tell():
             stream.seek(-1, os.SEEK_END)
@@ -244,53 +240,6 @@ def sha256_file(path: Path) -> str:
     """Return the hex SHA-256 of a file's content, read in blocks."""
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
-@contextlib.contextmanager
-def lock(path: Path) -> Iterator[None]:
-    """Hold an exclusive advisory lock on `path`, waiting for it; the kernel frees it when we die.
-
-    Raises:
-        RunError: the folder is somebody else's, or its file system knows no locks.
-    """
-    try:
-        with _writing(path):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            stream = path.open("w")
-    except PermissionError as error:
-        raise RunError(f"{path.parent}: nothing may be written here ({error.strerror}).") from error
-    with stream:
-        _wait_for(stream, path)
-        yield
-
-
-def _wait_for(stream: IO[str], path: Path) -> None:
-    begun, is_said = time.monotonic(), False
-    while True:
-        try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            if not is_said and time.monotonic() - begun > _WORTH_SAYING_S:
-                print(f"waiting for another command, which holds {path}", file=sys.stderr, flush=True)
-                is_said = True
-            time.sleep(0.02)
-        except OSError as error:
-            raise RunError(f"{path}: this file system knows no locks ({error.strerror}).") from error
-        else:
-            return
-
-
-@contextlib.contextmanager
-def try_lock(path: Path) -> Iterator[bool]:
-    """Hold an exclusive advisory lock on `path` if nobody else does; yields whether it is held."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w") as stream:
-        try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            yield False
-        else:
-            yield True
 
 
 def utc_now() -> str:

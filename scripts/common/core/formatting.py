@@ -58,3 +58,32 @@ def spans(numbers: Sequence[int]) -> list[str]:
         else:
             found.append([number, number])
     return [str(first) if first == last else f"{first}-{last}" for first, last in found]
+
+
+TableRow = Sequence[str]
+
+
+def _widths(header: TableRow, rows: Sequence[TableRow]) -> list[int]:
+    return [max(len(str(cell)) for cell in column) for column in zip(header, *rows, strict=True)]
+
+
+def text_table(header: TableRow, rows: Sequence[TableRow]) -> str:
+    """Return an aligned table for a terminal; columns after the first are right-aligned."""
+    widths = _widths(header, rows)
+
+    def line(row: TableRow) -> str:
+        cells = [str(row[0]).ljust(widths[0])]
+        cells += [str(cell).rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True)]
+        return "  ".join(cells).rstrip()
+
+    return "\n".join([line(header), "  ".join("─" * width for width in widths), *map(line, rows)])
+
+
+def markdown_table(header: TableRow, rows: Sequence[TableRow]) -> str:
+    """Return a GitHub Markdown table; columns after the first are right-aligned, pipes escaped."""
+
+    def line(row: TableRow) -> str:
+        return "| " + " | ".join(str(cell).replace("|", "\\|") for cell in row) + " |"
+
+    rule = "| " + " | ".join(["---"] + ["---:"] * (len(header) - 1)) + " |"
+    return "\n".join([line(header), rule, *map(line, rows)])

@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from common.config.job import Dataset
-from common.core.tables import text_table
-from common.data.load import Row, Rows
+from common.config.dataset import Dataset
+from common.core.formatting import text_table
+from common.data.rows import Row, Rows
 
 _EXAMPLES = 5
 

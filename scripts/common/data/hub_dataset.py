@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 from huggingface_hub import constants
 
-from common.config.job import SPLITS, Source
+from common.config.dataset import SPLITS, Source
 from common.core import hub_errors
 from common.core.errors import DataError, choices
 

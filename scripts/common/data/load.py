@@ -4,41 +4,16 @@
 found and what is allowed.
 """
 
-import dataclasses
-import json
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
 from common.config.catalog import ROOT
-from common.config.job import SPLITS, Dataset, Job
+from common.config.dataset import SPLITS, Dataset
+from common.config.job import Job
 from common.core.errors import DataError, choices, nearest
-from common.core.files import sha256
-from common.data import cells
+from common.data.rows import Row, Rows, to_rows
 from common.data.table_files import find_split_files, read_table
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Row:
-    """One example.
-
-    Attributes:
-        id: unique within its split, from the id column or "<split>-<number>".
-        texts: one text, or a pair.
-        label: index into the dataset's labels, None where rows have none (prediction).
-        group: topic or the like, None without a group column.
-        weight: of the example in the loss, 1.0 without a weight column.
-    """
-
-    id: str
-    texts: tuple[str, ...]
-    label: int | None
-    group: str | None = None
-    weight: float = 1.0
-
-
-Rows = dict[str, list[Row]]
 
 
 def load_rows(dataset: Dataset, data_dir: Path | None = None) -> Rows:
@@ -61,66 +36,6 @@ def load_rows(dataset: Dataset, data_dir: Path | None = None) -> Rows:
     rows = _by_fractions(rows, dataset, keep_given=data_dir is not None)
     _check_train(rows, dataset)
     return {split: rows[split] for split in SPLITS if split in rows}
-
-
-def to_rows(frame: pd.DataFrame, dataset: Dataset, origin: str, split: str, labelled: bool = True) -> list[Row]:
-    """Turn a table into rows.
-
-    Args:
-        frame: cells as found; its index is the row's number in the file.
-        dataset: which columns count.
-        origin: file name for messages.
-        split: first part of the ids where there is no id column.
-        labelled: False reads texts alone, for prediction.
-    """
-    wanted = {"text": dataset.text}
-    if labelled:
-        wanted |= {key: [name] for key in ("label", "id", "group", "weight") if (name := getattr(dataset, key))}
-    for key, columns in wanted.items():
-        for column in columns:
-            if column not in frame.columns:
-                named = [str(name) for name in frame.columns]
-                raise DataError(
-                    f"{origin}: there is no column '{column}', which the dataset YAML names as `{key}`."
-                    f"{nearest(column, named)} Columns found: {choices(named)}."
-                )
-    positions = {str(label): index for index, label in enumerate(dataset.labels)}
-    found: dict[str, list[Any]] = {name: frame[name].tolist() for names in wanted.values() for name in names}
-    rows = []
-    for number, place in enumerate(frame.index.tolist()):
-        where = f"{origin}, row {place}"
-        texts = tuple(cells.text(found[name][number], where, name) for name in dataset.text)
-        if not labelled:
-            rows.append(Row(id=f"{split}-{number}", texts=texts, label=None))
-            continue
-        rows.append(
-            Row(
-                id=cells.text(found[dataset.id][number], where, dataset.id) if dataset.id else f"{split}-{number}",
-                texts=texts,
-                label=cells.label(found[dataset.label][number], positions, where, dataset.label, dataset.labels),
-                group=cells.text(found[dataset.group][number], where, dataset.group) if dataset.group else None,
-                weight=cells.weight(found[dataset.weight][number], where, dataset.weight) if dataset.weight else 1.0,
-            )
-        )
-    if labelled and dataset.id:
-        seen: dict[str, int] = {}
-        for row, place in zip(rows, frame.index.tolist(), strict=True):
-            if row.id in seen:
-                raise DataError(
-                    f"{origin}, row {place}: id '{row.id}' stands already in row {seen[row.id]}; ids are unique."
-                )
-            seen[row.id] = place
-    return rows
-
-
-def rows_fingerprint(rows: Rows) -> str:
-    """Return the SHA-256 of everything in the rows: the data's identity, whatever the file format or date."""
-    lines = (
-        json.dumps([split, row.id, row.texts, row.label, row.group, row.weight], ensure_ascii=False)
-        for split, members in rows.items()
-        for row in members
-    )
-    return sha256("\n".join(lines).encode())
 
 
 def need_split(rows: Rows, split: str, why: str) -> list[Row]:
@@ -181,9 +96,7 @@ def _read_frames(dataset: Dataset, data_dir: Path | None) -> dict[str, tuple[pd.
         return {split: (read_table(path), str(path)) for split, path in paths.items()}
     source = dataset.source
     if source.hub is not None:
-        from common.data.hub_dataset import (
-            read_hub,  # `datasets` costs a second to import, and files are the common case
-        )
+        from common.data.hub_dataset import read_hub
 
         return read_hub(source)
     assert source.files is not None

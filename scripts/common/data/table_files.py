@@ -22,7 +22,7 @@ from xml.etree.ElementTree import ParseError
 import numpy as np
 import pandas as pd
 
-from common.config.job import SPLITS
+from common.config.dataset import SPLITS
 from common.core.errors import DataError, choices
 from common.core.files import atomic_path
 

@@ -17,10 +17,11 @@ from transformers import PretrainedConfig, PreTrainedModel, TrainerCallback, set
 from transformers.quantizers import AutoHfQuantizer
 from transformers.trainer_utils import IntervalStrategy, SaveStrategy
 
-from common.config.job import Dataset, Job
+from common.config.dataset import Dataset
+from common.config.job import Job
 from common.core.errors import ModelError
 from common.core.progress import Progress
-from common.data.load import Row
+from common.data.rows import Row
 from common.estimate import memory
 from common.evaluation import inference
 from common.hub import locate
@@ -28,8 +29,10 @@ from common.hub.locate import Base
 from common.methods import attach
 from common.model import architectures, base_config
 from common.model.batching import Encoded
+from common.model.build import with_head
 from common.model.heads import Head
-from common.model.load import hold, inner_model, load_tokenizer, model_device, parameter_counts, storage, with_head
+from common.model.inspect import inner_model, parameter_counts
+from common.model.load import hold, load_tokenizer, model_device, storage
 from common.model.prompt_head import PromptHead
 from common.model.quantization import is_quantized
 from common.runs import provenance

@@ -16,16 +16,17 @@ from torch import nn
 from torch._subclasses.fake_tensor import DataDependentOutputException, DynamicOutputShapeException, FakeTensorMode
 from torch.utils.checkpoint import CheckpointError
 
-from common.config.job import Dataset, Job
+from common.config.dataset import Dataset
+from common.config.job import Job
 from common.config.methods import LibraryMethod
 from common.estimate.live_bytes import LiveBytes, gpu_kernels, without_memory
 from common.methods import attach, peft_library
 from common.model import base_config
 from common.model.batching import Encoded
-from common.model.heads import ClassificationHead, Head, keep_float32
-from common.model.load import head_modules, inner_model
-from common.model.prompt_head import PromptHead, keep_logits_float32
-from common.model.quantization import is_norm, keep_norms_float32
+from common.model.heads import ClassificationHead, Head
+from common.model.inspect import head_modules, inner_model
+from common.model.precision import is_norm, keep_float32, keep_logits_float32, keep_norms_float32
+from common.model.prompt_head import PromptHead
 
 _ANSWER_TOKENS = 8  # of the prompt head: no tokenizer is at hand to count them, and few answers are longer
 

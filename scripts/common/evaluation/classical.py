@@ -11,7 +11,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import f1_score
 from sklearn.pipeline import FeatureUnion, Pipeline
 
-from common.data.load import Row
+from common.data.rows import Row
 
 _STRENGTHS = (0.3, 1.0, 3.0, 10.0, 30.0)  # inverse regularisation tried on validation
 _FLOOR = 1e-9  # probability of a class that train never shows

@@ -5,9 +5,9 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from common.config.job import Label
+from common.config.dataset import Label
 from common.core.progress import Progress
-from common.data.load import Row
+from common.data.rows import Row
 from common.evaluation.metrics import Prediction
 from common.evaluation.partial_results import Kept
 from common.model.batching import token_batches

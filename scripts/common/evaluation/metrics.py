@@ -16,7 +16,7 @@ from sklearn.metrics import (
     precision_recall_fscore_support,
 )
 
-from common.config.job import Label
+from common.config.dataset import Label
 
 Prediction = dict[str, Any]
 _NO_LABEL = "\0"  # a generated text that is no answer; no label holds this character

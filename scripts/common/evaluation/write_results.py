@@ -13,12 +13,13 @@ import numpy as np
 
 from common.core import files
 from common.core.progress import Progress
-from common.data.load import Row
+from common.data.rows import Row
 from common.evaluation import inference, metrics
 from common.evaluation.partial_results import Kept
 from common.model.heads import Head
 from common.model.prompt_head import PromptHead
 from common.runs import provenance, run_folder
+from common.runs.run_config import SCHEMA, RunConfig, need_job
 
 
 def predictions_file(folder: Path, split: str) -> Path:
@@ -33,7 +34,7 @@ def metrics_file(folder: Path, split: str) -> Path:
 
 def score_split(
     folder: Path,
-    config: run_folder.RunConfig,
+    config: RunConfig,
     split: str,
     rows: Sequence[Row],
     head: Head,
@@ -44,7 +45,7 @@ def score_split(
 
     Where `resume` is on, an earlier start of the run may have been stopped while it scored; this one goes on there.
     """
-    job = run_folder.need_job(config)
+    job = need_job(config)
     budget = job.runtime.score_token_budget
     start = time.perf_counter()
     with _counted(folder, f"score {split}", len(rows), resume) as (progress, kept):
@@ -72,7 +73,7 @@ def _counted(folder: Path, what: str, rows: int, resume: bool) -> Iterator[tuple
 
 def write_split(
     folder: Path,
-    config: run_folder.RunConfig,
+    config: RunConfig,
     split: str,
     rows: Sequence[Row],
     scores: np.ndarray,
@@ -99,7 +100,7 @@ def write_split(
     files.write_jsonl(file, inference.predictions(rows, scores, config.dataset.labels, generated, answers))
     result = metrics.compute(files.read_jsonl(file), config.dataset.labels, config.dataset.mean_f1_labels)
     document = {
-        "schema": run_folder.SCHEMA,
+        "schema": SCHEMA,
         **config.plain()["run"],
         "dataset_title": config.dataset.title,
         "score": f"{split}_{config.dataset.score}",

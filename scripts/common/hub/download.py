@@ -15,7 +15,8 @@ from huggingface_hub.errors import HFValidationError, OIDCError, RevisionResolut
 from huggingface_hub.utils import httpx
 
 from common.config.catalog import ROOT
-from common.config.job import Dataset, Job, Source
+from common.config.dataset import Dataset, Source
+from common.config.job import Job
 from common.core.errors import DataError, ModelError, PeftableError, choices
 from common.core.formatting import size
 from common.data import hub_dataset

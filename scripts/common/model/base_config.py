@@ -14,7 +14,8 @@ from transformers import (
 )
 from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_NAMES
 
-from common.config.job import Dataset, Job
+from common.config.dataset import Dataset
+from common.config.job import Job
 from common.core.errors import ModelError, choices, nearest
 from common.hub.locate import Base, locate
 from common.model import architectures

@@ -14,8 +14,7 @@ import torch.nn.functional as F
 from peft import PeftModel
 from torch import nn
 
-from common.core.errors import ModelError
-from common.data.load import Row
+from common.data.rows import Row
 from common.model.batching import Batch, Encoded, collate
 from common.model.encoding import Encoder
 
@@ -132,21 +131,3 @@ class ClassificationHead(Head):
     def scores(self, batch: Batch) -> torch.Tensor:
         """Return natural-log probabilities (B, C) in float32."""
         return F.log_softmax(self.logits(batch), dim=-1)
-
-
-def keep_float32(module: nn.Module) -> None:
-    """Make a module compute in float32, also inside autocast.
-
-    Raises:
-        ModelError: its weights are not float32 (a head must never be quantised).
-    """
-    for name, parameter in module.named_parameters():
-        if parameter.dtype != torch.float32:
-            raise ModelError(f"the head's weight {name} is {parameter.dtype}; a head must be float32.")
-    forward = module.forward
-
-    def in_float32(hidden: torch.Tensor, *args: object, **kwargs: object) -> torch.Tensor:
-        with torch.autocast(hidden.device.type, enabled=False):
-            return forward(hidden.float(), *args, **kwargs)
-
-    module.forward = in_float32

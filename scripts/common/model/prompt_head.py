@@ -1,7 +1,6 @@
 """From rows to scores (B, C): the prompt head, which reads them off a language model's own head."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -138,43 +137,3 @@ def _gold(row: Encoded) -> int:
     if row.label is None:
         raise ValueError("a row without a label cannot be trained on")
     return row.label
-
-
-class _Float32Product(torch.autograd.Function):
-    """hidden (…, d) times a frozen weight (V, d) of fewer bits, in float32, some rows of the weight at a time.
-
-    A vocabulary of 256,000 words in float32 would take 3.7 GB at Gemma 2's width.
-    """
-
-    ROWS = 16_384
-
-    @staticmethod
-    def forward(ctx: Any, hidden: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
-        """Return hidden @ weight.T (…, V) in float32."""
-        ctx.save_for_backward(weight)
-        ctx.hidden_dtype = hidden.dtype
-        return torch.cat(
-            [F.linear(hidden.float(), rows.float()) for rows in weight.split(_Float32Product.ROWS)], dim=-1
-        )
-
-    @staticmethod
-    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor, None]:
-        """Return the gradient of hidden; the weight is frozen."""
-        (weight,) = ctx.saved_tensors
-        parts = zip(gradient.split(_Float32Product.ROWS, dim=-1), weight.split(_Float32Product.ROWS), strict=True)
-        return torch.stack([part @ rows.float() for part, rows in parts]).sum(dim=0).to(ctx.hidden_dtype), None
-
-
-def keep_logits_float32(output: nn.Module) -> None:
-    """Make a language-model head give float32 logits, also inside autocast: bfloat16 makes close answers equal."""
-    if not isinstance(output, nn.Linear):
-        return  # wrapped by a method, which casts in its own way
-
-    def in_float32(hidden: torch.Tensor) -> torch.Tensor:
-        with torch.autocast(hidden.device.type, enabled=False):
-            if output.weight.dtype == torch.float32:
-                return F.linear(hidden.float(), output.weight, output.bias)
-            logits = _Float32Product.apply(hidden, output.weight)
-            return logits if output.bias is None else logits + output.bias.float()
-
-    output.forward = in_float32  # type: ignore[assignment]

@@ -11,11 +11,11 @@ from typing import Any
 
 from jinja2 import TemplateError
 
-from common.config.job import Dataset
+from common.config.dataset import Dataset
 from common.core.errors import ConfigError, ModelError
-from common.data.load import Row
+from common.data.rows import Row
 from common.model.batching import Encoded
-from common.model.truncation import shorten, token_count
+from common.model.encoding import shorten, token_count
 
 _DATE = "26 Jul 2024"  # what Llama 3.1's template says without a clock
 _MARK = "\ue000"  # of the private use area: in no text that matters, changed by no template

@@ -4,8 +4,6 @@ NF4 (4-bit, blocks of 64 weights with a scale each) follows Dettmers et al. (202
 https://arxiv.org/abs/2305.14314; int8 follows Dettmers et al. (2022), "LLM.int8()", https://arxiv.org/abs/2208.07339.
 """
 
-from typing import Any
-
 import torch
 from torch import nn
 from transformers import BitsAndBytesConfig
@@ -32,29 +30,6 @@ def quantization_config(job: Job, unquantized: list[str]) -> BitsAndBytesConfig 
         bnb_4bit_compute_dtype=getattr(torch, job.precision),
         llm_int8_skip_modules=unquantized,  # 4-bit loading reads it, too
     )
-
-
-def keep_norms_float32(model: nn.Module, job: Job) -> None:
-    """Upcast the norms' few weights, in place: they are sums over many numbers.
-
-    Where the base is bfloat16, so is what comes out of them: quantised layers answer in the dtype they are asked in,
-    and all saved activations would take twice the memory.
-    """
-    for module in model.modules():
-        if is_norm(module):
-            for parameter in module.parameters(recurse=False):
-                parameter.data = parameter.data.float()
-            if job.dtype == "bfloat16":
-                module.register_forward_hook(_to_bfloat16)
-
-
-def is_norm(module: nn.Module) -> bool:
-    """Return whether a module is a LayerNorm, an RMSNorm or the like."""
-    return "norm" in type(module).__name__.lower()
-
-
-def _to_bfloat16(module: nn.Module, inputs: Any, output: torch.Tensor) -> torch.Tensor:
-    return output.to(torch.bfloat16)
 
 
 def keep_trainable_on_cpu(model: nn.Module) -> None:

@@ -12,14 +12,17 @@ from peft import PeftModel
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from common.config.job import Dataset, Job
+from common.config.dataset import Dataset
+from common.config.job import Job
 from common.core.errors import ModelError, choices
 from common.core.files import atomic_folder, read_json, sha256, sha256_file, write_json
 from common.hub.locate import SAVED, Base, locate
 from common.methods import attach
 from common.methods.peft_library import reload
+from common.model.build import with_head
 from common.model.heads import Head
-from common.model.load import head_modules, inner_model, load_base, load_tokenizer, with_head
+from common.model.inspect import head_modules, inner_model
+from common.model.load import load_base, load_tokenizer
 
 SCHEMA = 1
 DESCRIPTION, PARAMETERS, ADAPTER = SAVED, "parameters.safetensors", "adapter_config.json"

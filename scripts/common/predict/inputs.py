@@ -5,20 +5,19 @@ import glob
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
-import pandas as pd
-
-from common.cli import options, sweeps
-from common.config.job import Dataset, Label
+from common.cli import sweeps
+from common.cli.target import resolve_target, trained_folder
+from common.config.dataset import Dataset
 from common.core.errors import ConfigError, DataError
 from common.data import table_files
-from common.data.load import Row
+from common.data.rows import Row
 from common.runs import run_folder
+from common.runs.run_config import RunConfig
 
 SEPARATOR = "||"
 
 
-def find_run(arguments: argparse.Namespace) -> tuple[Path, run_folder.RunConfig]:
+def find_run(arguments: argparse.Namespace) -> tuple[Path, RunConfig]:
     """Return the folder of the run, or of the adapter, that a command line means, and its configuration.
 
     Raises:
@@ -32,10 +31,10 @@ def find_run(arguments: argparse.Namespace) -> tuple[Path, run_folder.RunConfig]
         run_folder.need_model(arguments.run, f"make train MODEL={config.job_name}")
         return arguments.run, config
     if arguments.adapter:
-        return arguments.adapter, options.target(arguments).config(None, "")
+        return arguments.adapter, resolve_target(arguments).config(None, "")
     arguments = sweeps.need_one(arguments)
-    target = options.target(arguments)
-    folder = options.trained_folder(target, arguments)
+    target = resolve_target(arguments)
+    folder = trained_folder(target, arguments)
     return folder, run_folder.need_same_recipe(folder, target.config(arguments.seed, ""))
 
 
@@ -90,39 +89,6 @@ def output_file(asked: Path | None, given: Path, files: Sequence[Path]) -> Path:
     ending = f".{name}.gz" if gzipped else f".{name}"
     stem = given.resolve().name if given.is_dir() else given.name[: -len(ending)]
     return (given.resolve() if given.is_dir() else given).with_name(f"{stem}.predicted{ending}")
-
-
-def added_columns(labels: Sequence[Label]) -> list[str]:
-    """Return the names of the columns that are added."""
-    return ["predicted", *(f"probability_{label}" for label in labels)]
-
-
-def need_free_columns(columns: Sequence[object], labels: Sequence[Label], origin: object) -> None:
-    """Raise a `DataError` when the table has a column that would be added."""
-    clash = [name for name in added_columns(labels) if name in columns]
-    if clash:
-        raise DataError(f"{origin}: it has a column '{clash[0]}' already; rename it first.")
-
-
-def prediction_columns(scores: np.ndarray, labels: Sequence[Label]) -> dict[str, list[Label] | np.ndarray]:
-    """Return the added columns by name: N labels, and N probabilities of each label.
-
-    Args:
-        scores: natural-log probabilities (N, C).
-        labels: in class order.
-    """
-    names = added_columns(labels)
-    probabilities = np.exp(scores.astype(np.float64)).reshape(len(scores), len(labels)).round(6)
-    predicted = [labels[index] for index in scores.argmax(axis=1)] if len(scores) else []
-    return {names[0]: predicted} | {name: probabilities[:, index] for index, name in enumerate(names[1:])}
-
-
-def with_predictions(frame: pd.DataFrame, scores: np.ndarray, labels: Sequence[Label]) -> pd.DataFrame:
-    """Return a table with the added columns; `scores` as of `predictions`."""
-    result = frame.copy()
-    for name, values in prediction_columns(scores, labels).items():
-        result[name] = values
-    return result
 
 
 def one_row(text: str, dataset: Dataset) -> Row:

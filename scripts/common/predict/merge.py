@@ -16,7 +16,7 @@ from common.core.files import check_fences, fsync, read_json, sha256_file, write
 from common.core.formatting import duration
 from common.data import table_files, table_reader, table_writer
 from common.predict import shards
-from common.predict.inputs import added_columns
+from common.predict.columns import added_columns
 from common.predict.plan import PARTS, Plan
 
 REPORT = "report.json"

@@ -14,15 +14,17 @@ from typing import Any
 
 import pandas as pd
 
-from common.config.job import Dataset, Label
+from common.config.dataset import Dataset, Label
 from common.core import yaml_io
 from common.core.errors import ConfigError, DataError, ModelError, RunError, choices
-from common.core.files import lock, read_json, sha256, sha256_file, write_json, write_text
+from common.core.files import read_json, sha256, sha256_file, write_json, write_text
+from common.core.locks import lock
 from common.core.progress import Progress
 from common.data import table_files, table_reader
-from common.data.load import Row, to_rows
-from common.predict.inputs import need_free_columns
+from common.data.rows import Row, to_rows
+from common.predict.columns import need_free_columns
 from common.runs import run_folder
+from common.runs.run_config import RunConfig
 
 SCHEMA = 1
 PLAN, PARTS = "plan.json", "parts"
@@ -80,7 +82,7 @@ class Plan:
         """The inputs as (file, rows)."""
         return [(Path(file.file), file.rows) for file in self.inputs]
 
-    def identity(self, config: run_folder.RunConfig) -> dict[str, Any]:
+    def identity(self, config: RunConfig) -> dict[str, Any]:
         """Return what decides the parts, the run's configuration included: paths may change, contents may not."""
         files = {
             f"input {number} ({Path(file.file).name})": file.sha256 for number, file in enumerate(self.inputs, start=1)
@@ -121,7 +123,7 @@ def plan_lock(output: Path) -> AbstractContextManager[None]:
 def create_plan(
     output: Path,
     files: Sequence[Path],
-    config: run_folder.RunConfig,
+    config: RunConfig,
     model: Path,
     adapter: bool,
     shards: int,

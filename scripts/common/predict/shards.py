@@ -23,8 +23,8 @@ from common.core.files import atomic_path
 from common.core.formatting import spans
 from common.core.progress import Progress
 from common.data import table_reader
-from common.data.load import Row, to_rows
-from common.predict.inputs import added_columns, prediction_columns
+from common.data.rows import Row, to_rows
+from common.predict.columns import added_columns, prediction_columns
 from common.predict.plan import Plan, model_hash
 from common.runs import requeue, run_folder
 

@@ -18,6 +18,7 @@ from common.hub import download, locate
 from common.predict import shards
 from common.predict.plan import Plan
 from common.runs import run_folder
+from common.runs.run_config import need_job
 
 
 def submit(plan: Plan, outputs: Path, cluster: Chosen, given: dict[str, Any]) -> str:
@@ -57,7 +58,7 @@ def submit(plan: Plan, outputs: Path, cluster: Chosen, given: dict[str, Any]) ->
     if array is not None:  # whoever submitted it was stopped before the merge
         doing, after = f"the merge after job {array.whole_id}", (array.whole_id,)
     elif left:
-        job = run_folder.need_job(run_folder.thaw(plan.folder))
+        job = need_job(run_folder.thaw(plan.folder))
         _need_base(plan, job)
         request = profiles.for_job(profile, job.resources, given, gpu=True)
         tasks = min(len(left), request.array_limit)

@@ -8,6 +8,7 @@ from typing import Any
 import matplotlib
 
 matplotlib.use("Agg")
+
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.figure import Figure
@@ -156,3 +157,14 @@ def _number(text: str) -> float:
         return float(text.rsplit(" ", 1)[-1])
     except ValueError:
         return math.inf
+
+
+SIZE = (5.2, 3.6)  # inches
+
+
+def framed(title: str, size: tuple[float, float] = SIZE) -> tuple[Figure, plt.Axes]:
+    """Return a figure with one pair of axes, titled."""
+    figure, axes = plt.subplots(figsize=size, layout="constrained")
+    axes.set_title(title, fontsize=10)
+    axes.spines[["top", "right"]].set_visible(False)
+    return figure, axes

@@ -12,9 +12,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
 from common.core.files import atomic_path
-from common.report import comparisons, plot_style, variant_grid
-from common.report.comparisons import framed
-from common.report.plot_style import GREY
+from common.report import comparison_plots, plot_style, variant_grid
+from common.report.plot_style import GREY, framed
 from common.report.results import Result
 
 _FEW = 4  # models whose training loss can be told apart beside their validation loss
@@ -34,11 +33,11 @@ def draw(dataset: str, results: Sequence[Result], folder: Path) -> list[Path]:
         figures["learning-curves"] = learning_curves(title, tuned)
     best = max(tuned, key=lambda result: result.mean(result.score_key) or 0.0)
     figures["confusion"] = _confusion(title, best, variant_grid.names(results)[results.index(best)])
-    figures["rank"] = comparisons.score_by_rank(title, results)
+    figures["rank"] = comparison_plots.score_by_rank(title, results)
     figures["errors"] = (
-        comparisons.errors_by_label(title, results) if variant_grid.has_errors_to_show(results) else None
+        comparison_plots.errors_by_label(title, results) if variant_grid.has_errors_to_show(results) else None
     )
-    figures["fit"] = comparisons.train_and_test(title, results)
+    figures["fit"] = comparison_plots.train_and_test(title, results)
     paths = []
     for name, figure in figures.items():
         if figure is None:

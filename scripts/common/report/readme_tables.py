@@ -10,8 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from common.core.errors import ReportError
-from common.core.formatting import count, decimal, duration, percent, size
-from common.core.tables import markdown_table
+from common.core.formatting import count, decimal, duration, markdown_table, percent, size
 from common.report import variant_grid
 from common.report.results import Result
 

@@ -4,11 +4,13 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
-from common.config.catalog import ROOT, leaves, results_part
+from common.config.catalog import ROOT
+from common.config.variants import leaves, results_part
 from common.core import yaml_io
 from common.core.errors import ReportError
 from common.core.files import read_json, write_json, write_text
 from common.runs import run_folder
+from common.runs.run_config import SCHEMA, RunConfig, differences
 
 PUBLISHED = ROOT / "outputs" / "published"
 SPLIT_METRICS = ("metrics-train.json", "metrics-validation.json")  # published, too, where a run has them
@@ -117,8 +119,8 @@ def _read(file: Path) -> dict[str, Any]:
         document = dict(read_json(file))
     except (OSError, ValueError) as error:
         raise ReportError(f"{file}: cannot be read: {error}") from error
-    if document.get("schema") != run_folder.SCHEMA:
-        raise ReportError(f"{file}: its schema is {document.get('schema')}; this version reads {run_folder.SCHEMA}.")
+    if document.get("schema") != SCHEMA:
+        raise ReportError(f"{file}: its schema is {document.get('schema')}; this version reads {SCHEMA}.")
     return document
 
 
@@ -154,7 +156,7 @@ def load(folder: Path) -> list[Result]:
     Raises:
         ReportError: seeds of one result were made from different data or with different recipes.
     """
-    groups: dict[tuple[str, str, str, str], list[tuple[int, dict[str, Any], run_folder.RunConfig]]] = {}
+    groups: dict[tuple[str, str, str, str], list[tuple[int, dict[str, Any], RunConfig]]] = {}
     for run in find(folder):
         document = _with_train(run)
         baseline = str(document.get("baseline") or "")
@@ -175,10 +177,10 @@ def load(folder: Path) -> list[Result]:
     return sorted(results, key=lambda r: (r.dataset, order.get(r.baseline, 3), r.job, r.variant, r.baseline))
 
 
-def _check_alike(key: tuple[str, str, str, str], configs: list[run_folder.RunConfig]) -> None:
+def _check_alike(key: tuple[str, str, str, str], configs: list[RunConfig]) -> None:
     first = dataclasses.replace(configs[0], seed=None)
     for config in configs[1:]:
-        changes = run_folder.differences(first, dataclasses.replace(config, seed=None))
+        changes = differences(first, dataclasses.replace(config, seed=None))
         if changes:
             raise ReportError(
                 f"{'/'.join(part for part in key if part)}: its seeds cannot be averaged, "

@@ -4,21 +4,21 @@ A run is finished if and only if its `metrics.json` exists. Its `config.yaml` is
 all that the run reads from then on.
 """
 
-import contextlib
 import dataclasses
 import shlex
 import sys
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from common.config.catalog import leaves, results_part, with_defaults
-from common.config.job import Dataset, Job, Training
+from common.config.catalog import with_defaults
+from common.config.dataset import Dataset
+from common.config.job import Job
 from common.core import yaml_io
-from common.core.errors import DiskFull, Interrupted, PeftableError, RunError, Superseded, TimeLimit
-from common.core.files import check_fences, remove, utc_now, write_json, write_text
+from common.core.errors import RunError
+from common.core.files import utc_now, write_text
 from common.core.schema import validate
-from common.runs import requeue, run_lock
+from common.runs import run_lock
+from common.runs.run_config import RunConfig, differences
 
 CONFIG, METRICS, FAILURE, TRAINING, MODEL, LOG = (
     "config.yaml",
@@ -28,75 +28,7 @@ CONFIG, METRICS, FAILURE, TRAINING, MODEL, LOG = (
     "model",
     "train_log.jsonl",
 )
-SCHEMA = 1
 NO_RESULTS = ("published", "demo", "smoke")  # folders of outputs/ whose runs are never published, nor of a status
-
-
-@dataclasses.dataclass(frozen=True)
-class RunConfig:
-    """Everything a run was created with.
-
-    Attributes:
-        job_name, dataset_name, variant, seed: which run it is.
-        job, dataset: the resolved YAML; a classical baseline has no job.
-        data_sha256: of all rows (`data.fingerprint`), "" for a run that reads none.
-        data_dir: the folder given as DATA_DIR, None for the dataset's own source.
-        baseline: "majority", "tfidf", "untuned", "zero-shot", "adapter" (made elsewhere), or "" for a run of ours.
-    """
-
-    job_name: str
-    dataset_name: str
-    variant: str
-    seed: int | None
-    job: Job | None
-    dataset: Dataset
-    data_sha256: str
-    data_dir: str | None = None
-    baseline: str = ""
-
-    def plain(self) -> dict[str, Any]:
-        """Return the content of `config.yaml`."""
-        return {
-            "schema": SCHEMA,
-            "run": {
-                "job": self.job_name,
-                "dataset": self.dataset_name,
-                "variant": self.variant,
-                "seed": self.seed,
-                "baseline": self.baseline,
-            },
-            "data": {"sha256": self.data_sha256, "dir": self.data_dir},
-            "job": self.job.model_dump(mode="json", by_alias=True) if self.job else None,
-            "dataset": self.dataset.model_dump(mode="json", by_alias=True, exclude_defaults=True) | {"schema": SCHEMA},
-        }
-
-    def identity(self) -> dict[str, Any]:
-        """Return what decides the results, as dotted leaves; two runs that agree in it may continue each other.
-
-        Where nothing is trained by us, method and recipe decide nothing.
-        """
-        recipe = results_part(self.job) if self.job else {}
-        if self.baseline:
-            recipe = {key: value for key, value in recipe.items() if key not in ("method", "training")}
-        if self.job is not None and self.job.head == "prompt":
-            recipe |= {"prompt": self.dataset.prompt and self.dataset.prompt.model_dump()}
-            recipe |= {"answers": self.dataset.answers}
-        if self.job is not None and {"max_train_samples", "max_eval_samples"} & _given(self.job.training):
-            recipe |= {"splits": {"seed": self.dataset.splits.seed}}  # it chooses the sample
-        return leaves(
-            {
-                **recipe,
-                "labels": list(self.dataset.labels),
-                "mean_f1_labels": self.dataset.mean_f1_labels,
-                "text": list(self.dataset.text),
-                "data": {"sha256": self.data_sha256},
-                "seed": self.seed,
-            }
-        )
-
-
-def _given(training: Training) -> set[str]:
-    return {name for name, value in training if value is not None}
 
 
 def folder(outputs: Path, dataset: str, job: str, variant: str, last: str) -> Path:
@@ -215,23 +147,6 @@ def need_same_data(path: Path, config: RunConfig, data_sha256: str) -> None:
         )
 
 
-def differences(frozen: RunConfig, current: RunConfig) -> list[str]:
-    """Return one line a difference that changes results."""
-    old, new = frozen.identity(), current.identity()
-    return [
-        f"{key}: {old.get(key, 'absent')} → {new.get(key, 'absent')}"
-        for key in sorted(old.keys() | new.keys())
-        if old.get(key) != new.get(key)
-    ]
-
-
-def need_job(config: RunConfig) -> Job:
-    """Return the run's job; only classical baselines have none, and nothing of theirs needs one."""
-    if config.job is None:
-        raise RunError(f"{config.job_name}: a classical baseline has no model.")
-    return config.job
-
-
 def is_finished(path: Path) -> bool:
     """Return whether the run succeeded."""
     return (path / METRICS).exists()
@@ -245,62 +160,6 @@ def headline(document: dict[str, Any], split: str) -> str:
 
 
 # --- failure, time, origin -------------------------------------------------------------------------------------------
-
-
-@contextlib.contextmanager
-def recorded_failure(path: Path, command: str) -> Iterator[None]:
-    """Write `failure.json` when the body fails, with the command that continues; remove an older one at the start.
-
-    Where the time limit is near, the Slurm job is put back into the queue first, and the file says how that went.
-    """
-    try:
-        remove(path / FAILURE)
-        yield
-    except BaseException as error:
-        told = _settled(path, error, command)
-        if path.exists() and not isinstance(told, Superseded):
-            document = {
-                "schema": SCHEMA,
-                "error": ": ".join(part for part in (type(told).__name__, str(told)) if part),
-                "interrupted": isinstance(told, Interrupted | KeyboardInterrupt),
-                "expected": isinstance(told, PeftableError),
-                "continue_with": command,
-                "time": utc_now(),
-            }
-            with contextlib.suppress(DiskFull):  # what went wrong matters more
-                write_json(path / FAILURE, document)
-        if told is error:
-            raise
-        raise told from None
-
-
-def _settled(path: Path, error: BaseException, command: str) -> BaseException:
-    """Return what a failure amounts to: that of a superseded start is no failure, and a time limit may be helped."""
-    if isinstance(error, Superseded):
-        return error
-    try:
-        check_fences(path)
-    except Superseded as superseded:
-        return superseded
-    return requeue.settle(error, command) if isinstance(error, TimeLimit) else error
-
-
-def carry_on(path: Path, command: str, work: Callable[[Path, RunConfig], None]) -> None:
-    """Have `work` carry a run to its end as its one writer, unless it is finished.
-
-    Nobody may be watching: whatever stops it, also before training, is left in `failure.json`.
-
-    Args:
-        path: the run folder.
-        command: what continues it.
-        work: takes folder and frozen config.
-    """
-    config = thaw(path)
-    if is_finished(path):
-        return
-    with run_lock.ownership(path), recorded_failure(path, command):
-        if not is_finished(path):  # by another start, since
-            work(path, config)
 
 
 def this_command() -> str:

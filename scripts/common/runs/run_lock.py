@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from common.core.errors import DiskFull, RunError, Superseded
-from common.core.files import fenced, lock, read_json, remove, remove_leftovers, utc_now, write_json
+from common.core.files import fenced, read_json, remove, remove_leftovers, utc_now, write_json
+from common.core.locks import lock
 
 OWNER = "owner.json"
 _MARK = "attempt-"

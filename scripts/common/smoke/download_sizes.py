@@ -9,7 +9,8 @@ import torch
 from transformers import AutoModelForCausalLM, AutoModelForMaskedLM
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES, MODEL_FOR_MASKED_LM_MAPPING_NAMES
 
-from common.config.job import Dataset, Job
+from common.config.dataset import Dataset
+from common.config.job import Job
 from common.core.errors import ModelError
 from common.hub import download
 from common.hub.locate import locate

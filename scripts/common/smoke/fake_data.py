@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from common.config.catalog import ROOT
-from common.config.job import Dataset, Job
+from common.config.dataset import Dataset
+from common.config.job import Job
 from common.config.methods import LastLayers
 from common.core.files import write_jsonl
 from common.data.table_files import read_table

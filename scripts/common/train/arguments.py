@@ -9,10 +9,11 @@ import torch
 from transformers import Trainer, TrainingArguments, get_scheduler
 from transformers.integrations import get_available_reporting_integrations
 
-from common.config.job import Dataset, Job
+from common.config.dataset import Dataset
+from common.config.job import Job
 from common.core.errors import ConfigError, choices, nearest
-from common.data.load import Row
-from common.model.load import check_prompt, count_parameters
+from common.data.rows import Row
+from common.model.build import check_prompt, count_parameters
 
 _FED_WITH_METRIC = ("reduce_lr_on_plateau", "greedy")  # the Trainer's schedulers that watch best_metric
 

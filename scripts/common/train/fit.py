@@ -7,13 +7,15 @@ from typing import Any
 from transformers import TrainerCallback, TrainerState, set_seed
 from transformers.trainer_callback import TrainerControl
 
-from common.config.job import Dataset, Job
+from common.config.dataset import Dataset
+from common.config.job import Job
 from common.core import files
 from common.core.formatting import duration
-from common.data.load import Row
+from common.data.rows import Row
 from common.model.heads import Head
 from common.model.saved_model import need_same_base
-from common.train.callbacks import RankCallback, RunCallback, StopSignal, is_exhausted
+from common.train.callbacks import RankCallback, RunCallback, is_exhausted
+from common.train.signals import StopSignal
 from common.train.trainer import CLOCK, DUE, STATE, StepTrainer, checkpoints
 
 

@@ -17,18 +17,19 @@ from torch.utils.data import DataLoader
 from transformers import Trainer, TrainerCallback
 from transformers.trainer_callback import PrinterCallback
 
-from common.config.job import Dataset, Job
+from common.config.dataset import Dataset
+from common.config.job import Job
 from common.core import files
 from common.core.errors import ModelError
-from common.data.load import Row
+from common.data.rows import Row
 from common.evaluation import inference, metrics
 from common.methods.adalora import allocator_state, load_allocator_state
 from common.model.batching import Batch, Encoded, StepSampler, token_batches
 from common.model.heads import Head
-from common.model.load import inner_model
+from common.model.inspect import inner_model
 from common.model.saved_model import PARAMETERS, base_identity, load_trained_state, trained_state
 from common.train.arguments import class_weights, training_arguments
-from common.train.callbacks import Stoppable, Stopped, StopSignal, leave_signals_to_parent
+from common.train.signals import Stoppable, Stopped, StopSignal, leave_signals_to_parent
 
 STATE, CLOCK, _RANKS = "trainer_state.json", "clock.json", "ranks.safetensors"
 DUE = "evaluation_is_due"  # in the clock's file: a signal stopped the evaluation that belongs to this checkpoint

@@ -9,6 +9,7 @@ import pytest
 from conftest import ROOT
 
 from common.cli import options, sweeps
+from common.cli.target import resolve_target, run_command
 from common.config import catalog
 from common.core import yaml_io
 from common.core.errors import ConfigError
@@ -22,7 +23,7 @@ def parse(*words, job=JOB):
 
 
 def names(arguments):
-    return [options.target(variant).variant for variant in sweeps.variants(arguments)]
+    return [resolve_target(variant).variant for variant in sweeps.variants(arguments)]
 
 
 def test_a_job_without_a_sweep_is_itself():
@@ -42,9 +43,9 @@ def test_variants_in_the_order_of_the_sweep():
 def test_every_label_selects_its_variant():
     for variant in sweeps.variants(parse("training.epochs=2")):
         again = parse(sweeps.label(variant))
-        assert names(again) == [options.target(variant).variant]
-        assert options.target(again) == options.target(variant)
-        words = shlex.split(options.run_command("train", variant))
+        assert names(again) == [resolve_target(variant).variant]
+        assert resolve_target(again) == resolve_target(variant)
+        words = shlex.split(run_command("train", variant))
         assert words == ["make", "train", f"MODEL={JOB}", f"SET={sweeps.label(variant)}"]
 
 
@@ -66,7 +67,7 @@ def test_entries_with_different_keys_can_all_be_selected(swept):
     found = sweeps.variants(parse(job=job))
     assert len(found) == 3
     for variant in found:
-        assert names(parse(sweeps.label(variant), job=job)) == [options.target(variant).variant]
+        assert names(parse(sweeps.label(variant), job=job)) == [resolve_target(variant).variant]
 
 
 def test_set_that_does_not_go_with_the_sweep():

@@ -13,6 +13,7 @@ import pytest
 
 from common.cluster import local_queue
 from common.core import files
+from common.core.locks import lock
 from common.runs import run_lock
 
 SCRIPTS = Path(local_queue.__file__).parents[2]
@@ -261,7 +262,7 @@ def test_the_same_gpu_by_another_choice_is_the_same_slot(queue, add, events, tmp
     worker_of(queue)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
     files.write_text(tmp_path / "tmp" / f"peftable-{os.getuid()}" / "x", "")
-    with files.lock(tmp_path / "tmp" / f"peftable-{os.getuid()}" / "slot-0-0.lock"):  # the other GPU is taken
+    with lock(tmp_path / "tmp" / f"peftable-{os.getuid()}" / "slot-0-0.lock"):  # the other GPU is taken
         start(other)
         ended(queue)
         ended(other)
@@ -363,7 +364,7 @@ def test_a_task_cancelled_as_it_begins_is_ended(queue, add, events, monkeypatch)
 
 def test_a_worker_that_is_not_needed_ends_at_once(queue, add, events):
     add("a")
-    with files.lock(queue / ".waiting-cpu-0.lock"):
+    with lock(queue / ".waiting-cpu-0.lock"):
         local_queue.work(queue, 0, "")
     assert events() == [] and len(local_queue.jobs(queue)) == 1
 
@@ -467,7 +468,7 @@ def test_what_cannot_be_started_keeps_nothing_back(queue, add, events, tmp_path,
 def test_a_queue_without_a_worker_says_so(queue, add, tmp_path):
     add("a")
     assert local_queue.jobs(queue)[0].reason == "no worker runs; make submit goes on"
-    with files.lock(tmp_path / "tmp" / f"peftable-{os.getuid()}" / "slot-cpu-0.lock"):  # by another queue
+    with lock(tmp_path / "tmp" / f"peftable-{os.getuid()}" / "slot-cpu-0.lock"):  # by another queue
         start(queue)
         until(lambda: local_queue.jobs(queue)[0].reason == "", "a worker that waits")
     ended(queue)

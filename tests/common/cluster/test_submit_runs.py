@@ -17,6 +17,7 @@ from common.config import catalog
 from common.core import files
 from common.core.errors import ConfigError, DataError, SlurmError
 from common.runs import run_folder, run_lock
+from common.runs.run_config import RunConfig, need_job
 
 ROOT = catalog.ROOT
 
@@ -35,7 +36,7 @@ def wanted(outputs):
         dataset = catalog.load_dataset("stance-sample")
 
         def configure(sha256):
-            return run_folder.RunConfig("minilm-lora", "stance-sample", variant, seed, job, dataset, sha256)
+            return RunConfig("minilm-lora", "stance-sample", variant, seed, job, dataset, sha256)
 
         folder = outputs / "stance-sample" / "minilm-lora" / f"seed-{seed}"
         words = f"make train SEED={seed}", "make fetch"
@@ -168,10 +169,7 @@ def test_a_changed_run(submit, wanted, fake_slurm):
     assert actions(submit(wanted(**{"training.epochs": 2}), force=True)) == {"seed-1": "submitted"}
     [aside] = one.folder.parent.glob("seed-1.replaced-*")
     assert (aside / run_folder.METRICS).exists() and not (one.folder / run_folder.METRICS).exists()
-    assert (
-        submit_record.read(one.folder)["number"] == 1
-        and run_folder.need_job(run_folder.thaw(one.folder)).training.epochs == 2
-    )
+    assert submit_record.read(one.folder)["number"] == 1 and need_job(run_folder.thaw(one.folder)).training.epochs == 2
 
 
 def test_force_of_a_scope_starts_over_what_has_changed(submit, wanted, fake_slurm):

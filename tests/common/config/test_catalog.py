@@ -3,6 +3,7 @@ import re
 import pytest
 
 from common.config import catalog
+from common.config.variants import leaves, results_part, variant_name
 from common.core import yaml_io
 from common.core.errors import ConfigError
 
@@ -106,7 +107,7 @@ def test_different_meanings_have_different_names(first, second):
 def test_true_is_not_one():
     """Python says True == 1, a model's config does not."""
     one, true = (BASE.model_copy(update={"model_config_overrides": {"a": value}}) for value in (1, True))
-    assert catalog.variant_name(one, true) == "model_config_overrides.a=true"
+    assert variant_name(one, true) == "model_config_overrides.a=true"
 
 
 @pytest.mark.parametrize(
@@ -132,11 +133,11 @@ def test_a_shortened_name_carries_a_hash():
 
 
 def test_leaves():
-    assert catalog.leaves({"a": {"b": 1, "c": {}}, "d": [1, {"e": 2}]}) == {"a.b": 1, "a.c": {}, "d": [1, {"e": 2}]}
+    assert leaves({"a": {"b": 1, "c": {}}, "d": [1, {"e": 2}]}) == {"a.b": 1, "a.c": {}, "d": [1, {"e": 2}]}
 
 
 def test_results_part_leaves_out_what_changes_no_result():
-    part = catalog.results_part(BASE)
+    part = results_part(BASE)
     assert not {"runtime", "dataset", "schema"} & set(part)
     assert {"model", "method", "training", "precision"} <= set(part)
 

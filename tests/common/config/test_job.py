@@ -5,7 +5,8 @@ import pytest
 from common_helpers import PLAIN, dataset
 
 from common.config import catalog
-from common.config.job import Dataset, Job, Prompt, Source, Splits
+from common.config.dataset import Dataset, Prompt, Source, Splits
+from common.config.job import Job
 from common.config.methods import LastLayers, Lora
 from common.core import yaml_io
 from common.core.errors import ConfigError

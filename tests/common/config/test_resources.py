@@ -9,6 +9,7 @@ from common.core import yaml_io
 from common.core.errors import ConfigError
 from common.core.schema import validate
 from common.runs import run_folder
+from common.runs.run_config import differences, need_job
 
 
 def read(**values):
@@ -97,14 +98,14 @@ def test_resources_name_no_variant_and_change_no_run():
     assert job.resources.given() == {"time": 120, "partition": "long", "mem_gb": 64}
     assert variant == ""
     assert run_config(overrides=ASKED).identity() == run_config().identity()
-    assert run_folder.differences(run_config(), run_config(overrides=ASKED)) == []
+    assert differences(run_config(), run_config(overrides=ASKED)) == []
 
 
 def test_a_frozen_run_keeps_what_was_asked_and_nothing_else(tmp_path):
     run_folder.freeze(tmp_path, run_config(overrides=ASKED), "make train")
     frozen = yaml_io.read(tmp_path / run_folder.CONFIG)["job"]["resources"]
     assert frozen == {"time": 120, "partition": "long", "mem_gb": 64}
-    assert run_folder.need_job(run_folder.thaw(tmp_path)).resources.given() == frozen
+    assert need_job(run_folder.thaw(tmp_path)).resources.given() == frozen
     run_folder.freeze(tmp_path, run_config(), "make train")  # no other run
 
 
@@ -113,5 +114,5 @@ def test_a_frozen_run_from_before_there_were_resources(tmp_path):
     document = yaml_io.read(tmp_path / run_folder.CONFIG)
     assert document["job"].pop("resources") == {}
     (tmp_path / run_folder.CONFIG).write_text(yaml_io.dump(document))
-    assert run_folder.differences(run_folder.thaw(tmp_path), run_config()) == []
-    assert run_folder.need_job(run_folder.thaw(tmp_path)).resources.given() == {}
+    assert differences(run_folder.thaw(tmp_path), run_config()) == []
+    assert need_job(run_folder.thaw(tmp_path)).resources.given() == {}

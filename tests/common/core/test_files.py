@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from common.core import files
+from common.core.locks import lock
 
 SCRIPTS = str(Path(files.__file__).parents[2])
 
@@ -135,7 +136,7 @@ def test_lock_excludes_another_process(tmp_path):
         f"with files.lock(pathlib.Path({str(tmp_path / 'lock')!r})):\n"
         f"    pathlib.Path({str(tmp_path / 'got')!r}).write_text(json.dumps(time.time()))\n"
     )
-    with files.lock(tmp_path / "lock"):
+    with lock(tmp_path / "lock"):
         other = subprocess.Popen([sys.executable, "-c", code])
         time.sleep(0.7)
         assert not (tmp_path / "got").exists()

@@ -1,10 +1,10 @@
 import pytest
 
-from common.core import tables
+from common.core import formatting
 
 
 def test_text_table_is_aligned():
-    text = tables.text_table(["model", "n"], [["a", "1"], ["long name", "1,000"]])
+    text = formatting.text_table(["model", "n"], [["a", "1"], ["long name", "1,000"]])
     assert text.splitlines() == [
         "model          n",
         "─────────  ─────",
@@ -14,14 +14,14 @@ def test_text_table_is_aligned():
 
 
 def test_text_table_without_rows():
-    assert tables.text_table(["a", "b"], []).splitlines() == ["a  b", "─  ─"]
+    assert formatting.text_table(["a", "b"], []).splitlines() == ["a  b", "─  ─"]
 
 
 def test_markdown_table_escapes_pipes():
-    text = tables.markdown_table(["model", "n"], [["a|b", "1"]])
+    text = formatting.markdown_table(["model", "n"], [["a|b", "1"]])
     assert text.splitlines() == ["| model | n |", "| --- | ---: |", "| a\\|b | 1 |"]
 
 
 def test_a_row_of_another_length_is_a_bug():
     with pytest.raises(ValueError, match="zip"):
-        tables.text_table(["a", "b"], [["1"]])
+        formatting.text_table(["a", "b"], [["1"]])

@@ -1,7 +1,7 @@
 from common_helpers import dataset
 
 from common.data import checks
-from common.data.load import Row
+from common.data.rows import Row
 
 
 def row(number, text, label=0, group=None):

@@ -4,11 +4,12 @@ import pandas as pd
 import pytest
 from common_helpers import dataset
 
-from common.config.job import Source
+from common.config.dataset import Source
 from common.core.errors import DataError
 from common.core.schema import validate
 from common.data import hub_dataset
-from common.data.load import Row, load_rows
+from common.data.load import load_rows
+from common.data.rows import Row
 
 datasets = pytest.importorskip("datasets")
 

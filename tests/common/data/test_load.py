@@ -9,7 +9,8 @@ from conftest import SHARED
 from common.config import catalog
 from common.core.errors import DataError
 from common.data import table_files
-from common.data.load import Row, load_rows, need_split, rows_fingerprint, to_rows
+from common.data.load import load_rows, need_split
+from common.data.rows import Row, rows_fingerprint, to_rows
 
 ROWS = {
     "key": ["k1", "k2", "k3", "k4"],

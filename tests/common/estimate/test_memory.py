@@ -12,7 +12,8 @@ from transformers import set_seed
 from common.config import catalog, method_rules
 from common.estimate import memory
 from common.estimate.live_bytes import LiveBytes
-from common.model.load import build_head, count_parameters, inner_model
+from common.model.build import build_head, count_parameters
+from common.model.inspect import inner_model
 from common.smoke import tiny_models
 
 LABELS = "stance-sample"

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from common.data.load import Row
+from common.data.rows import Row
 from common.evaluation.classical import TfidfRegression, majority
 
 GOOD, BAD = "good useful right", "bad harmful wrong"

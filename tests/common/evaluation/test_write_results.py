@@ -7,9 +7,10 @@ import pytest
 
 from common.config import catalog
 from common.core import files
-from common.data.load import Row
+from common.data.rows import Row
 from common.evaluation import metrics, write_results
 from common.runs import run_folder
+from common.runs.run_config import RunConfig
 
 LABELS = ["con", "neu", "pro"]
 ROWS = [Row(f"r{n}", ("Claim.", f"Sentence {n}."), n % 3, group=f"Claim {n % 2}.") for n in range(12)]
@@ -17,9 +18,7 @@ ROWS = [Row(f"r{n}", ("Claim.", f"Sentence {n}."), n % 3, group=f"Claim {n % 2}.
 
 @pytest.fixture
 def config(tiny_job):
-    return run_folder.RunConfig(
-        "minilm-lora", "stance-sample", "v", 1, tiny_job(), catalog.load_dataset("stance-sample"), "ab"
-    )
+    return RunConfig("minilm-lora", "stance-sample", "v", 1, tiny_job(), catalog.load_dataset("stance-sample"), "ab")
 
 
 def some_scores() -> np.ndarray:

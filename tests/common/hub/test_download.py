@@ -2,7 +2,7 @@
 
 import pytest
 
-from common.config.job import Source
+from common.config.dataset import Source
 from common.core.schema import validate
 from common.hub import download
 

@@ -15,14 +15,16 @@ from torch import nn
 from transformers import set_seed
 
 from common.config import catalog
-from common.config.job import Dataset
+from common.config.dataset import Dataset
 from common.config.methods import Method
-from common.data.load import Row, load_rows
+from common.data.load import load_rows
+from common.data.rows import Row
 from common.hub import locate
 from common.methods import adalora, attach, eva
 from common.model.batching import StepSampler
+from common.model.build import build_head, with_head
 from common.model.heads import ClassificationHead, Head
-from common.model.load import build_head, load_base, load_tokenizer, quiet_libraries, with_head
+from common.model.load import load_base, load_tokenizer, quiet_libraries
 
 CLAIMS = ("Abortion should be legal.", "Vegans are right.")
 COUNTS = {"train": 128, "test": 60}  # half of them from either debate

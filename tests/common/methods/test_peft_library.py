@@ -26,7 +26,9 @@ from common.config.methods import SET_BY_TRAINING, Lora, OtherLibraryMethod
 from common.core.errors import ConfigError, ModelError
 from common.core.schema import validate
 from common.methods import adalora, attach, eva, peft_library
-from common.model.load import count_parameters, parameter_counts, quiet_libraries
+from common.model.build import count_parameters
+from common.model.inspect import parameter_counts
+from common.model.load import quiet_libraries
 from common.model.saved_model import load_trained_state, trained_state
 
 SIZES = {

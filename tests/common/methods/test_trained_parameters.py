@@ -8,13 +8,15 @@ from transformers import AutoModelForSequenceClassification, BertConfig, GPT2Con
 from common.config.methods import Full, LastLayers, Lora, Untrained
 from common.core.errors import ModelError
 from common.core.schema import validate
-from common.data.load import Row
+from common.data.rows import Row
 from common.hub import locate
 from common.methods import attach
 from common.methods.last_layers import layer_stack
 from common.model.batching import collate
+from common.model.build import build_head, count_parameters
 from common.model.encoding import Encoder
-from common.model.load import build_head, count_parameters, load_base, load_tokenizer, parameter_counts, quiet_libraries
+from common.model.inspect import parameter_counts
+from common.model.load import load_base, load_tokenizer, quiet_libraries
 
 DATASET = dataset(labels=["con", "neu", "pro"])
 LABELS = list(DATASET.labels)

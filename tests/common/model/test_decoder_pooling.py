@@ -6,9 +6,9 @@ import torch
 from common_helpers import dataset
 from transformers import set_seed
 
-from common.data.load import Row
+from common.data.rows import Row
 from common.evaluation import inference
-from common.model.load import build_head
+from common.model.build import build_head
 
 DATASET = dataset(labels=["con", "neu", "pro"])
 FAMILIES = ["gemma", "qwen", "mistral", "llama"]

@@ -7,12 +7,14 @@ from common_helpers import dataset
 from transformers import set_seed
 
 from common.core.errors import ModelError
-from common.data.load import Row
+from common.data.rows import Row
 from common.hub import locate
 from common.model.batching import collate
+from common.model.build import build_head
 from common.model.encoding import Encoder
-from common.model.heads import keep_float32
-from common.model.load import build_head, head_modules, inner_model, load_tokenizer, quiet_libraries
+from common.model.inspect import head_modules, inner_model
+from common.model.load import load_tokenizer, quiet_libraries
+from common.model.precision import keep_float32
 
 DATASET = dataset(labels=["con", "neu", "pro"])
 LABELS = list(DATASET.labels)

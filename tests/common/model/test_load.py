@@ -29,20 +29,13 @@ from transformers import (
 from common.config import catalog
 from common.core import files
 from common.core.errors import ModelError
-from common.data.load import Row
+from common.data.rows import Row
 from common.evaluation import inference
 from common.hub import locate
 from common.model import architectures, base_config, saved_model
-from common.model.load import (
-    build_head,
-    build_untuned,
-    count_parameters,
-    inner_model,
-    load_tokenizer,
-    parameter_counts,
-    position_count,
-    quiet_libraries,
-)
+from common.model.build import build_head, build_untuned, count_parameters, position_count
+from common.model.inspect import inner_model, parameter_counts
+from common.model.load import load_tokenizer, quiet_libraries
 
 DATASET = dataset(labels=["con", "neu", "pro"])
 LABELS = list(DATASET.labels)

@@ -9,12 +9,15 @@ from transformers import AutoModelForCausalLM, set_seed
 
 from common.core import files
 from common.core.errors import ModelError
-from common.data.load import Row
+from common.data.rows import Row
 from common.evaluation import inference, write_results
 from common.hub import locate
-from common.model.load import build_head, inner_model, load_tokenizer, row_encoder
-from common.model.prompt_head import IGNORED, PromptHead, _Float32Product
-from common.runs import run_folder
+from common.model.build import build_head, row_encoder
+from common.model.inspect import inner_model
+from common.model.load import load_tokenizer
+from common.model.precision import Float32Product
+from common.model.prompt_head import IGNORED, PromptHead
+from common.runs.run_config import RunConfig
 from common.train.trainer import StepTrainer
 
 FAMILIES = list(causal_twins.FAMILIES)
@@ -354,7 +357,7 @@ def test_an_empty_thought_is_no_part_of_the_generated_answer(causal_twin, tmp_pa
 def test_generated_texts_decide_and_invalid_ones_are_errors(build, tmp_path, monkeypatch):
     data = described()
     head, job = build("qwen", data, decoding="generate")
-    config = run_folder.RunConfig("minilm-lora", "toy", "", 1, job, data, "ab")
+    config = RunConfig("minilm-lora", "toy", "", 1, job, data, "ab")
     texts = ["con", "neu", "pro", "con", "Pro", "", "I think pro", "pro"]  # gold: con neu pro con neu pro con neu
     monkeypatch.setattr(PromptHead, "generate", lambda self, rows: [texts.pop(0) for _ in rows])
     monkeypatch.setattr(inference, "token_batches", lambda lengths, budget: [[index] for index in range(len(lengths))])
@@ -371,7 +374,7 @@ def test_generated_texts_decide_and_invalid_ones_are_errors(build, tmp_path, mon
 def test_scored_splits_say_so(build, tmp_path):
     data = described()
     head, job = build("qwen", data, length_normalization=True)
-    config = run_folder.RunConfig("minilm-lora", "toy", "", 1, job, data, "ab")
+    config = RunConfig("minilm-lora", "toy", "", 1, job, data, "ab")
     document = write_results.score_split(tmp_path, config, "test", ROWS, head, {})
     assert document["decoding"] == "score" and document["length_normalization"] is True
     assert "test_invalid_share" not in document
@@ -396,12 +399,12 @@ def test_logits_are_float32_inside_autocast(build, family):
 
 
 def test_the_product_in_pieces_has_the_gradient_of_the_whole(monkeypatch):
-    monkeypatch.setattr(_Float32Product, "ROWS", 7)
+    monkeypatch.setattr(Float32Product, "ROWS", 7)
     torch.manual_seed(0)
     weight = torch.randn(23, 5).bfloat16()
     hidden = torch.randn(2, 3, 5, requires_grad=True)
     wanted = hidden @ weight.float().T
-    found = _Float32Product.apply(hidden, weight)
+    found = Float32Product.apply(hidden, weight)
     torch.testing.assert_close(found, wanted)
     direction = torch.randn_like(wanted)
     for product in (wanted, found):

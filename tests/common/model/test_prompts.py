@@ -9,9 +9,10 @@ from transformers import PreTrainedTokenizerFast
 
 from common.config import catalog
 from common.core.errors import ConfigError, ModelError
-from common.data.load import Row, load_rows
+from common.data.load import load_rows
+from common.data.rows import Row
+from common.model.encoding import token_count
 from common.model.prompts import PromptEncoder
-from common.model.truncation import token_count
 
 FAMILIES = list(causal_twins.FAMILIES)
 PROMPT = {"system": "You judge.", "user": "Is it pro or con?\nClaim: {claim}\nSentence: {sentence}\nStance:"}

@@ -10,19 +10,13 @@ from transformers import set_seed
 
 from common.config.methods import LastLayers
 from common.core.errors import ConfigError, ModelError
-from common.data.load import Row
+from common.data.rows import Row
 from common.evaluation import inference
 from common.hub import locate
 from common.model import quantization, saved_model
-from common.model.load import (
-    build_head,
-    build_untuned,
-    count_parameters,
-    inner_model,
-    load_base,
-    load_tokenizer,
-    parameter_counts,
-)
+from common.model.build import build_head, build_untuned, count_parameters
+from common.model.inspect import inner_model, parameter_counts
+from common.model.load import load_base, load_tokenizer
 from common.train.trainer import StepTrainer
 
 DATASET = dataset(labels=["con", "neu", "pro"], prompt={"user": "Claim: {claim}\nSentence: {sentence}\nStance:"})

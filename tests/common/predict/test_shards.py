@@ -20,7 +20,8 @@ from common.core import files
 from common.core.errors import ConfigError, DataError, ModelError, RunError
 from common.data import table_files
 from common.predict import shards, workers
-from common.predict.inputs import input_files, output_file, prediction_columns, with_predictions
+from common.predict.columns import prediction_columns, with_predictions
+from common.predict.inputs import input_files, output_file
 from common.predict.merge import merge_parts, merge_report, merge_summary
 from common.predict.plan import create_plan, read_plan
 

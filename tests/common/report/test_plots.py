@@ -4,7 +4,7 @@ from common_helpers import finished_run, run_config
 from matplotlib.colors import to_hex
 
 from common.config import catalog
-from common.report import comparisons, plot_style, plots, results, variant_grid
+from common.report import comparison_plots, plot_style, plots, results, variant_grid
 
 LORA, FULL = "minilm-emotion-lora", "minilm-emotion-full"
 NAMES = ["toy.accuracy-parameters.png", "toy.learning-curves.png", "toy.confusion.png"]
@@ -88,7 +88,7 @@ def legend(figure):
 
 def test_score_by_rank_has_a_line_a_scale(tmp_path):
     found = variant_grid.arrange(sweep(tmp_path))
-    figure = comparisons.score_by_rank("Toy", found)
+    figure = comparison_plots.score_by_rank("Toy", found)
     [axes] = figure.axes
     assert legend(figure) == ["alpha / r = 1", "alpha / r = 2", "minilm-emotion-full"]
     assert [tick.get_text() for tick in axes.get_xticklabels()] == ["1", "4", "8", "16"]
@@ -100,7 +100,7 @@ def test_score_by_rank_has_a_line_a_scale(tmp_path):
 def test_no_rank_varies(tmp_path):
     finished_run(tmp_path)
     finished_run(tmp_path, run_config(overrides={"training.epochs": 2}))
-    assert comparisons.score_by_rank("Toy", results.load(tmp_path)) is None
+    assert comparison_plots.score_by_rank("Toy", results.load(tmp_path)) is None
 
 
 @pytest.mark.parametrize(
@@ -128,7 +128,7 @@ def test_lines_are_named_by_what_their_points_share(tmp_path, overrides, jobs, l
     for job in jobs:
         for changes in overrides:
             finished_run(tmp_path, run_config(job, overrides=changes))
-    figure = comparisons.score_by_rank("Toy", variant_grid.arrange(results.load(tmp_path)))
+    figure = comparison_plots.score_by_rank("Toy", variant_grid.arrange(results.load(tmp_path)))
     assert legend(figure) == labels
     plt.close(figure)
 
@@ -136,7 +136,7 @@ def test_lines_are_named_by_what_their_points_share(tmp_path, overrides, jobs, l
 def test_errors_by_label(tmp_path):
     finished_run(tmp_path, run_config(labels=LABELS), rows=6, right=4)
     finished_run(tmp_path, run_config("minilm-full", labels=LABELS), rows=5, right=5)
-    figure = comparisons.errors_by_label("Toy", results.load(tmp_path))
+    figure = comparison_plots.errors_by_label("Toy", results.load(tmp_path))
     [axes] = figure.axes
     cells = [text.get_text() for text in axes.texts]
     assert cells == ["0.0"] * 5 + ["–"] + ["0.0"] * 4 + ["100.0"] * 2
@@ -149,7 +149,7 @@ def test_errors_by_label(tmp_path):
 def test_train_and_test(tmp_path, seconds):
     finished_run(tmp_path, run_config(), right=3, train_right=4, **seconds)
     finished_run(tmp_path, run_config("minilm-full"), right=1)
-    figure = comparisons.train_and_test("Toy", results.load(tmp_path))
+    figure = comparison_plots.train_and_test("Toy", results.load(tmp_path))
     texts = [[text.get_text() for text in axes.texts] for axes in figure.axes]
     time = "1 min 00 s" if seconds else "2 min 05 s"
     assert texts == [["100.0", "75.0"], ["0.223", "0.570"], ["4.40"], [time]]
@@ -164,7 +164,7 @@ def test_train_and_test(tmp_path, seconds):
 def test_cpu_time_is_compared_only_where_it_tells_what_all_trainings_took(tmp_path, other):
     finished_run(tmp_path, run_config(), train_right=4, train_cpu_s=60.0)
     finished_run(tmp_path, run_config("minilm-full"), train_right=4, **other)
-    figure = comparisons.train_and_test("Toy", results.load(tmp_path))
+    figure = comparison_plots.train_and_test("Toy", results.load(tmp_path))
     assert figure.axes[3].get_xlabel() == "time of training (minutes)"
     assert [text.get_text() for text in figure.axes[3].texts] == ["2 min 05 s"] * 2
     plt.close(figure)
@@ -172,15 +172,15 @@ def test_cpu_time_is_compared_only_where_it_tells_what_all_trainings_took(tmp_pa
 
 def test_what_is_not_measured_is_no_bar_of_zero(tmp_path):
     finished_run(tmp_path, run_config(), train_right=4, train_s=None, params_trainable_count=None)
-    figure = comparisons.train_and_test("Toy", results.load(tmp_path))
+    figure = comparison_plots.train_and_test("Toy", results.load(tmp_path))
     assert [[text.get_text() for text in axes.texts] for axes in figure.axes[2:]] == [["–"], ["–"]]
     plt.close(figure)
 
 
 DRAWN = [
-    comparisons.score_by_rank,
-    comparisons.errors_by_label,
-    comparisons.train_and_test,
+    comparison_plots.score_by_rank,
+    comparison_plots.errors_by_label,
+    comparison_plots.train_and_test,
     plots.learning_curves,
     plots.accuracy_parameters,
 ]
@@ -285,7 +285,7 @@ def test_accuracy_parameters_shows_the_models_and_names_far_baselines(tmp_path):
 
 def test_levels_of_full_fine_tuning_say_their_epochs(tmp_path):
     """Full fine-tuning has the colour of the lines that were trained as long."""
-    figure = comparisons.score_by_rank("Toy", long_sweep(tmp_path))
+    figure = comparison_plots.score_by_rank("Toy", long_sweep(tmp_path))
     lines = [f"alpha / r = {scale}, epochs = {length}" for length in (1, 3, 8) for scale in (1, 2)]
     assert legend(figure) == [*lines, f"{FULL} (epochs=1)", f"{FULL} (epochs=3)"]
     drawn = figure.axes[0].get_lines()
@@ -301,7 +301,7 @@ def test_one_level_says_its_epochs_where_the_lines_have_others(tmp_path):
     for r in (2, 4):
         finished_run(tmp_path, run_config(LORA, overrides={"method.r": r, "training.epochs": 3}))
     finished_run(tmp_path, run_config(FULL))
-    figure = comparisons.score_by_rank("Toy", variant_grid.arrange(results.load(tmp_path)))
+    figure = comparison_plots.score_by_rank("Toy", variant_grid.arrange(results.load(tmp_path)))
     assert legend(figure) == [LORA, f"{FULL}, epochs = 1"]
     assert to_hex(figure.axes[0].get_lines()[-1].get_color()) == plot_style.GREY
     plt.close(figure)

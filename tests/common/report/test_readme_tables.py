@@ -5,7 +5,7 @@ import pytest
 from common_helpers import finished_run, run_config
 
 from common.core.errors import ReportError
-from common.core.tables import markdown_table
+from common.core.formatting import markdown_table
 from common.report import readme_tables, results, variant_grid
 from common.report.results import Result
 

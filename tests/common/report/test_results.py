@@ -7,6 +7,7 @@ from common.core import files, yaml_io
 from common.core.errors import ReportError
 from common.report import results
 from common.runs import run_folder
+from common.runs.run_config import RunConfig
 
 
 @pytest.fixture
@@ -54,7 +55,7 @@ def test_publish_leaves_this_machine_behind(folders, tmp_path):
         source={"files": {"train": str(tmp_path / "ann" / "train.csv"), "test": "data/test.csv"}},
     )
     # The variant's name would spell the model's path; a job of its own has none.
-    config = run_folder.RunConfig(**{**vars(config), "variant": "", "job_name": "mine"})
+    config = RunConfig(**{**vars(config), "variant": "", "job_name": "mine"})
     finished_run(outputs, config)
     (folder,) = results.publish(outputs, published)
     for path in folder.iterdir():

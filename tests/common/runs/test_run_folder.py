@@ -12,6 +12,8 @@ from common_helpers import run_config
 from common.core import files, yaml_io
 from common.core.errors import ConfigError, Interrupted, RunError, Superseded
 from common.runs import run_folder, run_lock
+from common.runs.lifecycle import recorded_failure
+from common.runs.run_config import differences
 
 SCRIPTS = str(Path(run_folder.__file__).parents[2])
 
@@ -42,7 +44,7 @@ def test_the_seed_of_a_sample_counts_where_there_is_one():
     sampled = {"training.max_train_samples": 10}
     for overrides, differs in (({}, False), (sampled, True)):
         one, other = (run_config(overrides=overrides, splits={"seed": seed}) for seed in (1, 2))
-        assert bool(run_folder.differences(one, other)) is differs
+        assert bool(differences(one, other)) is differs
 
 
 def test_freezing_the_same_again_changes_nothing(tmp_path):
@@ -366,7 +368,7 @@ def test_a_superseded_writer_changes_nothing_more(tmp_path, start):
     with (
         pytest.raises(Superseded, match="restart 1"),
         run_lock.ownership(folder),
-        run_folder.recorded_failure(folder, "again"),
+        recorded_failure(folder, "again"),
     ):
         files.write_json(folder / "a.json", 1)
         files.append_jsonl(folder / "log.jsonl", {"step": 1})
@@ -436,7 +438,7 @@ def test_a_damaged_owner_file_is_replaced(tmp_path):
     ],
 )
 def test_a_failure_is_recorded_and_raised(tmp_path, error, interrupted, expected):
-    with pytest.raises(type(error)), run_folder.recorded_failure(tmp_path, "make train MODEL=x"):
+    with pytest.raises(type(error)), recorded_failure(tmp_path, "make train MODEL=x"):
         raise error
     document = json.loads((tmp_path / run_folder.FAILURE).read_text())
     assert document["error"] == f"{type(error).__name__}: {error}".removesuffix(": ")  # Ctrl-C
@@ -446,7 +448,7 @@ def test_a_failure_is_recorded_and_raised(tmp_path, error, interrupted, expected
 
 def test_success_removes_an_older_failure(tmp_path):
     (tmp_path / run_folder.FAILURE).write_text("{}")
-    with run_folder.recorded_failure(tmp_path, "make train"):
+    with recorded_failure(tmp_path, "make train"):
         assert not (tmp_path / run_folder.FAILURE).exists()
     assert not (tmp_path / run_folder.FAILURE).exists()
 

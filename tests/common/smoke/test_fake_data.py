@@ -3,7 +3,7 @@
 import pytest
 
 from common.config import catalog
-from common.config.job import Dataset
+from common.config.dataset import Dataset
 from common.core.files import read_jsonl
 from common.core.schema import validate
 from common.data.load import load_rows

@@ -9,12 +9,13 @@ from common_helpers import dataset
 from transformers import set_seed
 
 from common.config import catalog
-from common.config.job import Dataset
+from common.config.dataset import Dataset
 from common.core import files
 from common.core.errors import ConfigError, ModelError
-from common.data.load import Row
+from common.data.rows import Row
 from common.model import batching, saved_model
-from common.model.load import build_head, quiet_libraries
+from common.model.build import build_head
+from common.model.load import quiet_libraries
 from common.train import callbacks, fit, trainer
 from common.train.arguments import check_recipe
 

@@ -3,7 +3,7 @@
 import causal_twins
 import pytest
 
-from common.model.truncation import shorten, token_count
+from common.model.encoding import shorten, token_count
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,4 @@
-"""Figures that compare many results: score by rank, misidentified rows by label, train beside test."""
+"""Plots that compare many results: score by rank, error rate by label, train beside test."""
 
 import itertools
 from collections.abc import Sequence
@@ -11,18 +11,8 @@ from matplotlib.figure import Figure
 
 from common.core.formatting import duration
 from common.report import plot_style, variant_grid
-from common.report.plot_style import COLORS, GREY
+from common.report.plot_style import COLORS, GREY, framed
 from common.report.results import Result
-
-SIZE = (5.2, 3.6)  # inches
-
-
-def framed(title: str, size: tuple[float, float] = SIZE) -> tuple[Figure, plt.Axes]:
-    """Return a figure with one pair of axes, titled."""
-    figure, axes = plt.subplots(figsize=size, layout="constrained")
-    axes.set_title(title, fontsize=10)
-    axes.spines[["top", "right"]].set_visible(False)
-    return figure, axes
 
 
 def score_by_rank(title: str, results: Sequence[Result]) -> Figure | None:

@@ -1,0 +1,42 @@
+"""The columns that a prediction adds to a table: the label, and a probability a label."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+
+from common.config.dataset import Label
+from common.core.errors import DataError
+
+
+def added_columns(labels: Sequence[Label]) -> list[str]:
+    """Return the names of the columns that are added."""
+    return ["predicted", *(f"probability_{label}" for label in labels)]
+
+
+def need_free_columns(columns: Sequence[object], labels: Sequence[Label], origin: object) -> None:
+    """Raise a `DataError` when the table has a column that would be added."""
+    clash = [name for name in added_columns(labels) if name in columns]
+    if clash:
+        raise DataError(f"{origin}: it has a column '{clash[0]}' already; rename it first.")
+
+
+def prediction_columns(scores: np.ndarray, labels: Sequence[Label]) -> dict[str, list[Label] | np.ndarray]:
+    """Return the added columns by name: N labels, and N probabilities of each label.
+
+    Args:
+        scores: natural-log probabilities (N, C).
+        labels: in class order.
+    """
+    names = added_columns(labels)
+    probabilities = np.exp(scores.astype(np.float64)).reshape(len(scores), len(labels)).round(6)
+    predicted = [labels[index] for index in scores.argmax(axis=1)] if len(scores) else []
+    return {names[0]: predicted} | {name: probabilities[:, index] for index, name in enumerate(names[1:])}
+
+
+def with_predictions(frame: pd.DataFrame, scores: np.ndarray, labels: Sequence[Label]) -> pd.DataFrame:
+    """Return a table with the added columns; `scores` as of `predictions`."""
+    result = frame.copy()
+    for name, values in prediction_columns(scores, labels).items():
+        result[name] = values
+    return result

@@ -1,0 +1,43 @@
+"""A saved model that predicts: loaded when the first rows come, and told what it runs on."""
+
+import functools
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from common.core.progress import Progress
+from common.data.rows import Row
+from common.runs.run_config import RunConfig, need_job
+
+
+class Scorer:
+    """A saved model that is loaded when the first rows come."""
+
+    def __init__(self, config: RunConfig, folder: Path, adapter: bool) -> None:
+        self.config, self.folder, self.adapter = config, folder, adapter
+
+    @functools.cached_property
+    def head(self) -> Any:
+        """The model, loaded."""
+        from common.model import saved_model
+        from common.model.load import quiet_libraries
+
+        quiet_libraries()
+        load = saved_model.load_adapter if self.adapter else saved_model.load
+        return load(need_job(self.config), self.config.dataset, self.folder)
+
+    @property
+    def gpu(self) -> str | None:
+        """The name of the GPU that it runs on, None on a CPU."""
+        from common.runs import provenance
+
+        return provenance.hardware()["gpu"] if self.head.device.type == "cuda" else None
+
+    def __call__(self, rows: Sequence[Row], progress: Progress | None = None) -> np.ndarray:
+        """Return natural-log probabilities (N, C), whatever the job's decoding: every text gets a label."""
+        from common.evaluation import inference
+
+        budget = need_job(self.config).runtime.score_token_budget
+        return inference.score(self.head, rows, budget, progress or "predict")

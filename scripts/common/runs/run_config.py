@@ -1,0 +1,95 @@
+"""Everything a run was created with: the content of its `config.yaml`."""
+
+import dataclasses
+from typing import Any
+
+from common.config.dataset import Dataset
+from common.config.job import Job, Training
+from common.config.variants import leaves, results_part
+from common.core.errors import RunError
+
+SCHEMA = 1
+
+
+@dataclasses.dataclass(frozen=True)
+class RunConfig:
+    """Everything a run was created with.
+
+    Attributes:
+        job_name, dataset_name, variant, seed: which run it is.
+        job, dataset: the resolved YAML; a classical baseline has no job.
+        data_sha256: of all rows (`data.fingerprint`), "" for a run that reads none.
+        data_dir: the folder given as DATA_DIR, None for the dataset's own source.
+        baseline: "majority", "tfidf", "untuned", "zero-shot", "adapter" (made elsewhere), or "" for a run of ours.
+    """
+
+    job_name: str
+    dataset_name: str
+    variant: str
+    seed: int | None
+    job: Job | None
+    dataset: Dataset
+    data_sha256: str
+    data_dir: str | None = None
+    baseline: str = ""
+
+    def plain(self) -> dict[str, Any]:
+        """Return the content of `config.yaml`."""
+        return {
+            "schema": SCHEMA,
+            "run": {
+                "job": self.job_name,
+                "dataset": self.dataset_name,
+                "variant": self.variant,
+                "seed": self.seed,
+                "baseline": self.baseline,
+            },
+            "data": {"sha256": self.data_sha256, "dir": self.data_dir},
+            "job": self.job.model_dump(mode="json", by_alias=True) if self.job else None,
+            "dataset": self.dataset.model_dump(mode="json", by_alias=True, exclude_defaults=True) | {"schema": SCHEMA},
+        }
+
+    def identity(self) -> dict[str, Any]:
+        """Return what decides the results, as dotted leaves; two runs that agree in it may continue each other.
+
+        Where nothing is trained by us, method and recipe decide nothing.
+        """
+        recipe = results_part(self.job) if self.job else {}
+        if self.baseline:
+            recipe = {key: value for key, value in recipe.items() if key not in ("method", "training")}
+        if self.job is not None and self.job.head == "prompt":
+            recipe |= {"prompt": self.dataset.prompt and self.dataset.prompt.model_dump()}
+            recipe |= {"answers": self.dataset.answers}
+        if self.job is not None and {"max_train_samples", "max_eval_samples"} & _given(self.job.training):
+            recipe |= {"splits": {"seed": self.dataset.splits.seed}}  # it chooses the sample
+        return leaves(
+            {
+                **recipe,
+                "labels": list(self.dataset.labels),
+                "mean_f1_labels": self.dataset.mean_f1_labels,
+                "text": list(self.dataset.text),
+                "data": {"sha256": self.data_sha256},
+                "seed": self.seed,
+            }
+        )
+
+
+def _given(training: Training) -> set[str]:
+    return {name for name, value in training if value is not None}
+
+
+def differences(frozen: RunConfig, current: RunConfig) -> list[str]:
+    """Return one line a difference that changes results."""
+    old, new = frozen.identity(), current.identity()
+    return [
+        f"{key}: {old.get(key, 'absent')} → {new.get(key, 'absent')}"
+        for key in sorted(old.keys() | new.keys())
+        if old.get(key) != new.get(key)
+    ]
+
+
+def need_job(config: RunConfig) -> Job:
+    """Return the run's job; only classical baselines have none, and nothing of theirs needs one."""
+    if config.job is None:
+        raise RunError(f"{config.job_name}: a classical baseline has no model.")
+    return config.job
