@@ -23,11 +23,11 @@ from common.cluster.selection import CLASSICAL, MODEL_BASELINES
 from common.config import catalog
 from common.config.dataset import Dataset
 from common.core import errors, files
-from common.data.load import load_rows, need_splits
+from common.data.load import check_splits, load_rows
 from common.data.rows import Rows, rows_fingerprint
 from common.runs import run_folder, run_lock
 from common.runs.lifecycle import recorded_failure, resume_run
-from common.runs.run_config import RunConfig, need_job
+from common.runs.run_config import RunConfig, job_of
 
 BASELINES = (*CLASSICAL, *MODEL_BASELINES.values())
 
@@ -39,7 +39,7 @@ def main(argv: list[str] | None = None) -> None:
     options.add_run(parser)
     arguments = parser.parse_args(argv)
     if arguments.run:
-        options.refuse_beside_run(parser, arguments)
+        options.check_run_alone(parser, arguments)
         resume(arguments.run)
         return
     if arguments.baseline in (None, *MODEL_BASELINES.values()):
@@ -69,19 +69,19 @@ def main(argv: list[str] | None = None) -> None:
 
         quiet_libraries()
         check_untuned(config.job, dataset)  # refuses before anything is written
-    if arguments.force and (aside := run_folder.set_aside(folder)):
+    if arguments.force and (aside := run_folder.archive_run(folder)):
         print(f"the old baseline is kept in {options.shown(aside)}")
-    run_folder.freeze(folder, config, command)
+    run_folder.create_run(folder, config, command)
     if not run_folder.is_finished(folder):
-        with run_lock.ownership(folder), recorded_failure(folder, command):
+        with run_lock.acquire(folder), recorded_failure(folder, command):
             if not run_folder.is_finished(folder):  # by another start, since
-                run(folder, run_folder.thaw(folder), rows)
+                run(folder, run_folder.load_run_config(folder), rows)
     print(f"{options.shown(folder)}: {run_folder.headline(files.read_json(folder / run_folder.METRICS), 'test')}")
 
 
 def resume(folder: Path) -> None:
     """Evaluate a baseline that exists; all it reads is its frozen config, not the jobs of today."""
-    if not run_folder.thaw(folder).baseline:
+    if not run_folder.load_run_config(folder).baseline:
         raise errors.RunError(f"{folder}: this is no baseline; train it with: make train RUN={folder}")
     resume_run(folder, make_command("baseline", run=folder.resolve()), _resume)
     print(f"{options.shown(folder)}: {run_folder.headline(files.read_json(folder / run_folder.METRICS), 'test')}")
@@ -89,7 +89,7 @@ def resume(folder: Path) -> None:
 
 def _resume(folder: Path, config: RunConfig) -> None:
     rows = _load(config.dataset, Path(config.data_dir) if config.data_dir else None)
-    run_folder.need_same_data(folder, config, rows_fingerprint(rows))
+    run_folder.check_same_data(folder, config, rows_fingerprint(rows))
     if config.job is not None:
         from common.model.build import check_untuned
         from common.model.load import quiet_libraries
@@ -101,7 +101,7 @@ def _resume(folder: Path, config: RunConfig) -> None:
 
 def _load(dataset: Dataset, data_dir: Path | None) -> Rows:
     rows = load_rows(dataset, data_dir)
-    need_splits(rows, trains=False)
+    check_splits(rows, trains=False)
     return rows
 
 
@@ -138,7 +138,7 @@ def _untuned(folder: Path, config: RunConfig, rows: Rows, splits: list[str]) -> 
     from common.runs import provenance
 
     quiet_libraries()
-    job = need_job(config)
+    job = job_of(config)
     set_seed(config.seed or 0)
     head = build_untuned(job, config.dataset)
     facts = parameter_counts(head.model) | saved_model.base_identity(job, head.model)
@@ -146,7 +146,7 @@ def _untuned(folder: Path, config: RunConfig, rows: Rows, splits: list[str]) -> 
     for split in splits:
         now = facts | provenance.memory_peaks()
         write_results.score_split(folder, config, split, rows[split], head, now, resume=True)
-    partial_results.forget(folder)
+    partial_results.remove(folder)
 
 
 if __name__ == "__main__":

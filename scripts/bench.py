@@ -28,10 +28,10 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--memory-gb", metavar="GB", type=_gigabytes, default=14.5, help="of a GPU at most (14.5)")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     arguments = parser.parse_args(argv, argparse.Namespace(data_dir=None))
-    target = resolve_target(sweeps.need_one(arguments))
+    target = resolve_target(sweeps.single_variant(arguments))
     from common.estimate import benchmark
     from common.model.load import quiet_libraries
-    from common.train.arguments import check_recipe  # seconds to import
+    from common.train.arguments import check_training_arguments  # seconds to import
 
     quiet_libraries()
     hardware = provenance.hardware()
@@ -45,7 +45,7 @@ def main(argv: list[str] | None = None) -> None:
         "weights": "random",
     }
     with contextlib.redirect_stdout(sys.stderr):  # nothing but the result on stdout
-        check_recipe(target.job, target.dataset, [])
+        check_training_arguments(target.job, target.dataset, [])
         found |= benchmark.measure(target.job, target.dataset, 1e9 * arguments.memory_gb)
     print(json.dumps(found, indent=2, ensure_ascii=False) if arguments.json else _for_people(found, target))
 

@@ -64,10 +64,10 @@ def _parameters(target: Target, rows: Rows) -> dict[str, int | None]:
     """Check one recipe, and return its parameter counts."""
     from common.model.build import count_parameters
     from common.model.load import quiet_libraries
-    from common.train.arguments import check_recipe
+    from common.train.arguments import check_training_arguments
 
     quiet_libraries()
-    check_recipe(target.job, target.dataset, rows.get("train", []))
+    check_training_arguments(target.job, target.dataset, rows.get("train", []))
     return count_parameters(target.job, target.dataset)
 
 

@@ -53,10 +53,10 @@ def main(argv: list[str] | None = None) -> None:
     except Exception as error:
         if arguments.expect:  # else nobody is told which runs failed
             print(f"no report: {error}", file=sys.stderr)
-            need_all(arguments.expect, arguments.outputs)
+            check_expected(arguments.expect, arguments.outputs)
         raise
     if arguments.expect:
-        need_all(arguments.expect, arguments.outputs)
+        check_expected(arguments.expect, arguments.outputs)
 
 
 def report(arguments: argparse.Namespace) -> None:
@@ -86,7 +86,7 @@ def report(arguments: argparse.Namespace) -> None:
     print(f"{options.shown(arguments.readme)}: {len(found)} results in {len(pictures)} tables{note}")
 
 
-def need_all(expected: Path, outputs: Path) -> None:
+def check_expected(expected: Path, outputs: Path) -> None:
     """Raise a `RunError` that lists the runs which have no metrics."""
     names = read_json(expected)["runs"]
     if missing := [name for name in names if not (outputs / name / run_folder.METRICS).exists()]:

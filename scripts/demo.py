@@ -87,7 +87,7 @@ def is_stale(step: Step, data_sha256: str) -> bool:
     """Return whether a step's run was made with another recipe or other data than today's."""
     if not (step.folder / run_folder.CONFIG).exists():
         return False
-    frozen = run_folder.thaw(step.folder)
+    frozen = run_folder.load_run_config(step.folder)
     dataset = catalog.load_dataset(DATASET)
     current = dataclasses.replace(frozen, job=step.job, dataset=dataset, data_sha256=data_sha256)
     return bool(differences(frozen, current))

@@ -19,11 +19,11 @@ from common.cli.main import guard
 from common.cli.target import Target, adapter_folder, adapter_hash, resolve_target, run_command, trained_folder
 from common.config.dataset import SPLITS
 from common.core import errors, files
-from common.data.load import load_rows, need_split, trained_rows
+from common.data.load import load_rows, split_rows, trained_rows
 from common.data.rows import rows_fingerprint
 from common.runs import run_folder, run_lock
 from common.runs.lifecycle import recorded_failure
-from common.runs.run_config import need_job
+from common.runs.run_config import job_of
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -62,21 +62,23 @@ def _trained(target: Target, arguments: argparse.Namespace) -> tuple[Path, dict[
     folder = trained_folder(target, arguments)
     if not run_folder.is_finished(folder):
         raise errors.RunError(f"{folder}: the run is not finished. Finish it: {run_command('train', arguments)}")
-    frozen = run_folder.thaw(folder)
+    frozen = run_folder.load_run_config(folder)
     data_dir = target.data_dir or (Path(frozen.data_dir) if frozen.data_dir else None)
     rows = load_rows(target.dataset, data_dir)
-    members = need_split(rows, arguments.split, "to evaluate on")
+    members = split_rows(rows, arguments.split, "to evaluate on")
     if arguments.split == "train":
-        members = trained_rows(members, need_job(frozen), frozen.dataset)
-    run_folder.freeze(folder, target.config(arguments.seed, rows_fingerprint(rows)), run_command("train", arguments))
+        members = trained_rows(members, job_of(frozen), frozen.dataset)
+    run_folder.create_run(
+        folder, target.config(arguments.seed, rows_fingerprint(rows)), run_command("train", arguments)
+    )
 
     from common.evaluation import write_results
     from common.model import saved_model
     from common.model.load import quiet_libraries
 
     quiet_libraries()
-    with run_lock.ownership(folder), recorded_failure(folder, run_folder.this_command()):
-        head = saved_model.load(need_job(frozen), frozen.dataset, folder / run_folder.MODEL)
+    with run_lock.acquire(folder), recorded_failure(folder, run_folder.this_command()):
+        head = saved_model.load(job_of(frozen), frozen.dataset, folder / run_folder.MODEL)
         facts = files.read_json(folder / run_folder.TRAINING)
         return folder, write_results.score_split(folder, frozen, arguments.split, members, head, facts)
 
@@ -84,7 +86,7 @@ def _trained(target: Target, arguments: argparse.Namespace) -> tuple[Path, dict[
 def _adapter(target: Target, arguments: argparse.Namespace) -> tuple[Path, dict[str, Any]]:
     """Score the job's base with an adapter from elsewhere; one that does not fit leaves no folder behind."""
     rows = load_rows(target.dataset, target.data_dir)
-    members = need_split(rows, arguments.split, "to evaluate on")
+    members = split_rows(rows, arguments.split, "to evaluate on")
     config = target.config(None, rows_fingerprint(rows), "adapter")
     folder = adapter_folder(target, arguments, config)
 
@@ -96,9 +98,9 @@ def _adapter(target: Target, arguments: argparse.Namespace) -> tuple[Path, dict[
 
     quiet_libraries()
     head = saved_model.load_adapter(target.job, target.dataset, arguments.adapter)
-    run_folder.freeze(folder, config, run_folder.this_command())
+    run_folder.create_run(folder, config, run_folder.this_command())
     facts = parameter_counts(head.model) | {"adapter_sha256": adapter_hash(arguments.adapter)}
-    with run_lock.ownership(folder), recorded_failure(folder, run_folder.this_command()):
+    with run_lock.acquire(folder), recorded_failure(folder, run_folder.this_command()):
         facts |= {"hardware": provenance.hardware()}
         return folder, write_results.score_split(folder, config, arguments.split, members, head, facts)
 

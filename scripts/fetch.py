@@ -29,14 +29,14 @@ from common.config.job import Job
 from common.core import errors
 from common.core.formatting import size, text_table
 from common.hub import download, locate
-from common.hub.download import Need
+from common.hub.download import Download
 
 
 @dataclasses.dataclass
 class Items:
     """What the jobs need, each once: of the Hub, in place already or to be put there, and what the Hub refuses."""
 
-    needs: list[Need] = dataclasses.field(default_factory=list)
+    needs: list[Download] = dataclasses.field(default_factory=list)
     local: dict[str, str] = dataclasses.field(default_factory=dict)  # name to state
     failed: dict[str, errors.PeftableError] = dataclasses.field(default_factory=dict)
     _seen: set[tuple[str, str]] = dataclasses.field(default_factory=set)
@@ -45,14 +45,14 @@ class Items:
         """Add a job's model."""
         loader = "AutoModelForCausalLM" if job.head == "prompt" else "AutoModel"
 
-        def ask() -> Need | str:
+        def ask() -> Download | str:
             try:
                 base = locate.locate(job.model, job.revision)
             except errors.ModelError as error:
                 return f"missing: {error}"
             if base.revision is None:
                 return download.missing_model(base) or "here"
-            return download.model_need(base, loader)
+            return download.model_download(base, loader)
 
         self._add(f"model {job.model}", job.revision, ask)
 
@@ -60,20 +60,20 @@ class Items:
         """Add a data set's rows."""
         source = dataset.source
 
-        def ask() -> Need | str:
+        def ask() -> Download | str:
             if source.hub is None or Path(source.hub).is_dir():
                 return download.missing_rows(dataset) or "here"
-            return download.rows_need(source)
+            return download.rows_download(source)
 
         self._add(f"data set {name}", source.revision, ask)
 
-    def _add(self, name: str, revision: str, ask: Callable[[], Need | str]) -> None:
+    def _add(self, name: str, revision: str, ask: Callable[[], Download | str]) -> None:
         if (name, revision) in self._seen:
             return
         self._seen.add((name, revision))
         try:
             found = ask()
-            if isinstance(found, Need):
+            if isinstance(found, Download):
                 self.needs.append(found)
             else:
                 self.local[name] = found
@@ -132,7 +132,7 @@ def main(argv: list[str] | None = None) -> None:
         f"{size(download.free_bytes())} are free in {constants.HF_HUB_CACHE}"
     )
     if not arguments.dry_run:
-        download.need_room(wanted)
+        download.check_room(wanted)
         for need in items.needs:
             name = f"{need.kind} {need.name}"
             if need in wanted:

@@ -30,9 +30,9 @@ from common.core.formatting import duration
 from common.data import table_files
 from common.data.rows import to_rows
 from common.predict import shards, slurm_array, workers
-from common.predict.columns import need_free_columns, with_predictions
+from common.predict.columns import check_free_columns, with_predictions
 from common.predict.inputs import SEPARATOR, find_run, input_files, one_row, output_file
-from common.predict.merge import merge_parts, merge_report, merge_summary, need_free_output
+from common.predict.merge import check_free_output, merge_parts, merge_report, merge_summary
 from common.predict.plan import PLAN, Plan, create_plan, plan_folder, plan_lock, read_plan
 from common.predict.scorer import Scorer
 from common.runs import run_folder
@@ -101,7 +101,7 @@ def main(argv: list[str] | None = None) -> int | None:
         raise errors.RunError(f"{output} exists already; give another OUTPUT=, or FORCE=1 to replace it.")
     frame = table_files.read_table(arguments.input)
     labels = config.dataset.labels
-    need_free_columns(frame.columns.tolist(), labels, arguments.input)
+    check_free_columns(frame.columns.tolist(), labels, arguments.input)
     rows = to_rows(frame, config.dataset, str(arguments.input), "input", labelled=False)
     start = time.perf_counter()
     scores = model(rows)
@@ -119,27 +119,27 @@ def _in_shards(output: Path, files: Sequence[Path], model: Scorer, arguments: ar
     how = (model.config, model.folder, model.adapter, arguments.shards, arguments.force)
     with plan_lock(output):
         if arguments.force or not (folder / PLAN).exists():  # what lies there is deleted
-            slurm_array.need_none(folder)
+            slurm_array.check_not_submitted(folder)
         plan = create_plan(output, files, *how)
         print(
             f"{options.shown(plan.folder)}: {plan.rows} rows of {len(files)} files in {plan.shards} shards", flush=True
         )
         is_left = not merge_report(plan)
         if is_left:
-            need_free_output(plan)
+            check_free_output(plan)
             chosen = choose_scheduler("local" if arguments.processes else arguments.cluster, arguments.outputs)
             if chosen[1].executor == "slurm":
                 print(slurm_array.submit(plan, arguments.outputs, chosen, yaml_io.split_overrides(arguments.resources)))
                 return 0
     if is_left:  # hours, in which others may read the plan
-        workers.work_off(plan, arguments.processes, model)
+        workers.score_shards(plan, arguments.processes, model)
     return _continue(plan, [], merge=True)
 
 
 def _continue(plan: Plan, numbers: Sequence[int], merge: bool) -> int:
-    model = Scorer(run_folder.thaw(plan.folder), plan.model, plan.adapter)
+    model = Scorer(run_folder.load_run_config(plan.folder), plan.model, plan.adapter)
     for number in numbers:
-        shards.work(plan, number, model)
+        shards.score_shard(plan, number, model)
     if merge:
         print(merge_summary(plan, merge_report(plan) or merge_parts(plan)))
     return 0

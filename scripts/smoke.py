@@ -37,7 +37,7 @@ def commands(name: str) -> list[list[str]]:
     job, _ = catalog.load_job(name)
     dataset = catalog.load_dataset(job.dataset)
     made = OUTPUTS / ".made" / name  # a dot: no run lies there
-    model = tiny_models.make_twin(job.model, made / "twin")
+    model = tiny_models.make_tiny_model(job.model, made / "twin")
     rows = fake_data.write_rows(dataset, made / "rows")
     settings = [f"model={json.dumps(str(model))}", *fake_data.overrides(job)]
     place = ["--outputs", str(OUTPUTS)]

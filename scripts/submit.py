@@ -43,7 +43,9 @@ def main(argv: list[str] | None = None) -> int:
         raise errors.ConfigError("give MODEL=<job>; make submit-all submits every job")
     if arguments.all and arguments.baseline:
         raise errors.ConfigError("BASELINE= goes with MODEL=; make submit-all submits every baseline")
-    members, left_out = selection.of_all(arguments) if arguments.all else (selection.of_job(arguments), [])
+    members, left_out = (
+        selection.runs_of_all_jobs(arguments) if arguments.all else (selection.runs_of_job(arguments), [])
+    )
     chosen = choose_scheduler(arguments.cluster, arguments.outputs)
     given = yaml_io.split_overrides(arguments.resources, "RESOURCES", "time=02:00:00")
     if arguments.check:
@@ -60,8 +62,8 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def check(
-    members: list[selection.Wanted],
-    left_out: list[selection.LeftOut],
+    members: list[selection.RunSpec],
+    left_out: list[selection.Skipped],
     outputs: Path,
     chosen: Chosen,
     given: dict[str, object],
@@ -69,7 +71,7 @@ def check(
     """Print what the scheduler says of every run without queueing it."""
     name, profile, scheduler = chosen
     if profile.executor == "slurm":
-        batch_script.need_plain(outputs.resolve())
+        batch_script.check_log_path(outputs.resolve())
     refused = [(f"{one.name}: left out", one.reason) for one in left_out]
     said = []
     with tempfile.TemporaryDirectory() as place:

@@ -25,7 +25,7 @@ from common.data.rows import rows_fingerprint
 from common.hub import download, locate
 from common.runs import run_folder, run_lock
 from common.runs.lifecycle import recorded_failure, resume_run
-from common.runs.run_config import RunConfig, need_job
+from common.runs.run_config import RunConfig, job_of
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -34,18 +34,18 @@ def main(argv: list[str] | None = None) -> int:
     options.add_run(parser)
     arguments = parser.parse_args(argv)
     if arguments.run:
-        options.refuse_beside_run(parser, arguments)
+        options.check_run_alone(parser, arguments)
         resume(arguments.run)
         return 0
     variants = sweeps.variants(arguments)
     if len(variants) > 1:
-        _need_shared(variants)
+        _check_shared(variants)
         return sweeps.run_each(__file__, argv, variants, "train")
     train(variants[0])
     return 0
 
 
-def _need_shared(variants: list[argparse.Namespace]) -> None:
+def _check_shared(variants: list[argparse.Namespace]) -> None:
     """Raise once what would stop every variant of a sweep: their rows or their base model cannot be had."""
     targets = [resolve_target(variant) for variant in variants]
     if len({target.dataset_name for target in targets}) == 1:
@@ -58,7 +58,7 @@ def _need_shared(variants: list[argparse.Namespace]) -> None:
                 return  # it is trained, and holds fast to the base that it was trained on
             waiting.append(target.job)
     if len({(job.model, job.revision) for job in waiting}) == 1:
-        download.need_model(locate.locate(waiting[0].model, waiting[0].revision))
+        download.check_model(locate.locate(waiting[0].model, waiting[0].revision))
 
 
 def train(arguments: argparse.Namespace) -> None:
@@ -70,25 +70,27 @@ def train(arguments: argparse.Namespace) -> None:
     command = run_command("train", arguments)
     is_new = arguments.force or not (folder / run_folder.CONFIG).exists()
     if not is_new:
-        run_folder.freeze(folder, config, command)  # refuses a job that has changed since
+        run_folder.create_run(folder, config, command)  # refuses a job that has changed since
         if run_folder.is_finished(folder):
             print(f"{options.shown(folder)} is finished: {_headline(folder)}")
             return
     from common.model.load import quiet_libraries
-    from common.train.arguments import check_recipe  # seconds to import: not before it is clear that there is work
+    from common.train.arguments import (
+        check_training_arguments,  # seconds to import: not before it is clear that there is work
+    )
 
     quiet_libraries()
     if is_new:
-        check_recipe(target.job, config.dataset, trained_rows(rows["train"], target.job, config.dataset))
-        if arguments.force and (aside := run_folder.set_aside(folder)):
+        check_training_arguments(target.job, config.dataset, trained_rows(rows["train"], target.job, config.dataset))
+        if arguments.force and (aside := run_folder.archive_run(folder)):
             print(f"the old run is kept in {options.shown(aside)}")
-        run_folder.freeze(folder, config, command)
-    with run_lock.ownership(folder), recorded_failure(folder, command):
+        run_folder.create_run(folder, config, command)
+    with run_lock.acquire(folder), recorded_failure(folder, command):
         if run_folder.is_finished(folder):
             return
         # What decides the results is frozen; how the run is carried out is today's.
-        frozen = run_folder.thaw(folder)
-        job = need_job(frozen).model_copy(update={"runtime": target.job.runtime})
+        frozen = run_folder.load_run_config(folder)
+        job = job_of(frozen).model_copy(update={"runtime": target.job.runtime})
         from common.train.run import run
 
         run(folder, dataclasses.replace(frozen, job=job), rows)
@@ -97,7 +99,7 @@ def train(arguments: argparse.Namespace) -> None:
 
 def resume(folder: Path) -> None:
     """Carry a run that exists to its end; all it reads is its frozen config, not the jobs of today."""
-    if run_folder.thaw(folder).baseline:
+    if run_folder.load_run_config(folder).baseline:
         raise errors.RunError(f"{folder}: this is a baseline; evaluate it with: make baseline RUN={folder}")
     resume_run(folder, make_command("train", run=folder.resolve()), _resume)
     print(f"{options.shown(folder)} is finished: {_headline(folder)}")
@@ -105,14 +107,14 @@ def resume(folder: Path) -> None:
 
 def _resume(folder: Path, config: RunConfig) -> None:
     rows = load_all_splits(config.dataset, Path(config.data_dir) if config.data_dir else None)
-    run_folder.need_same_data(folder, config, rows_fingerprint(rows))
+    run_folder.check_same_data(folder, config, rows_fingerprint(rows))
     from common.model.load import quiet_libraries
-    from common.train.arguments import check_recipe
+    from common.train.arguments import check_training_arguments
 
     quiet_libraries()
     if not (folder / run_folder.LOG).exists():
-        job = need_job(config)
-        check_recipe(job, config.dataset, trained_rows(rows["train"], job, config.dataset))
+        job = job_of(config)
+        check_training_arguments(job, config.dataset, trained_rows(rows["train"], job, config.dataset))
     from common.train.run import run
 
     run(folder, config, rows)

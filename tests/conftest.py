@@ -46,10 +46,10 @@ def tiny_model(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def causal_twin(tmp_path_factory):
-    """A miniature causal model's folder: `causal_twin("gemma", sliding_window=8)`; families are `causal_twins`'."""
+def tiny_causal_model(tmp_path_factory):
+    """A tiny causal model's folder: `tiny_causal_model("gemma", sliding_window=8)`; families are `tiny_causal`'."""
     pytest.importorskip("torch")
-    import causal_twins
+    import tiny_causal
 
     from common.model.load import quiet_libraries
 
@@ -59,22 +59,22 @@ def causal_twin(tmp_path_factory):
     def twin(family: str, **config: object) -> Path:
         key = json.dumps([family, config], sort_keys=True)
         if key not in made:
-            made[key] = causal_twins.make(family, tmp_path_factory.mktemp("twins") / family, **config)
+            made[key] = tiny_causal.make(family, tmp_path_factory.mktemp("twins") / family, **config)
         return made[key]
 
     return twin
 
 
 @pytest.fixture(scope="session")
-def prompt_job(causal_twin):
+def prompt_job(tiny_causal_model):
     """A job of the prompt head on a twin: `prompt_job("qwen", **{"quantization": "nf4"})`; LoRA on all its layers."""
-    import causal_twins
+    import tiny_causal
 
     from common.config import catalog
 
     def job(family: str, folder: Path | None = None, **overrides: object):
         return catalog.load_job(
-            "minilm-lora", causal_twins.overrides(family, folder or causal_twin(family), overrides)
+            "minilm-lora", tiny_causal.overrides(family, folder or tiny_causal_model(family), overrides)
         )[0]
 
     return job

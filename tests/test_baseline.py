@@ -4,8 +4,8 @@ import json
 import math
 from collections import Counter
 
-import causal_twins
 import pytest
+import tiny_causal
 
 from common.core import files
 from common.evaluation import metrics
@@ -103,8 +103,8 @@ def test_an_unknown_baseline(run_script, tiny_arguments):
 @pytest.mark.parametrize(
     ("head", "own", "other"), [("prompt", "zero-shot", "untuned"), ("classification", "untuned", "zero-shot")]
 )
-def test_every_head_has_its_own_baseline(run_script, causal_twin, rows_dir, tmp_path, head, own, other):
-    settings = causal_twins.words("qwen", causal_twin("qwen"), head=head)
+def test_every_head_has_its_own_baseline(run_script, tiny_causal_model, rows_dir, tmp_path, head, own, other):
+    settings = tiny_causal.words("qwen", tiny_causal_model("qwen"), head=head)
     places = ["--data-dir", str(rows_dir), "--outputs", str(tmp_path / "outputs")]
     words = ["--model", "minilm-lora", "--set", *settings, *places]
     code, _, err = run_script("baseline", *words, "--baseline", other)

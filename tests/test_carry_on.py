@@ -40,9 +40,9 @@ def test_a_created_run_is_carried_to_its_end(run_script, created, monkeypatch):
 
 def test_changed_rows_are_refused_and_recorded(run_script, created):
     folder, _ = created
-    data_dir = str(run_folder.thaw(folder).data_dir)
+    data_dir = str(run_folder.load_run_config(folder).data_dir)
     config = folder / "config.yaml"
-    config.write_text(config.read_text().replace(run_folder.thaw(folder).data_sha256, "a" * 64))
+    config.write_text(config.read_text().replace(run_folder.load_run_config(folder).data_sha256, "a" * 64))
     code, _, err = run_script("train", "--run", str(folder))
     assert code == 5 and "the rows have changed" in err and data_dir in err and "a" * 64 in err
     failure = files.read_json(folder / "failure.json")
@@ -91,7 +91,7 @@ def test_finished_by_another_start_while_this_one_waited(
         assert run_script("baseline", *words, "--force")[0] == 0
         [finished] = (path.parent for path in (tmp_path / "outputs").rglob("baseline-majority/metrics.json"))
         shutil.copy(finished / "config.yaml", folder)
-    original = run_lock.ownership
+    original = run_lock.acquire
 
     @contextlib.contextmanager
     def late(path):
@@ -99,7 +99,7 @@ def test_finished_by_another_start_while_this_one_waited(
         with original(path):
             yield
 
-    monkeypatch.setattr(run_lock, "ownership", late)
+    monkeypatch.setattr(run_lock, "acquire", late)
     monkeypatch.setattr("common.data.load.load_all_splits", None)
     monkeypatch.setattr("common.data.load.load_rows", None)
     code, out, err = run_script(script, "--run", str(folder))

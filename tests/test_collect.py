@@ -32,7 +32,7 @@ after
 def collect(run_script, trained, tmp_path):
     """A README, an outputs folder with a run of two seeds and a baseline, and `collect(*options)`."""
     arguments, folder = trained
-    rows = run_folder.thaw(folder).data_dir
+    rows = run_folder.load_run_config(folder).data_dir
     assert run_script("baseline", *arguments, "--data-dir", rows, "--baseline", "majority")[0] == 0
     second = folder.with_name("seed-2")
     shutil.copytree(folder, second)
@@ -115,7 +115,7 @@ def test_nothing_of_this_machine_is_published(collect, tmp_path):
     names = [path.name for path in published]
     assert set(names) == {"metrics.json", "metrics-validation.json", "config.yaml"}
     assert names.count("metrics.json") == names.count("config.yaml") == 3
-    model = str(run_folder.thaw(folder).job.model)
+    model = str(run_folder.load_run_config(folder).job.model)
     for path in published:
         text = path.read_text(encoding="utf-8")
         assert str(tmp_path) not in text and model not in text

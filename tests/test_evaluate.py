@@ -124,7 +124,7 @@ def test_an_adapter_is_evaluated_and_predicts(run_script, tiny_arguments, make_a
 
     # The same scores as with peft alone.
     tokenizer = AutoTokenizer.from_pretrained(tiny_model)
-    rows = files.read_jsonl(Path(run_folder.thaw(document.parent).data_dir) / "test.jsonl")
+    rows = files.read_jsonl(Path(run_folder.load_run_config(document.parent).data_dir) / "test.jsonl")
     for row, record in list(zip(rows, records, strict=True))[:4]:
         with torch.no_grad():
             logits = model(**tokenizer(row["claim"], row["sentence"], return_tensors="pt")).logits

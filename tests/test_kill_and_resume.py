@@ -13,8 +13,8 @@ import sys
 import time
 from pathlib import Path
 
-import causal_twins
 import pytest
+import tiny_causal
 
 from common.core import files
 from common.evaluation import inference
@@ -382,11 +382,11 @@ NF4 = {"quantization": "nf4", "training__epochs": 2, "training__batch_size": 6, 
 
 
 @pytest.mark.parametrize("save", [1, 2])
-def test_a_quantised_prompt_job(place, run_main, causal_twin, monkeypatch, save):
+def test_a_quantised_prompt_job(place, run_main, tiny_causal_model, monkeypatch, save):
     """Resumed with the bytes of an undisturbed run, evaluations and answers of several tokens between the steps."""
     folder, arguments = place
     recipe = NF4 | {"method__lora_dropout": 0.1, "runtime__log_every": 1}
-    settings = causal_twins.words("qwen", causal_twin("qwen"), **recipe)
+    settings = tiny_causal.words("qwen", tiny_causal_model("qwen"), **recipe)
 
     def words(outputs: str) -> list[str]:
         plain = arguments(outputs)

@@ -4,8 +4,8 @@ import json
 import shutil
 from pathlib import Path
 
-import causal_twins
 import pytest
+import tiny_causal
 from transformers import AutoConfig
 
 from common.config import catalog
@@ -32,12 +32,12 @@ def same_rows(tmp_path, rows_dir) -> Path:
 
 
 @pytest.fixture
-def arguments(causal_twin, same_rows, tmp_path):
+def arguments(tiny_causal_model, same_rows, tmp_path):
     """`arguments("qwen", quantization="nf4")` → words of the scripts."""
 
     def words(family: str, folder: Path | None = None, **changes: object) -> list[str]:
         recipe = {"training__epochs": 1, "training__batch_size": 4, "max_length": 160, **changes}
-        settings = causal_twins.words(family, folder or causal_twin(family), **recipe)
+        settings = tiny_causal.words(family, folder or tiny_causal_model(family), **recipe)
         places = ["--data-dir", str(same_rows), "--outputs", str(tmp_path / "outputs")]
         return ["--model", "minilm-lora", "--set", *settings, *places]
 
@@ -81,11 +81,13 @@ def recorded(monkeypatch):
     return taken
 
 
-@pytest.mark.parametrize("family", list(causal_twins.FAMILIES))
-def test_all_scripts_see_the_same_prompts(run_script, arguments, recorded, same_rows, causal_twin, tmp_path, family):
+@pytest.mark.parametrize("family", list(tiny_causal.FAMILIES))
+def test_all_scripts_see_the_same_prompts(
+    run_script, arguments, recorded, same_rows, tiny_causal_model, tmp_path, family
+):
     words = arguments(family, decoding="generate")
     assert run_script("train", *words)[0] == 0
-    tokenizer = load_tokenizer(locate.Base(str(causal_twin(family)), None))
+    tokenizer = load_tokenizer(locate.Base(str(tiny_causal_model(family)), None))
     folder = next((tmp_path / "outputs").rglob("metrics.json")).parent
     assert files.read_json(folder / "metrics.json")["train_truncated_count"] == 1
     whole = recorded("train")
@@ -101,7 +103,7 @@ def test_all_scripts_see_the_same_prompts(run_script, arguments, recorded, same_
     assert run_script("predict", "--run", str(folder), "--input", str(table))[0] == 0
     assert recorded("score") == prompts
     # Training: the same prompts, then the answer and the end of turn, and nothing behind it.
-    end = causal_twins.FAMILIES[family][5]
+    end = tiny_causal.FAMILIES[family][5]
     gold = {r["sentence"][:15]: r["stance"] for r in files.read_jsonl(same_rows / "train.jsonl")}
     for ids in whole:
         [prompt] = [prompt for prompt in prompts if ids[: len(prompt)] == prompt]
@@ -143,7 +145,7 @@ def test_every_family_has_a_job_here():
 def test_all_scripts_see_the_same_pairs(run_script, same_rows, tmp_path, monkeypatch, family):
     """The classification head, on the job's own tokenizer, attention and method; decoders may lack a pad token."""
     job, _ = catalog.load_job(FAMILIES[family])
-    folder = tiny_models.make_twin(job.model, tmp_path / "twin")
+    folder = tiny_models.make_tiny_model(job.model, tmp_path / "twin")
     assert AutoConfig.from_pretrained(folder).model_type == family
     settings = [f'model="{folder}"', "head=classification", "dataset=stance-sample", "max_length=160"]
     settings += ["quantization=none", "double_quantization=false", "dtype=float32", "precision=float32"]
@@ -235,11 +237,11 @@ def test_quantised_runs_reload_with_the_same_scores(run_script, arguments, tmp_p
     assert 0 < document["params_trainable_count"] < document["params_total_count"]
 
 
-def test_an_adapter_of_a_causal_model_from_elsewhere(run_script, arguments, causal_twin, tmp_path):
+def test_an_adapter_of_a_causal_model_from_elsewhere(run_script, arguments, tiny_causal_model, tmp_path):
     import peft
     from transformers import AutoModelForCausalLM
 
-    base = AutoModelForCausalLM.from_pretrained(causal_twin("qwen"))
+    base = AutoModelForCausalLM.from_pretrained(tiny_causal_model("qwen"))
     model = peft.get_peft_model(base, peft.LoraConfig(task_type="CAUSAL_LM", r=2, target_modules=["q_proj"]))
     model.save_pretrained(tmp_path / "adapter")
     words = [*arguments("qwen"), "--adapter", str(tmp_path / "adapter")]

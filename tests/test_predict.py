@@ -57,7 +57,7 @@ def test_predictions_equal_those_of_the_run(run_script, trained, tmp_path):
     from common.runs import run_folder
 
     _, folder = trained
-    source = f"{run_folder.thaw(folder).data_dir}/test.jsonl"
+    source = f"{run_folder.load_run_config(folder).data_dir}/test.jsonl"
     output = tmp_path / "out.csv"
     assert run_script("predict", "--run", str(folder), "--input", source, "--output", str(output))[0] == 0
     found = table_files.read_table(output)
@@ -242,7 +242,7 @@ def test_each_shard_by_its_own_command(run_script, trained, tmp_path, small_part
     (tmp_path / "corpus").mkdir()
     for number, rows in enumerate([5, 0, 9]):
         table_files.write_table(tmp_path / "corpus" / f"{number}.parquet", long_table(14).iloc[:rows])
-    config = run_folder.thaw(folder)
+    config = run_folder.load_run_config(folder)
     paths = input_files(tmp_path / "corpus")
     plan = create_plan(tmp_path / "out.csv", paths, config, folder / "model", False, 3)
     one, other = shards.shard_command(plan.folder, 2, 0)[1:], shards.shard_command(plan.folder, 1)[1:]
@@ -266,7 +266,9 @@ def test_a_task_of_an_array_works_off_its_share(run_script, trained, tmp_path, s
     """Every third of the shards that are named, in one process; what is finished is not done again."""
     _, folder = trained
     table_files.write_table(tmp_path / "a.csv", long_table(24))
-    plan = create_plan(tmp_path / "out.csv", [tmp_path / "a.csv"], run_folder.thaw(folder), folder / "model", False, 8)
+    plan = create_plan(
+        tmp_path / "out.csv", [tmp_path / "a.csv"], run_folder.load_run_config(folder), folder / "model", False, 8
+    )
     words = shards.shard_command(plan.folder, 0, 1, 2, 5, 6, 7)[1:]
     assert words == ["--plan", str(plan.folder), "--shard", "0-2", "5-7"]
     done = lambda: sorted(set(range(8)) - set(shards.unfinished(plan)))  # noqa: E731
@@ -296,7 +298,7 @@ def test_a_killed_prediction_continues(trained, run_script, tmp_path):
     """SIGKILL in the middle of the shards, then the same command: every row exactly once, as if undisturbed."""
     _, folder = trained
     table_files.write_table(tmp_path / "a.csv", long_table(40))
-    paths, config = [tmp_path / "a.csv"], run_folder.thaw(folder)
+    paths, config = [tmp_path / "a.csv"], run_folder.load_run_config(folder)
     plan = create_plan(tmp_path / "out.csv", paths, config, folder / "model", False, 2, part_rows=1)
     script = str(catalog.ROOT / "scripts" / "predict.py")
     process = subprocess.Popen([sys.executable, script, *shards.shard_command(plan.folder, 0, 1)[1:]])

@@ -14,10 +14,10 @@ def test_the_chain_on_their_own_files(run_script, tmp_path, job, baseline):
     from common.config import catalog
     from common.core import files
     from common.model.load import quiet_libraries
-    from common.smoke.tiny_models import make_twin
+    from common.smoke.tiny_models import make_tiny_model
 
     quiet_libraries()
-    twin = make_twin(catalog.load_job(job)[0].model, tmp_path / "twin")
+    twin = make_tiny_model(catalog.load_job(job)[0].model, tmp_path / "twin")
     words = ["--model", job, "--set", f'model="{twin}"', "training.epochs=1"]
     outputs = ["--outputs", str(tmp_path / "outputs")]
     rows = ["--data-dir", str(CMV)]

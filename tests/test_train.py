@@ -148,7 +148,7 @@ def test_a_finished_run_is_skipped_without_torch(trained):
 def _rows_of(folder: Path) -> str:
     from common.runs import run_folder
 
-    return str(run_folder.thaw(folder).data_dir)
+    return str(run_folder.load_run_config(folder).data_dir)
 
 
 # --- changed configurations ------------------------------------------------------------------------------------------

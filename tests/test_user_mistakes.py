@@ -4,8 +4,8 @@ import json
 import shutil
 from pathlib import Path
 
-import causal_twins
 import pytest
+import tiny_causal
 
 from common.core import files
 
@@ -259,7 +259,7 @@ def test_changed_config(refused, trained, tmp_path):
 def data_dir(folder: Path) -> str:
     from common.runs import run_folder
 
-    return str(run_folder.thaw(folder).data_dir)
+    return str(run_folder.load_run_config(folder).data_dir)
 
 
 @pytest.mark.parametrize(
@@ -300,11 +300,11 @@ def test_check_prints_nothing_on_stdout_when_it_refuses(run_script, tiny_argumen
 
 
 @pytest.fixture
-def prompt_words(causal_twin, rows_dir, tmp_path):
+def prompt_words(tiny_causal_model, rows_dir, tmp_path):
     """`prompt_words("qwen", max_length=900)` → arguments of the scripts for a job of the prompt head."""
 
     def words(family: str, **changes: object) -> list[str]:
-        settings = causal_twins.words(family, causal_twin(family), **changes)
+        settings = tiny_causal.words(family, tiny_causal_model(family), **changes)
         places = ["--outputs", str(tmp_path / "outputs"), "--data-dir", str(rows_dir)]
         return ["--model", "minilm-lora", "--set", *settings, *places]
 

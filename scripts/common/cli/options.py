@@ -56,7 +56,7 @@ def add_run(result: argparse.ArgumentParser) -> None:
     )
 
 
-def refuse_beside_run(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> None:
+def check_run_alone(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> None:
     """Raise a `ConfigError` when --run is given with an option that says which run is meant, or how to make it."""
     others = [name for name in vars(arguments) if name != "run" and vars(arguments)[name] != parser.get_default(name)]
     if others:

@@ -45,7 +45,7 @@ def _holds(given: dict[str, Any], entry: dict[str, Any]) -> bool:
     return all(key in given and given[key] == value for key, value in entry.items())
 
 
-def need_one(arguments: argparse.Namespace) -> argparse.Namespace:
+def single_variant(arguments: argparse.Namespace) -> argparse.Namespace:
     """Return the one variant that `arguments` mean.
 
     Raises:

@@ -113,7 +113,7 @@ def trained_folder(target: Target, arguments: argparse.Namespace) -> Path:
         RunError: it has not been trained; the message says how.
     """
     folder = target.folder(arguments.outputs, f"seed-{arguments.seed}")
-    run_folder.need_model(folder, run_command("train", arguments))
+    run_folder.check_trained(folder, run_command("train", arguments))
     return folder
 
 

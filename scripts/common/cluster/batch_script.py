@@ -58,7 +58,7 @@ def batch_text(task: Task, profile: Profile) -> str:
         ConfigError: a path that an #SBATCH line cannot hold.
     """
     folder = str(task.folder)
-    need_plain(task.folder)
+    check_log_path(task.folder)
     options: dict[str, object] = {"signal": f"B:USR2@{profile.lead_s}", "requeue": True}
     options |= {name: value for name, value in profile.sbatch.items() if value is not False}
     if task.array:
@@ -97,7 +97,7 @@ def batch_text(task: Task, profile: Profile) -> str:
     )
 
 
-def need_plain(folder: Path) -> None:
+def check_log_path(folder: Path) -> None:
     """Raise a `ConfigError` where a folder's path cannot stand in a batch file."""
     path = str(folder)
     for text, name in (("\\", "a backslash"), ("\n", "a line break"), *((place, f"'{place}'") for place in _PLACES)):

@@ -113,7 +113,7 @@ def _run_folders(folder: Path, top: bool = False) -> Iterator[Path]:
 def read(path: Path, name: str) -> Folder:
     """Return what a folder says now."""
     submit, owner, progress, failure = (
-        _json(path / file) for file in (submit_record.SUBMIT, run_lock.OWNER, PROGRESS, run_folder.FAILURE)
+        _json(path / file) for file in (submit_record.SUBMIT, run_lock.FILE, PROGRESS, run_folder.FAILURE)
     )
     is_finished, is_trained = (path / run_folder.METRICS).exists(), (path / run_folder.TRAINING).exists()
     return Folder(name, path, submit, owner, progress, failure, is_finished, is_trained)

@@ -17,7 +17,7 @@ from common.config import catalog
 from common.config.dataset import Dataset
 from common.config.job import Job
 from common.core.errors import ConfigError, DataError, PeftableError, choices
-from common.data.load import load_rows, need_splits
+from common.data.load import check_splits, load_rows
 from common.data.rows import Rows, rows_fingerprint
 from common.runs.run_config import RunConfig
 
@@ -26,7 +26,7 @@ MODEL_BASELINES = {"classification": "untuned", "prompt": "zero-shot"}  # by hea
 
 
 @dataclasses.dataclass(frozen=True)
-class Wanted:
+class RunSpec:
     """One run that is to be there in the end.
 
     Attributes:
@@ -50,21 +50,21 @@ class Wanted:
 
 
 @dataclasses.dataclass(frozen=True)
-class LeftOut:
+class Skipped:
     """What cannot be submitted, and why."""
 
     name: str
     reason: str
 
 
-def of_job(arguments: argparse.Namespace) -> list[Wanted]:
+def runs_of_job(arguments: argparse.Namespace) -> list[RunSpec]:
     """Return the runs of one job: its variants × seeds, or its baseline where `arguments.baseline` names one."""
     if arguments.baseline is not None:
         return [_baseline(arguments, arguments.baseline)]
     return [_trained(_with(variant, seed=seed)) for variant in sweeps.variants(arguments) for seed in arguments.seeds]
 
 
-def of_all(arguments: argparse.Namespace) -> tuple[list[Wanted], list[LeftOut]]:
+def runs_of_all_jobs(arguments: argparse.Namespace) -> tuple[list[RunSpec], list[Skipped]]:
     """Return the runs of every job that JOBS= means, baselines first, and the jobs that cannot be read.
 
     Raises:
@@ -75,7 +75,7 @@ def of_all(arguments: argparse.Namespace) -> tuple[list[Wanted], list[LeftOut]]:
     for pattern in patterns:
         if not fnmatch.filter(available, pattern):
             raise ConfigError(f"JOBS={pattern}: no job of that name. Available: {choices(available, 40)}.")
-    found: dict[Path, Wanted] = {}
+    found: dict[Path, RunSpec] = {}
     left_out = []
     for name in available:
         if not any(fnmatch.fnmatch(name, pattern) for pattern in patterns):
@@ -84,9 +84,9 @@ def of_all(arguments: argparse.Namespace) -> tuple[list[Wanted], list[LeftOut]]:
         try:
             head = catalog.load_job(name, {})[0].head
             baselines = [*CLASSICAL, MODEL_BASELINES[head]]
-            members = [*(_baseline(own, baseline) for baseline in baselines), *of_job(_with(own, baseline=None))]
+            members = [*(_baseline(own, baseline) for baseline in baselines), *runs_of_job(_with(own, baseline=None))]
         except PeftableError as error:
-            left_out.append(LeftOut(name, str(error)))
+            left_out.append(Skipped(name, str(error)))
             continue
         for wanted in members:
             found.setdefault(wanted.folder, wanted)
@@ -99,9 +99,9 @@ def _with(arguments: argparse.Namespace, **changes: object) -> argparse.Namespac
     return changed
 
 
-def _trained(arguments: argparse.Namespace) -> Wanted:
+def _trained(arguments: argparse.Namespace) -> RunSpec:
     target = resolve_target(arguments)
-    return Wanted(
+    return RunSpec(
         target.folder(arguments.outputs, f"seed-{arguments.seed}"),
         "train",
         target.job,
@@ -114,7 +114,7 @@ def _trained(arguments: argparse.Namespace) -> Wanted:
     )
 
 
-def _baseline(arguments: argparse.Namespace, name: str) -> Wanted:
+def _baseline(arguments: argparse.Namespace, name: str) -> RunSpec:
     arguments = _with(arguments, seed=1)
     target = resolve_target(arguments)
     command = run_command("baseline", arguments) + f" BASELINE={name}"
@@ -122,12 +122,12 @@ def _baseline(arguments: argparse.Namespace, name: str) -> Wanted:
     commands = command, _fetch(arguments)
     if name in CLASSICAL:
         classical = Classical(*place, name)
-        return Wanted(classical.folder(arguments.outputs), "baseline", None, *place, *commands, classical.config)
+        return RunSpec(classical.folder(arguments.outputs), "baseline", None, *place, *commands, classical.config)
     own = MODEL_BASELINES[target.job.head]
     if name != own:
         raise ConfigError(f"BASELINE={name}: {target.job_name} has head {target.job.head}, whose baseline is {own}.")
     folder = target.folder(arguments.outputs, f"baseline-{name}")
-    return Wanted(folder, "baseline", target.job, *place, *commands, lambda sha256: target.config(1, sha256, name))
+    return RunSpec(folder, "baseline", target.job, *place, *commands, lambda sha256: target.config(1, sha256, name))
 
 
 def _fetch(arguments: argparse.Namespace) -> str:
@@ -140,7 +140,7 @@ class Fingerprints:
     def __init__(self) -> None:
         self._known: dict[tuple[str, Path | None], tuple[str, Rows] | DataError] = {}
 
-    def of(self, wanted: Wanted) -> str:
+    def of(self, wanted: RunSpec) -> str:
         """Return the hash of a run's rows.
 
         Raises:
@@ -157,5 +157,5 @@ class Fingerprints:
         if isinstance(found, DataError):
             raise found
         sha256, first_rows = found
-        need_splits(first_rows, wanted.verb == "train")
+        check_splits(first_rows, wanted.verb == "train")
         return sha256

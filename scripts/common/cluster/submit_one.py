@@ -16,7 +16,7 @@ from common.core.errors import PeftableError, SlurmError
 from common.runs import run_lock
 
 
-def hand_over(
+def submit_job(
     folder: Path,
     command: Sequence[str],
     cluster_name: str,
@@ -75,7 +75,7 @@ def _last_number(folder: Path) -> int:
     return max((int(number) for number in known if number is not None), default=0)
 
 
-def adopt(folder: Path, live: LiveJob) -> None:
+def reconcile(folder: Path, live: LiveJob) -> None:
     """Write down the id of a job whose submission was killed before it could, or was told of an error too early."""
     record = read(folder)
     if record.get("state") in ("intent", "rejected") and live.comment in ("", record["token"]):

@@ -11,9 +11,9 @@ from typing import Any
 
 from common.cluster import batch_script, local_queue, profiles
 from common.cluster.scheduler import Chosen, LocalScheduler, SlurmScheduler
-from common.cluster.selection import Fingerprints, LeftOut, Wanted
+from common.cluster.selection import Fingerprints, RunSpec, Skipped
 from common.cluster.slurm_commands import LiveJob
-from common.cluster.submit_one import adopt, hand_over
+from common.cluster.submit_one import reconcile, submit_job
 from common.cluster.submit_record import COLLECT, SCHEMA, job_name, read
 from common.core import files
 from common.core.errors import ConfigError, PeftableError, SlurmError
@@ -57,8 +57,8 @@ class _Force:
 
 
 def submit_runs(
-    members: Sequence[Wanted],
-    left_out: Sequence[LeftOut],
+    members: Sequence[RunSpec],
+    left_out: Sequence[Skipped],
     outputs: Path,
     cluster: Chosen,
     given: dict[str, Any],
@@ -86,7 +86,7 @@ def submit_runs(
     profiles.for_job(cluster[1], None, given, gpu=True)  # what is wrong for all is said once
     profiles.check_cache(cluster[1])
     if cluster[1].executor == "slurm":
-        batch_script.need_plain(outputs.resolve())
+        batch_script.check_log_path(outputs.resolve())
     found = [Outcome(one.name, "left out", detail=one.reason) for one in left_out]
     with lock(outputs / ".submit.lock"):
         live = {**_elsewhere(members, cluster[1].executor, outputs), **scheduler.jobs()}
@@ -105,7 +105,7 @@ def submit_runs(
 
 
 def _look_after(
-    wanted: Wanted,
+    wanted: RunSpec,
     outputs: Path,
     fingerprints: Fingerprints,
     live: dict[str, LiveJob],
@@ -117,7 +117,7 @@ def _look_after(
     name = str(wanted.folder.relative_to(outputs))
     try:
         if not run_folder.is_finished(wanted.folder):
-            _need_files(wanted)
+            _check_files(wanted)
         config = wanted.configure(fingerprints.of(wanted))
     except PeftableError as error:
         if not forced.is_scope:
@@ -133,7 +133,7 @@ def _look_after(
 
 def _collect(
     outputs: Path,
-    members: Sequence[Wanted],
+    members: Sequence[RunSpec],
     found: Sequence[Outcome],
     live: dict[str, LiveJob],
     cluster: Chosen,
@@ -167,13 +167,13 @@ def _collect(
     command += ["--here"]  # `make report` writes into the README, which is somebody's working copy
     request = profiles.for_job(profile, None, {}, gpu=False)
     try:
-        _, job_id = hand_over(folder, command, cluster_name, request, scheduler, after=tuple(ids))
+        _, job_id = submit_job(folder, command, cluster_name, request, scheduler, after=tuple(ids))
     except SlurmError as error:
         return [Outcome("collect", "refused", detail=str(error))]
     return [Outcome("collect", "submitted", job_id, f"after {len(ids)} jobs")]
 
 
-def _elsewhere(members: Sequence[Wanted], executor: str, outputs: Path) -> dict[str, LiveJob]:
+def _elsewhere(members: Sequence[RunSpec], executor: str, outputs: Path) -> dict[str, LiveJob]:
     """Return the other scheduler's jobs where an unfinished run was last given to it: it may live there."""
     unfinished = (wanted.folder for wanted in members if not run_folder.is_finished(wanted.folder))
     if {read(folder).get("executor") for folder in unfinished} <= {None, executor}:
@@ -186,7 +186,7 @@ def _elsewhere(members: Sequence[Wanted], executor: str, outputs: Path) -> dict[
         raise
 
 
-def _need_files(wanted: Wanted) -> None:
+def _check_files(wanted: RunSpec) -> None:
     """Raise a `ConfigError` where a job could not start offline: its model or its rows are not on this machine."""
     if wanted.job is not None:
         reason = download.missing(wanted.job, wanted.dataset, wanted.data_dir, wanted.fetch)
@@ -195,7 +195,7 @@ def _need_files(wanted: Wanted) -> None:
 
 
 def _submit(
-    wanted: Wanted,
+    wanted: RunSpec,
     name: str,
     config: RunConfig,
     jobs: dict[str, LiveJob],
@@ -205,7 +205,7 @@ def _submit(
 ) -> Outcome:
     folder, (cluster_name, profile, scheduler) = wanted.folder, cluster
     is_there = (folder / run_folder.CONFIG).exists()
-    changes = differences(run_folder.thaw(folder), config) if is_there else []
+    changes = differences(run_folder.load_run_config(folder), config) if is_there else []
     force = forced.counts_for(changes)
     if is_there and not changes and not force and run_folder.is_finished(folder):
         return Outcome(name, "finished")  # although its job may be ending still
@@ -215,26 +215,26 @@ def _submit(
         return Outcome(name, "refused", elsewhere.id, "it was submitted under another path, and lives; cancel it there")
     if changes and not force:
         return Outcome(name, "changed", detail="FORCE=1 starts over" + _listed(changes))
-    if not run_lock.read(folder).get("submission") and (owner := run_lock.live_owner(folder)):
-        return Outcome(name, "running", detail=f"by hand. {run_lock.busy(folder, owner)}")
+    if not run_lock.read(folder).get("submission") and (owner := run_lock.live_holder(folder)):
+        return Outcome(name, "running", detail=f"by hand. {run_lock.held_message(folder, owner)}")
     request = profiles.for_job(profile, wanted.job.resources if wanted.job else None, given, wanted.job is not None)
     if force:
-        run_folder.set_aside(folder)
-    run_folder.freeze(folder, config, wanted.command)
+        run_folder.archive_run(folder)
+    run_folder.create_run(folder, config, wanted.command)
     command = ["train" if wanted.verb == "train" else "baseline", "--run", str(folder.resolve())]
     try:
-        _, job_id = hand_over(folder, command, cluster_name, request, scheduler)
+        _, job_id = submit_job(folder, command, cluster_name, request, scheduler)
     except SlurmError as error:
         if error.is_silent:
             raise
         return Outcome(name, "refused", detail=str(error))
     # A full disk costs owner.json, but not the log.
-    has_begun = (folder / run_lock.OWNER).exists() or (folder / run_folder.LOG).exists()
+    has_begun = (folder / run_lock.FILE).exists() or (folder / run_folder.LOG).exists()
     return Outcome(name, "resumed" if has_begun else "submitted", job_id)
 
 
 def _left_alone(folder: Path, name: str, live: LiveJob, changes: Sequence[str], force: bool) -> Outcome:
-    adopt(folder, live)
+    reconcile(folder, live)
     if live.state == "COMPLETING" or read(folder).get("state") == "cancelled":
         return Outcome(name, "ending", live.id, "its job is just ending; type this again in a minute")
     word = "running" if live.is_running else "queued"

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from common.config.method_rules import impossible_in_library
+from common.config.method_rules import library_conflict
 from common.config.methods import Full, LastLayers, LibraryMethod, Method
 from common.config.resources import Resources
 from common.core.schema import Strict
@@ -90,12 +90,12 @@ class Job(Strict):
 
     @model_validator(mode="after")
     def _can_work_together(self) -> "Job":
-        if reason := _impossible(self):
+        if reason := _conflict(self):
             raise ValueError(reason)
         return self
 
 
-def _impossible(job: Job) -> str | None:
+def _conflict(job: Job) -> str | None:
     """Return why settings of a job cannot work together, None where they can."""
     method, quantized = job.method, job.quantization != "none"
     if job.head != "prompt" and (job.decoding != "score" or job.length_normalization):
@@ -108,7 +108,7 @@ def _impossible(job: Job) -> str | None:
         return "method full trains the base's own weights: it needs quantization: none and dtype: float32"
     if isinstance(method, LastLayers) and method.k > 0 and quantized:
         return f"last-layers with k {method.k} trains quantised layers, which cannot learn; k: 0 or quantization: none"
-    return impossible_in_library(job, method) if isinstance(method, LibraryMethod) else None
+    return library_conflict(job, method) if isinstance(method, LibraryMethod) else None
 
 
 # --- datasets --------------------------------------------------------------------------------------------------------

@@ -34,7 +34,7 @@ _NOT_QUANTIZED = {
 _INITS_NOT_QUANTIZED = ("pissa", "orthogonal", "mica")
 
 
-def impossible_in_library(job: Any, method: LibraryMethod) -> str | None:
+def library_conflict(job: Any, method: LibraryMethod) -> str | None:
     """Return why a method cannot work in a `config.Job`, None where it can."""
     name, options = method.name, method.model_extra or {}  # type: ignore[attr-defined]
     init = options.get("init_lora_weights", True)

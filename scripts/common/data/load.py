@@ -38,7 +38,7 @@ def load_rows(dataset: Dataset, data_dir: Path | None = None) -> Rows:
     return {split: rows[split] for split in SPLITS if split in rows}
 
 
-def need_split(rows: Rows, split: str, why: str) -> list[Row]:
+def split_rows(rows: Rows, split: str, why: str) -> list[Row]:
     """Return a split's rows, or say how to get one."""
     if not rows.get(split):
         raise DataError(
@@ -51,16 +51,16 @@ def need_split(rows: Rows, split: str, why: str) -> list[Row]:
 def load_all_splits(dataset: Dataset, data_dir: Path | None) -> Rows:
     """Load a dataset that has every split which a run needs; see `load` and `need_split`."""
     rows = load_rows(dataset, data_dir)
-    need_splits(rows, trains=True)
+    check_splits(rows, trains=True)
     return rows
 
 
-def need_splits(rows: Rows, trains: bool) -> None:
+def check_splits(rows: Rows, trains: bool) -> None:
     """Raise a `DataError` where a split is missing that a run needs; a baseline can do without validation."""
-    need_split(rows, "train", "to train on" if trains else "to learn the baseline from")
+    split_rows(rows, "train", "to train on" if trains else "to learn the baseline from")
     if trains:
-        need_split(rows, "validation", "to choose the best checkpoint")
-    need_split(rows, "test", "to evaluate on")
+        split_rows(rows, "validation", "to choose the best checkpoint")
+    split_rows(rows, "test", "to evaluate on")
 
 
 def sample_rows(rows: list[Row], count: int | None, seed: int) -> list[Row]:

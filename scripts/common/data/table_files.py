@@ -78,7 +78,7 @@ def read_table(path: Path) -> pd.DataFrame:
     content = path.read_bytes()
     with reading(path):
         frame = _READERS[name](gzip.decompress(content) if gzipped else content)
-    need_distinct(path, frame.columns.tolist())
+    check_distinct_columns(path, frame.columns.tolist())
     return frame
 
 
@@ -91,7 +91,7 @@ def reading(path: Path) -> Iterator[None]:
         raise DataError(f"{path}: cannot be read as {format_of(path)[0]}: {_reason(error)}") from error
 
 
-def need_distinct(path: Path, names: Sequence[object]) -> None:
+def check_distinct_columns(path: Path, names: Sequence[object]) -> None:
     """Raise a `DataError` when a column's name stands there twice."""
     repeated = [name for name, count in collections.Counter(names).items() if count > 1]
     if repeated:

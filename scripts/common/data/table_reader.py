@@ -73,7 +73,7 @@ class _Separated(Source):
         names, self._records = table_files.separated(
             self._stream, table_files.SEPARATORS[table_files.format_of(path)[0]]
         )
-        table_files.need_distinct(path, names)
+        table_files.check_distinct_columns(path, names)
         self._names = names
         self.columns = self.columns or names
 
@@ -120,7 +120,7 @@ class _Parquet(Source):
         gzipped = table_files.format_of(path)[1]
         self._file = pq.ParquetFile(pa.BufferReader(gzip.decompress(path.read_bytes())) if gzipped else path)
         self.schema = self._file.schema_arrow
-        table_files.need_distinct(path, self.schema.names)
+        table_files.check_distinct_columns(path, self.schema.names)
         # An index that pandas stored is none of the table's columns, as in `read_table`.
         index = (self.schema.pandas_metadata or {}).get("index_columns", [])
         self.columns = self.columns or [name for name in self.schema.names if name not in index]

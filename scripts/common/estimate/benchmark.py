@@ -32,7 +32,7 @@ from common.model.batching import Encoded
 from common.model.build import with_head
 from common.model.heads import Head
 from common.model.inspect import inner_model, parameter_counts
-from common.model.load import hold, load_tokenizer, model_device, storage
+from common.model.load import cast_parameters, dtype_policy, load_tokenizer, model_device
 from common.model.prompt_head import PromptHead
 from common.model.quantization import is_quantized
 from common.runs import provenance
@@ -108,7 +108,7 @@ def random_base(job: Job, config: PretrainedConfig) -> PreTrainedModel:
     """Return what `models.load_base` returns, with random weights instead of a file's."""
     device, dtype = model_device(), getattr(torch, job.dtype)
     model = base_config.meta_model(job, config)
-    trained, quantization = storage(job, model)
+    trained, quantization = dtype_policy(job, model)
     for parameter in model.parameters():
         parameter.data = parameter.data.to(dtype)  # buffers stay float32
     quantizer = AutoHfQuantizer.from_config(quantization, pre_quantized=False) if quantization else None
@@ -130,7 +130,7 @@ def random_base(job: Job, config: PretrainedConfig) -> PreTrainedModel:
     if quantizer:
         model.hf_quantizer = quantizer
         quantizer.postprocess_model(model)
-    return hold(job, model, trained)
+    return cast_parameters(job, model, trained)
 
 
 def random_rows(head: Head, length: int) -> Any:

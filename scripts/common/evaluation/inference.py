@@ -9,7 +9,7 @@ from common.config.dataset import Label
 from common.core.progress import Progress
 from common.data.rows import Row
 from common.evaluation.metrics import Prediction
-from common.evaluation.partial_results import Kept
+from common.evaluation.partial_results import PartialResults
 from common.model.batching import token_batches
 from common.model.heads import Head
 from common.model.prompt_head import PromptHead
@@ -18,7 +18,7 @@ _DIGITS = 6  # of a log probability; more would be float32 noise
 
 
 def score(
-    head: Head, rows: Sequence[Row], token_budget: int, what: str | Progress, kept: Kept | None = None
+    head: Head, rows: Sequence[Row], token_budget: int, what: str | Progress, kept: PartialResults | None = None
 ) -> np.ndarray:
     """Return natural-log probabilities (N, C) float32 of the rows.
 
@@ -55,7 +55,7 @@ def score(
 
 
 def generate(
-    head: PromptHead, rows: Sequence[Row], token_budget: int, what: str | Progress, kept: Kept | None = None
+    head: PromptHead, rows: Sequence[Row], token_budget: int, what: str | Progress, kept: PartialResults | None = None
 ) -> list[str]:
     """Return what a language model writes after each of N prompts; arguments as of `score`."""
     encoded = head.encoder.encode(rows)

@@ -18,7 +18,7 @@ _SCHEMA = 1
 _SAVE_EVERY_S = 60.0
 
 
-class Kept:
+class PartialResults:
     """The results of finished batches; saved every minute, and when the context ends, however it ends.
 
     Args:
@@ -79,7 +79,7 @@ class Kept:
         self.save()
 
 
-def forget(folder: Path) -> None:
+def remove(folder: Path) -> None:
     """Remove what was kept of a run that is over."""
     for file in [*folder.glob(".score-*.json"), *folder.glob(".generate-*.json")]:
         file.unlink(missing_ok=True)

@@ -15,11 +15,11 @@ from common.core import files
 from common.core.progress import Progress
 from common.data.rows import Row
 from common.evaluation import inference, metrics
-from common.evaluation.partial_results import Kept
+from common.evaluation.partial_results import PartialResults
 from common.model.heads import Head
 from common.model.prompt_head import PromptHead
 from common.runs import provenance, run_folder
-from common.runs.run_config import SCHEMA, RunConfig, need_job
+from common.runs.run_config import SCHEMA, RunConfig, job_of
 
 
 def predictions_file(folder: Path, split: str) -> Path:
@@ -45,7 +45,7 @@ def score_split(
 
     Where `resume` is on, an earlier start of the run may have been stopped while it scored; this one goes on there.
     """
-    job = need_job(config)
+    job = job_of(config)
     budget = job.runtime.score_token_budget
     start = time.perf_counter()
     with _counted(folder, f"score {split}", len(rows), resume) as (progress, kept):
@@ -64,9 +64,9 @@ def score_split(
 
 
 @contextlib.contextmanager
-def _counted(folder: Path, what: str, rows: int, resume: bool) -> Iterator[tuple[Progress, Kept | None]]:
+def _counted(folder: Path, what: str, rows: int, resume: bool) -> Iterator[tuple[Progress, PartialResults | None]]:
     with contextlib.ExitStack() as stack:
-        kept = stack.enter_context(Kept(folder, what)) if resume else None
+        kept = stack.enter_context(PartialResults(folder, what)) if resume else None
         done = kept.rows if kept else 0
         yield stack.enter_context(Progress(what, rows, "row", done=done, folder=folder)), kept
 

@@ -35,7 +35,7 @@ _FAULTS = (OSError, ValueError, httpx.HTTPError, RevisionResolutionError, OIDCEr
 
 
 @dataclasses.dataclass(frozen=True)
-class Need:
+class Download:
     """A model or a data set of the Hub, as far as jobs need it.
 
     Attributes:
@@ -61,7 +61,7 @@ class Need:
 # --- what is needed ---------------------------------------------------------------------------------------------------
 
 
-def model_need(base: Base, loader: str = "AutoModel") -> Need:
+def model_download(base: Base, loader: str = "AutoModel") -> Download:
     """Ask the Hub what of a model's repository a job needs; downloads nothing.
 
     Args:
@@ -89,7 +89,7 @@ def model_need(base: Base, loader: str = "AutoModel") -> Need:
     if not wanted[-1].endswith(".safetensors"):
         raise ModelError(f"model {base.name} (revision {base.revision}): {locate.no_safetensors(base, loader)}")
     total, rest = (sum(sizes[name] for name in names) for names in (wanted, absent))
-    return Need("model", base.name, str(base.revision), commit, total, rest, tuple(absent))
+    return Download("model", base.name, str(base.revision), commit, total, rest, tuple(absent))
 
 
 def _is_there(file: Path) -> bool:
@@ -115,7 +115,7 @@ def needed_files(names: list[str]) -> list[str]:
     return [*sorted(small), *index, *sorted(weights)]
 
 
-def rows_need(source: Source) -> Need:
+def rows_download(source: Source) -> Download:
     """Ask the Hub for a data set's commit and size; downloads nothing.
 
     Raises:
@@ -130,7 +130,7 @@ def rows_need(source: Source) -> Need:
     except _FAULTS as error:
         raise hub_dataset.fault(error, source) from error
     total = _rows_bytes(source, info.card_data.get("dataset_info") if info.card_data else None)
-    return Need("data set", name, source.revision, str(info.sha), total, 0 if here else total, source=source)
+    return Download("data set", name, source.revision, str(info.sha), total, 0 if here else total, source=source)
 
 
 def _rows_bytes(source: Source, card: object) -> int | None:
@@ -151,7 +151,7 @@ def _rows_bytes(source: Source, card: object) -> int | None:
 # --- the download -----------------------------------------------------------------------------------------------------
 
 
-def need_room(needs: list[Need]) -> None:
+def check_room(needs: list[Download]) -> None:
     """Stop where what remains to be downloaded does not fit on the cache's disk.
 
     Raises:
@@ -174,7 +174,7 @@ def free_bytes() -> int:
     return shutil.disk_usage(folder).free
 
 
-def fetch(need: Need) -> None:
+def fetch(need: Download) -> None:
     """Download what is not in the cache, so that an offline process finds the model or the rows at this revision.
 
     A connection that breaks is taken up again where it broke; a command that was stopped, at the file where it stopped.
@@ -206,7 +206,7 @@ def fetch(need: Need) -> None:
         )
 
 
-def _download(need: Need, file: str) -> None:
+def _download(need: Download, file: str) -> None:
     folder = locate.snapshot(need.name, need.commit)
     damaged = folder is not None and (folder / file).is_file() and not _is_there(folder / file)
     if folder and damaged:
@@ -242,7 +242,7 @@ def missing(job: Job, dataset: Dataset, data_dir: Path | None = None, command: s
     return f"{found}." if found else None
 
 
-def need_model(base: Base) -> None:
+def check_model(base: Base) -> None:
     """Stop where a base model can be had neither from this machine nor from the Hub; downloads nothing.
 
     Raises:
@@ -251,7 +251,7 @@ def need_model(base: Base) -> None:
     if (fault := missing_model(base)) and base.revision is None:
         raise ModelError(fault)
     if fault:
-        model_need(base)
+        model_download(base)
 
 
 def missing_model(base: Base) -> str | None:

@@ -84,15 +84,15 @@ def checked_config(model: PreTrainedModel, method: LibraryMethod) -> PeftConfig:
             config = _filled(kind, options, "method", {"task_type": task})
     except (ValueError, TypeError, ImportError) as error:
         raise ConfigError(f"method {name}: {' '.join(str(error).split())[:300]}") from error
-    _need_tokens(model, options)
-    _need_what_is_named(model, method, config)
+    _check_tokens(model, options)
+    _check_named_modules(model, method, config)
     return config
 
 
 _QUIET = {"frod": {"progressbar": False}}
 
 
-def _need_tokens(model: PreTrainedModel, options: dict[str, Any]) -> None:
+def _check_tokens(model: PreTrainedModel, options: dict[str, Any]) -> None:
     """Raise a `ModelError` for the id of a token that the model does not have; peft fails in the first batch."""
     for key in ("trainable_token_indices", "token_indices"):
         chosen = options.get(key) or []
@@ -108,7 +108,7 @@ def _need_tokens(model: PreTrainedModel, options: dict[str, Any]) -> None:
                     )
 
 
-def _need_what_is_named(model: PreTrainedModel, method: LibraryMethod, config: PeftConfig) -> None:
+def _check_named_modules(model: PreTrainedModel, method: LibraryMethod, config: PeftConfig) -> None:
     """Raise a `ModelError` for a module or layer that is not there; peft is content where one of several is."""
     options = method.model_dump(exclude={"name"})
     names = [name for name, _ in model.named_modules()]

@@ -24,7 +24,7 @@ from common.model import base_config
 from common.model.inspect import head_modules
 from common.model.precision import keep_norms_float32
 from common.model.pretrained import from_pretrained
-from common.model.quantization import keep_trainable_on_cpu, need_quantized, quantization_config
+from common.model.quantization import check_quantized, keep_trainable_on_cpu, quantization_config
 
 
 def quiet_libraries() -> None:
@@ -69,7 +69,7 @@ def load_base(job: Job, dataset: Dataset, pad_token_id: int, weights: Path | Non
     base = Base(str(weights), None) if weights else locate(job.model, job.revision)
     config = base_config.load_config(job, base, dataset)
     config.pad_token_id = pad_token_id
-    trained, quantization = storage(job, base_config.meta_model(job, config))
+    trained, quantization = dtype_policy(job, base_config.meta_model(job, config))
     placed = {"quantization_config": quantization, "device_map": {"": model_device()}} if quantization else {}
     model, report = from_pretrained(
         base_config.model_class(job),
@@ -88,10 +88,10 @@ def load_base(job: Job, dataset: Dataset, pad_token_id: int, weights: Path | Non
             f"model {base.name}: its weight {name} is {tuple(found)}, needed is {tuple(needed)} for "
             f"{len(dataset.labels)} labels. Give a base without a head of its own, or one with as many labels."
         )
-    return hold(job, model, trained)
+    return cast_parameters(job, model, trained)
 
 
-def storage(job: Job, bare: PreTrainedModel) -> tuple[set[str], BitsAndBytesConfig | None]:
+def dtype_policy(job: Job, bare: PreTrainedModel) -> tuple[set[str], BitsAndBytesConfig | None]:
     """Return which of a base's own parameters train, by name, and how its frozen layers are quantised, if they are.
 
     Args:
@@ -103,7 +103,7 @@ def storage(job: Job, bare: PreTrainedModel) -> tuple[set[str], BitsAndBytesConf
     return trained, quantization_config(job, sorted({*heads(bare), *(name.rpartition(".")[0] for name in trained)}))
 
 
-def hold(job: Job, model: PreTrainedModel, trained: set[str]) -> PreTrainedModel:
+def cast_parameters(job: Job, model: PreTrainedModel, trained: set[str]) -> PreTrainedModel:
     """Give a base that has its weights the dtypes in which they are held, in place: see `load_base`.
 
     Args:
@@ -114,7 +114,7 @@ def hold(job: Job, model: PreTrainedModel, trained: set[str]) -> PreTrainedModel
     Raises:
         ModelError: the job asks for quantised layers, and there are none.
     """
-    need_quantized(model, job)
+    check_quantized(model, job)
     keep_norms_float32(model, job)
     for name, parameter in model.named_parameters():
         if name in trained:

@@ -42,7 +42,7 @@ def keep_trainable_on_cpu(model: nn.Module) -> None:
             module.support_avx512bf16_for_cpu = False  # type: ignore[assignment]  # an attribute of its own
 
 
-def need_quantized(model: nn.Module, job: Job) -> None:
+def check_quantized(model: nn.Module, job: Job) -> None:
     """Raise a `ModelError` when the job asks for quantised layers and the model has none."""
     if job.quantization != "none" and not any(is_quantized(module) for module in model.modules()):
         raise ModelError(f"model {job.model}: it has no linear layers that quantization {job.quantization} can store.")

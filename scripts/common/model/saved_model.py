@@ -107,7 +107,7 @@ def load(job: Job, dataset: Dataset, path: Path) -> Head:
     # A branch of the Hub moves on; the commit that the model was trained on does not.
     job = job.model_copy(update={"revision": description["model_commit"] or job.revision})
     wanted = {"model_sha256": description["model_sha256"]}
-    need_same_base(job, wanted, {"model_sha256": _weights_hash(locate(job.model, job.revision))}, str(path))
+    check_same_base(job, wanted, {"model_sha256": _weights_hash(locate(job.model, job.revision))}, str(path))
     if (path / ADAPTER).is_file():
         model = reload(load_base(job, dataset, tokenizer.pad_token_id), path)
     else:
@@ -155,7 +155,7 @@ def base_identity(job: Job, model: nn.Module) -> dict[str, str | None]:
     return {"model_commit": commit, "model_sha256": _weights_hash(locate(job.model, job.revision))}
 
 
-def need_same_base(job: Job, wanted: dict[str, Any], found: dict[str, Any], where: str) -> None:
+def check_same_base(job: Job, wanted: dict[str, Any], found: dict[str, Any], where: str) -> None:
     """Raise a `ModelError` when the base is not the one that `where` was trained on.
 
     Args:

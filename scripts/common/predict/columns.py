@@ -14,7 +14,7 @@ def added_columns(labels: Sequence[Label]) -> list[str]:
     return ["predicted", *(f"probability_{label}" for label in labels)]
 
 
-def need_free_columns(columns: Sequence[object], labels: Sequence[Label], origin: object) -> None:
+def check_free_columns(columns: Sequence[object], labels: Sequence[Label], origin: object) -> None:
     """Raise a `DataError` when the table has a column that would be added."""
     clash = [name for name in added_columns(labels) if name in columns]
     if clash:

@@ -27,15 +27,15 @@ def find_run(arguments: argparse.Namespace) -> tuple[Path, RunConfig]:
     if arguments.run is not None:
         if arguments.model or arguments.adapter:
             raise ConfigError("give either RUN=<folder> or MODEL=<job>")
-        config = run_folder.thaw(arguments.run)
-        run_folder.need_model(arguments.run, f"make train MODEL={config.job_name}")
+        config = run_folder.load_run_config(arguments.run)
+        run_folder.check_trained(arguments.run, f"make train MODEL={config.job_name}")
         return arguments.run, config
     if arguments.adapter:
         return arguments.adapter, resolve_target(arguments).config(None, "")
-    arguments = sweeps.need_one(arguments)
+    arguments = sweeps.single_variant(arguments)
     target = resolve_target(arguments)
     folder = trained_folder(target, arguments)
-    return folder, run_folder.need_same_recipe(folder, target.config(arguments.seed, ""))
+    return folder, run_folder.load_matching_config(folder, target.config(arguments.seed, ""))
 
 
 def input_files(given: Path) -> list[Path]:

@@ -31,7 +31,7 @@ def merge_report(plan: Plan) -> dict[str, Any] | None:
     return report if report["output_sha256"] == sha256_file(plan.output) else None
 
 
-def need_free_output(plan: Plan) -> None:
+def check_free_output(plan: Plan) -> None:
     """Raise a `RunError` when the merge would replace a file unasked."""
     if plan.output.exists() and not plan.replace:
         raise RunError(f"{plan.output} exists already; give another OUTPUT=, or FORCE=1 to replace it.")
@@ -45,9 +45,9 @@ def merge_parts(plan: Plan) -> dict[str, Any]:
         DataError: the input has changed, or cells do not fit the output's format.
     """
     start = time.perf_counter()
-    need_free_output(plan)
-    facts = _need_every_row_once(plan)
-    _need_same_inputs(plan)
+    check_free_output(plan)
+    facts = _check_every_row_once(plan)
+    _check_same_inputs(plan)
     whole = plan.folder / f".whole.{plan.output.name}"
     rows = _write(plan, whole)
     assert rows == plan.rows
@@ -63,7 +63,7 @@ def merge_parts(plan: Plan) -> dict[str, Any]:
     }
     # The report first: stopped between the two, the merge is made again, and finds no file in its way.
     write_json(plan.folder / REPORT, report)
-    need_free_output(plan)
+    check_free_output(plan)
     check_fences(plan.output)
     whole.replace(plan.output)
     fsync(plan.output.parent)
@@ -72,7 +72,7 @@ def merge_parts(plan: Plan) -> dict[str, Any]:
     return report
 
 
-def _need_every_row_once(plan: Plan) -> list[dict[str, Any]]:
+def _check_every_row_once(plan: Plan) -> list[dict[str, Any]]:
     """Return the facts of all parts, in order, whose rows are 0, 1, …, N-1."""
     found: list[dict[str, Any]] = []
     faults: dict[int, list[str]] = {}
@@ -103,7 +103,7 @@ def _need_every_row_once(plan: Plan) -> list[dict[str, Any]]:
     return found
 
 
-def _need_same_inputs(plan: Plan) -> None:
+def _check_same_inputs(plan: Plan) -> None:
     for file in plan.inputs:
         path = Path(file.file)
         if not path.is_file() or sha256_file(path) != file.sha256:

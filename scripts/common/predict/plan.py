@@ -22,7 +22,7 @@ from common.core.locks import lock
 from common.core.progress import Progress
 from common.data import table_files, table_reader
 from common.data.rows import Row, to_rows
-from common.predict.columns import need_free_columns
+from common.predict.columns import check_free_columns
 from common.runs import run_folder
 from common.runs.run_config import RunConfig
 
@@ -157,7 +157,7 @@ def create_plan(
         counts, columns = [file.rows for file in older.inputs], older.columns
     else:
         counts, columns = _survey(files, config.dataset)
-    need_free_columns(columns, config.dataset.labels, files[0])
+    check_free_columns(columns, config.dataset.labels, files[0])
     if table_files.format_of(output)[0] == "xlsx" and sum(counts) > _XLSX_ROWS:
         raise DataError(f"{output}: xlsx holds {_XLSX_ROWS:,} rows, the input has {sum(counts):,}; choose another.")
     inputs = [
@@ -181,7 +181,7 @@ def create_plan(
     identity = plan.identity(config)
     plan = dataclasses.replace(plan, id=sha256(json.dumps(identity, sort_keys=True).encode())[:16])
     if older is not None:
-        _need_same(plan, older.identity(run_folder.thaw(folder)), identity)
+        _check_same(plan, older.identity(run_folder.load_run_config(folder)), identity)
     elif folder.exists():
         shutil.rmtree(folder)
     write_text(folder / run_folder.CONFIG, yaml_io.dump(config.plain()))
@@ -197,7 +197,7 @@ def _hashes(files: Sequence[Path]) -> list[str]:
     return [sha256_file(path) for path in files]
 
 
-def _need_same(plan: Plan, then: dict[str, Any], now: dict[str, Any]) -> None:
+def _check_same(plan: Plan, then: dict[str, Any], now: dict[str, Any]) -> None:
     changes = [
         f"{key}: {then.get(key, 'absent')} → {now.get(key, 'absent')}"
         for key in [*then, *(key for key in now if key not in then)]

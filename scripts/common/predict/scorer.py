@@ -9,7 +9,7 @@ import numpy as np
 
 from common.core.progress import Progress
 from common.data.rows import Row
-from common.runs.run_config import RunConfig, need_job
+from common.runs.run_config import RunConfig, job_of
 
 
 class Scorer:
@@ -26,7 +26,7 @@ class Scorer:
 
         quiet_libraries()
         load = saved_model.load_adapter if self.adapter else saved_model.load
-        return load(need_job(self.config), self.config.dataset, self.folder)
+        return load(job_of(self.config), self.config.dataset, self.folder)
 
     @property
     def gpu(self) -> str | None:
@@ -39,5 +39,5 @@ class Scorer:
         """Return natural-log probabilities (N, C), whatever the job's decoding: every text gets a label."""
         from common.evaluation import inference
 
-        budget = need_job(self.config).runtime.score_token_budget
+        budget = job_of(self.config).runtime.score_token_budget
         return inference.score(self.head, rows, budget, progress or "predict")

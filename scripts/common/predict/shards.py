@@ -55,7 +55,7 @@ def merge_command(folder: Path) -> list[str]:
     return ["scripts/predict.py", "--plan", str(folder), "--merge"]
 
 
-def work(plan: Plan, number: int, score: Score) -> int:
+def score_shard(plan: Plan, number: int, score: Score) -> int:
     """Work off a shard: score the rows of its missing parts.
 
     Args:
@@ -76,8 +76,8 @@ def work(plan: Plan, number: int, score: Score) -> int:
     if not missing:
         print(f"shard {number}: rows {start} to {stop} are finished", flush=True)
         return 0
-    _need_unchanged(plan)
-    dataset = run_folder.thaw(plan.folder).dataset
+    _check_unchanged(plan)
+    dataset = run_folder.load_run_config(plan.folder).dataset
     clock = _laps()
     next(clock)
     gpu = score.gpu
@@ -100,7 +100,7 @@ def unfinished(plan: Plan) -> list[int]:
     return [number for number in range(plan.shards) if any(fault(plan, *part) for part in plan.parts(number))]
 
 
-def _need_unchanged(plan: Plan) -> None:
+def _check_unchanged(plan: Plan) -> None:
     if (found := model_hash(plan.model)) != plan.model_sha256:
         raise RunError(
             f"{plan.model}: the model has changed since the plan was made ({plan.model_sha256[:8]} → {found[:8]}). "

@@ -18,7 +18,7 @@ from common.hub import download, locate
 from common.predict import shards
 from common.predict.plan import Plan
 from common.runs import run_folder
-from common.runs.run_config import need_job
+from common.runs.run_config import job_of
 
 
 def submit(plan: Plan, outputs: Path, cluster: Chosen, given: dict[str, Any]) -> str:
@@ -48,7 +48,7 @@ def submit(plan: Plan, outputs: Path, cluster: Chosen, given: dict[str, Any]) ->
     array, last = live.get(submit_record.job_name(plan.folder)), live.get(submit_record.job_name(merge))
     for folder, live_job in ((plan.folder, array), (merge, last)):
         if live_job is not None:
-            submit_one.adopt(folder, live_job)
+            submit_one.reconcile(folder, live_job)
             if submit_record.read(folder).get("state") == "cancelled":
                 raise RunError(f"{place}: job {live_job.whole_id} is just ending; type this again in a minute.")
     if last is not None:
@@ -58,21 +58,21 @@ def submit(plan: Plan, outputs: Path, cluster: Chosen, given: dict[str, Any]) ->
     if array is not None:  # whoever submitted it was stopped before the merge
         doing, after = f"the merge after job {array.whole_id}", (array.whole_id,)
     elif left:
-        job = need_job(run_folder.thaw(plan.folder))
-        _need_base(plan, job)
+        job = job_of(run_folder.load_run_config(plan.folder))
+        _check_base(plan, job)
         request = profiles.for_job(profile, job.resources, given, gpu=True)
         tasks = min(len(left), request.array_limit)
         _, *words = shards.shard_command(plan.folder, *left)
         command = ["predict", *words, "--lane", "$SLURM_ARRAY_TASK_ID", str(tasks)]
-        _, job_id = submit_one.hand_over(plan.folder, command, name, request, scheduler, array=tuple(range(tasks)))
+        _, job_id = submit_one.submit_job(plan.folder, command, name, request, scheduler, array=tuple(range(tasks)))
         doing, after = f"{len(left)} shards in {tasks} tasks as job {job_id}, then the merge", (job_id,)
     command = ["predict", *shards.merge_command(plan.folder)[1:]]
     request = profiles.for_job(profile, None, {}, gpu=False)
-    _, job_id = submit_one.hand_over(merge, command, name, request, scheduler, after=after)
+    _, job_id = submit_one.submit_job(merge, command, name, request, scheduler, after=after)
     return f"{place}: {progress}; submitted {doing} as job {job_id}. make status shows how they go."
 
 
-def _need_base(plan: Plan, job: Job) -> None:
+def _check_base(plan: Plan, job: Job) -> None:
     """Raise a `ConfigError` where the tasks could not load the base model offline."""
     if job.method.name == "full" and not plan.adapter:
         return  # the saved model is a whole one
@@ -84,7 +84,7 @@ def _need_base(plan: Plan, job: Job) -> None:
         raise ConfigError(f"{fault}{mend}")
 
 
-def need_none(folder: Path) -> None:
+def check_not_submitted(folder: Path) -> None:
     """Raise a `RunError` when jobs work on a plan that is to be started over, a `SlurmError` when nobody can tell."""
     if submit_record.read(folder).get("executor") != "slurm":
         return

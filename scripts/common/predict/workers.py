@@ -10,7 +10,7 @@ from common.predict import shards
 from common.predict.plan import Plan
 
 
-def work_off(plan: Plan, processes: int | None, score: shards.Score) -> None:
+def score_shards(plan: Plan, processes: int | None, score: shards.Score) -> None:
     """Work off all unfinished shards of a plan, one at a time in each process.
 
     Args:
@@ -29,7 +29,7 @@ def work_off(plan: Plan, processes: int | None, score: shards.Score) -> None:
     count = min(processes or len(gpus) or 1, len(numbers))
     if count == 1:
         for number in numbers:
-            shards.work(plan, number, score)
+            shards.score_shard(plan, number, score)
         return
     running = []
     for lane in range(count):

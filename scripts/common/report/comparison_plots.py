@@ -76,7 +76,7 @@ def _line(grid: variant_grid.Grid, member: Result, with_job: bool) -> tuple[str,
     return scale, ", ".join([grid.job, *words] if with_job or not (scale or words) else words)
 
 
-def errors_by_label(title: str, results: Sequence[Result]) -> Figure:
+def error_rate_by_class(title: str, results: Sequence[Result]) -> Figure:
     """Share of each label's test rows taken for another label: rows results, columns labels, means over seeds."""
     results = variant_grid.arrange(results)
     names = variant_grid.names(results)

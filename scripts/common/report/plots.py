@@ -35,7 +35,7 @@ def draw(dataset: str, results: Sequence[Result], folder: Path) -> list[Path]:
     figures["confusion"] = _confusion(title, best, variant_grid.names(results)[results.index(best)])
     figures["rank"] = comparison_plots.score_by_rank(title, results)
     figures["errors"] = (
-        comparison_plots.errors_by_label(title, results) if variant_grid.has_errors_to_show(results) else None
+        comparison_plots.error_rate_by_class(title, results) if variant_grid.has_errors_to_show(results) else None
     )
     figures["fit"] = comparison_plots.train_and_test(title, results)
     paths = []

@@ -163,7 +163,7 @@ def load(folder: Path) -> list[Result]:
         if baseline == "adapter":
             baseline = run.name
         key = (str(document["dataset"]), str(document["job"]), str(document["variant"]), baseline)
-        groups.setdefault(key, []).append((document["seed"] or 0, document, run_folder.thaw(run)))
+        groups.setdefault(key, []).append((document["seed"] or 0, document, run_folder.load_run_config(run)))
     results = []
     for key, members in groups.items():
         members.sort(key=lambda member: member[0])

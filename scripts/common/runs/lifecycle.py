@@ -8,7 +8,7 @@ from common.core.errors import DiskFull, Interrupted, PeftableError, Superseded,
 from common.core.files import check_fences, remove, utc_now, write_json
 from common.runs import requeue, run_lock
 from common.runs.run_config import SCHEMA, RunConfig
-from common.runs.run_folder import FAILURE, is_finished, thaw
+from common.runs.run_folder import FAILURE, is_finished, load_run_config
 
 
 @contextlib.contextmanager
@@ -59,9 +59,9 @@ def resume_run(path: Path, command: str, work: Callable[[Path, RunConfig], None]
         command: what continues it.
         work: takes folder and frozen config.
     """
-    config = thaw(path)
+    config = load_run_config(path)
     if is_finished(path):
         return
-    with run_lock.ownership(path), recorded_failure(path, command):
+    with run_lock.acquire(path), recorded_failure(path, command):
         if not is_finished(path):  # by another start, since
             work(path, config)

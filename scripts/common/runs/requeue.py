@@ -50,8 +50,8 @@ def settle(limit: TimeLimit, command: str = "the same command") -> PeftableError
     # Slurm ends a job that it has put back with SIGTERM; scontrol inherits that we do not listen any more.
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR2):
         signal.signal(number, signal.SIG_IGN)
-    if newer := run_lock.newer(Path(submission).parents[1]):
-        return Superseded(run_lock.superseded(Path(submission).parents[1], newer))
+    if newer := run_lock.newer_holder(Path(submission).parents[1]):
+        return Superseded(run_lock.superseded_message(Path(submission).parents[1], newer))
     file = Path(submission) / LINES
     task = os.environ.get("SLURM_ARRAY_TASK_ID")
     lines = [line for line in (read_jsonl(file) if file.exists() else []) if line.get("task") == task]

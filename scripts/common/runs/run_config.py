@@ -88,7 +88,7 @@ def differences(frozen: RunConfig, current: RunConfig) -> list[str]:
     ]
 
 
-def need_job(config: RunConfig) -> Job:
+def job_of(config: RunConfig) -> Job:
     """Return the run's job; only classical baselines have none, and nothing of theirs needs one."""
     if config.job is None:
         raise RunError(f"{config.job_name}: a classical baseline has no model.")

@@ -36,7 +36,7 @@ def folder(outputs: Path, dataset: str, job: str, variant: str, last: str) -> Pa
     return outputs / dataset / job / variant / last if variant else outputs / dataset / job / last
 
 
-def freeze(path: Path, config: RunConfig, command: str) -> None:
+def create_run(path: Path, config: RunConfig, command: str) -> None:
     """Create the run folder with its frozen config, or check that an existing one agrees.
 
     Args:
@@ -48,7 +48,7 @@ def freeze(path: Path, config: RunConfig, command: str) -> None:
         RunError: the frozen config differs; the message lists the differences.
     """
     if (path / CONFIG).exists():
-        changes = differences(thaw(path), config)
+        changes = differences(load_run_config(path), config)
         if changes:
             raise RunError(
                 f"{path}: the run was created with another configuration:\n  "
@@ -59,12 +59,12 @@ def freeze(path: Path, config: RunConfig, command: str) -> None:
         write_text(path / CONFIG, yaml_io.dump(config.plain()))
 
 
-def set_aside(path: Path) -> Path | None:
+def archive_run(path: Path) -> Path | None:
     """Rename an existing run folder to `<name>.replaced-<UTC time>` and return the new path."""
     if not (path / CONFIG).exists():
         return None
-    if owner := run_lock.live_owner(path):
-        raise RunError(run_lock.busy(path, owner))
+    if owner := run_lock.live_holder(path):
+        raise RunError(run_lock.held_message(path, owner))
     stamp = f"{path.name}.replaced-{utc_now().replace(':', '').replace('-', '')}"
     aside = path.with_name(stamp)
     number = 1
@@ -75,7 +75,7 @@ def set_aside(path: Path) -> Path | None:
     return aside
 
 
-def thaw(path: Path) -> RunConfig:
+def load_run_config(path: Path) -> RunConfig:
     """Read a run's frozen config; keys added to the schema since then take their defaults.
 
     Raises:
@@ -102,27 +102,27 @@ def thaw(path: Path) -> RunConfig:
         raise RunError(f"{file}: not the config of a run: {error} is missing.") from error
 
 
-def need_model(path: Path, command: str) -> None:
+def check_trained(path: Path, command: str) -> None:
     """Raise a `RunError` when the run folder holds no trained model.
 
     Args:
         path: the run folder.
         command: what trains it.
     """
-    if (path / CONFIG).exists() and (baseline := thaw(path).baseline):
+    if (path / CONFIG).exists() and (baseline := load_run_config(path).baseline):
         raise RunError(f"{path}: this is the baseline '{baseline}'; a baseline keeps no model. Use a trained run.")
     if not ((path / MODEL).is_dir() and (path / TRAINING).is_file()):
         found = "the run is not finished" if (path / CONFIG).exists() else "there is no such run"
         raise RunError(f"{path}: {found}, so it has no model yet. Train it first: {command}")
 
 
-def need_same_recipe(path: Path, current: RunConfig) -> RunConfig:
+def load_matching_config(path: Path, current: RunConfig) -> RunConfig:
     """Return a run's frozen config, having checked that its job still says the same; data is not compared.
 
     Raises:
         RunError: the job differs; the message lists the differences.
     """
-    frozen = thaw(path)
+    frozen = load_run_config(path)
     if changes := differences(frozen, dataclasses.replace(current, data_sha256=frozen.data_sha256)):
         raise RunError(
             f"{path}: the run was created with another configuration:\n  " + "\n  ".join(changes) + "\n"
@@ -131,7 +131,7 @@ def need_same_recipe(path: Path, current: RunConfig) -> RunConfig:
     return frozen
 
 
-def need_same_data(path: Path, config: RunConfig, data_sha256: str) -> None:
+def check_same_data(path: Path, config: RunConfig, data_sha256: str) -> None:
     """Raise a `RunError` when the rows are not those that a run was created with.
 
     Args:

@@ -17,13 +17,13 @@ from common.core.errors import DiskFull, RunError, Superseded
 from common.core.files import fenced, read_json, remove, remove_leftovers, utc_now, write_json
 from common.core.locks import lock
 
-OWNER = "owner.json"
+FILE = "owner.json"
 _MARK = "attempt-"
 _SQUEUE_S = 10
 
 
 @contextlib.contextmanager
-def ownership(path: Path) -> Iterator[int]:
+def acquire(path: Path) -> Iterator[int]:
     """Be the one writer of a run folder; yields the number of this attempt, from 1.
 
     The lock file lies beside the folder's content and guards only the moments of taking over and of giving back;
@@ -35,10 +35,10 @@ def ownership(path: Path) -> Iterator[int]:
     """
     path.mkdir(parents=True, exist_ok=True)
     with lock(path / ".owner.lock"):
-        if found := newer(path):
-            raise Superseded(superseded(path, found))
-        if owner := live_owner(path):
-            raise RunError(busy(path, owner))
+        if found := newer_holder(path):
+            raise Superseded(superseded_message(path, found))
+        if owner := live_holder(path):
+            raise RunError(held_message(path, owner))
         mine = {
             "schema": 1,
             "host": socket.gethostname(),
@@ -51,11 +51,11 @@ def ownership(path: Path) -> Iterator[int]:
             "since": utc_now(),
             "released": None,
         }
-        write_json(path / OWNER, mine)
+        write_json(path / FILE, mine)
 
     def check() -> None:
         if (owner := read(path)) != mine:
-            raise Superseded(superseded(path, owner))
+            raise Superseded(superseded_message(path, owner))
 
     with fenced(path, check, f"{_MARK}{mine['attempt']}"):
         try:
@@ -71,9 +71,9 @@ def _release(path: Path, mine: dict[str, Any]) -> None:
         if read(path) == mine:  # else the folder may be gone, and the lock would make it anew
             with lock(path / ".owner.lock"):
                 try:
-                    write_json(path / OWNER, mine | {"released": utc_now()})  # the fence looks once more
+                    write_json(path / FILE, mine | {"released": utc_now()})  # the fence looks once more
                 except DiskFull:
-                    remove(path / OWNER)  # nobody writes where there is none, either
+                    remove(path / FILE)  # nobody writes where there is none, either
 
 
 def submission() -> int | None:
@@ -97,7 +97,7 @@ def _our_key() -> tuple[int, int] | None:
     return _key({"submission": submission(), "restart": restart()})
 
 
-def newer(path: Path) -> dict[str, Any] | None:
+def newer_holder(path: Path) -> dict[str, Any] | None:
     """Return the owner of a run folder, alive or not, when it is a newer start by Slurm than this process."""
     owner, ours = read(path), _our_key()
     theirs = _key(owner)
@@ -107,12 +107,12 @@ def newer(path: Path) -> dict[str, Any] | None:
 def read(path: Path) -> dict[str, Any]:
     """Return a run folder's `owner.json`, {} where nobody has written there."""
     try:
-        return dict(read_json(path / OWNER))
+        return dict(read_json(path / FILE))
     except (OSError, ValueError):
         return {}
 
 
-def live_owner(path: Path) -> dict[str, Any] | None:
+def live_holder(path: Path) -> dict[str, Any] | None:
     """Return who writes a run folder and lives, or may live elsewhere; None where nobody does, or we may take over."""
     owner = read(path)
     if not owner or owner.get("released"):
@@ -169,25 +169,25 @@ def this_process() -> dict[str, Any]:
     return {"host": socket.gethostname(), "pid": os.getpid(), "started": process_start(os.getpid())}
 
 
-def busy(path: Path, owner: dict[str, Any]) -> str:
+def held_message(path: Path, owner: dict[str, Any]) -> str:
     """Say that a live owner works on a run, and what to do."""
     process = f"process {owner['pid']} on {owner['host']}"
     if _key(owner) is None:
         return (
             f"{path}: {process} has been working on this run since {owner['since']}. "
-            f"Wait for it or stop it. If that machine is gone, delete {path / OWNER} and start again."
+            f"Wait for it or stop it. If that machine is gone, delete {path / FILE} and start again."
         )
     return (
         f"{path}: the Slurm job {owner['job_id']} ({process}) has been working on this run since {owner['since']}, and "
         f"Slurm does not say that it is gone. Wait for it, or stop it: scancel {owner['job_id']}. If Slurm itself is "
-        f"gone, delete {path / OWNER} and start again."
+        f"gone, delete {path / FILE} and start again."
     )
 
 
-def superseded(path: Path, owner: dict[str, Any]) -> str:
+def superseded_message(path: Path, owner: dict[str, Any]) -> str:
     """Say that a newer start owns a run, or that none does."""
     if not owner:
-        return f"{path}: {OWNER} has been removed meanwhile; this start has stopped, and writes nothing more."
+        return f"{path}: {FILE} has been removed meanwhile; this start has stopped, and writes nothing more."
     job = f"Slurm job {owner['job_id']}, " if owner.get("job_id") else ""
     number = "" if _key(owner) is None else f"submission {owner['submission']}, restart {owner['restart']}, "
     return (

@@ -119,7 +119,7 @@ _FAMILIES = {
 }
 
 
-def make_twin(model: str, folder: Path, seed: int = 0) -> Path:
+def make_tiny_model(model: str, folder: Path, seed: int = 0) -> Path:
     """Write the miniature of a base model as a folder that `from_pretrained` loads.
 
     Args:

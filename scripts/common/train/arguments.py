@@ -65,7 +65,7 @@ def training_arguments(job: Job, folder: Path, seed: int) -> TrainingArguments:
         raise ConfigError(f"training: {message}") from error
 
 
-def check_recipe(job: Job, dataset: Dataset, rows: Sequence[Row]) -> None:
+def check_training_arguments(job: Job, dataset: Dataset, rows: Sequence[Row]) -> None:
     """Refuse what only the libraries know to be wrong, before anything is written.
 
     Raises:

@@ -13,7 +13,7 @@ from common.core import files
 from common.core.formatting import duration
 from common.data.rows import Row
 from common.model.heads import Head
-from common.model.saved_model import need_same_base
+from common.model.saved_model import check_same_base
 from common.train.callbacks import RankCallback, RunCallback, is_exhausted
 from common.train.signals import StopSignal
 from common.train.trainer import CLOCK, DUE, STATE, StepTrainer, checkpoints
@@ -65,7 +65,7 @@ def train(
         is_over = False
         if last is not None:
             clock = files.read_json(last / CLOCK)
-            need_same_base(job, clock, trainer.base, str(last))
+            check_same_base(job, clock, trainer.base, str(last))
             trainer.before = {key: clock[key] for key in trainer.before}
             print(f"continuing from {last.name} after {duration(clock['seconds'])} of training", flush=True)
             trainer.state = TrainerState.load_from_json(str(last / STATE))

@@ -15,13 +15,13 @@ from common.model import batching, saved_model
 from common.model.build import build_head
 from common.model.inspect import parameter_counts
 from common.runs import provenance, run_folder
-from common.runs.run_config import RunConfig, need_job
+from common.runs.run_config import RunConfig, job_of
 from common.train.fit import train as fine_tune
 
 
 def run(folder: Path, config: RunConfig, rows: Rows) -> None:
     """Carry a run from wherever it stands to its metrics."""
-    job = need_job(config)
+    job = job_of(config)
     if not (folder / run_folder.TRAINING).exists():
         files.write_json(folder / run_folder.TRAINING, _train(folder, config, rows))
     # From here on the saved model alone counts; the one in memory is gone, and its memory free.
@@ -33,7 +33,7 @@ def run(folder: Path, config: RunConfig, rows: Rows) -> None:
 
 def _train(folder: Path, config: RunConfig, rows: Rows) -> dict[str, Any]:
     """Train, save, and prove that the saved model scores as the trained one does."""
-    job, seed = need_job(config), config.seed
+    job, seed = job_of(config), config.seed
     assert seed is not None
     train_rows = trained_rows(rows["train"], job, config.dataset)
     validation = sample_rows(rows["validation"], job.training.max_eval_samples, config.dataset.splits.seed)
@@ -74,4 +74,4 @@ def _evaluate(folder: Path, config: RunConfig, rows: Rows, head: Any, facts: dic
     for split in ("validation", "test"):
         document = write_results.score_split(folder, config, split, rows[split], head, facts, resume=True)
         print(run_folder.headline(document, split), flush=True)
-    partial_results.forget(folder)
+    partial_results.remove(folder)

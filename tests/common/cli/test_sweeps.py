@@ -29,7 +29,7 @@ def names(arguments):
 def test_a_job_without_a_sweep_is_itself():
     arguments = parse("method.r=4", job="minilm-lora")
     assert sweeps.variants(arguments) == [arguments]
-    assert sweeps.need_one(arguments) is arguments
+    assert sweeps.single_variant(arguments) is arguments
 
 
 def test_variants_in_the_order_of_the_sweep():
@@ -84,7 +84,7 @@ def test_set_may_be_repeated():
 
 def test_need_one_lists_what_to_type():
     with pytest.raises(ConfigError) as raised:
-        sweeps.need_one(parse("training.epochs=2"))
+        sweeps.single_variant(parse("training.epochs=2"))
     message = str(raised.value)
     assert f"MODEL={JOB} is a sweep of 8 variants" in message
     assert "\n  SET='method.r=4 method.alpha=8 training.epochs=2'" in message

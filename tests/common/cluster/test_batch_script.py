@@ -10,7 +10,7 @@ import golden_batch
 import pytest
 
 from common.cluster import profiles
-from common.cluster.batch_script import batch_text, need_plain
+from common.cluster.batch_script import batch_text, check_log_path
 from common.config.catalog import names
 from common.core.errors import ConfigError
 
@@ -110,7 +110,7 @@ def test_a_path_that_no_job_can_log_to_is_refused(word):
     with pytest.raises(ConfigError, match="choose another OUTPUTS="):
         batch_text(golden_batch.task(Path("/work") / f"50{word}"), profiles.load("testbed"))
     with pytest.raises(ConfigError):
-        need_plain(Path("/work") / word)
+        check_log_path(Path("/work") / word)
 
 
 def test_the_number_of_an_arrays_task_is_filled_in_alone(executed, tmp_path):

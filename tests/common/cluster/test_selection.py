@@ -22,7 +22,7 @@ def shown(members):
 
 
 def test_a_run_a_seed():
-    found = selection.of_job(arguments(seeds=(1, 3)))
+    found = selection.runs_of_job(arguments(seeds=(1, 3)))
     assert shown(found) == ["train stance-sample/minilm-lora/seed-1", "train stance-sample/minilm-lora/seed-3"]
     assert [one.command for one in found] == [
         "make train MODEL=minilm-lora OUTPUTS=outputs",
@@ -32,10 +32,10 @@ def test_a_run_a_seed():
 
 
 def test_variants_of_a_sweep_and_seeds():
-    found = selection.of_job(arguments(model="minilm-emotion-lora", seeds=(1, 2)))
+    found = selection.runs_of_job(arguments(model="minilm-emotion-lora", seeds=(1, 2)))
     assert len(found) == len({one.folder for one in found}) == 2 * len(catalog.load_sweep("minilm-emotion-lora"))
     assert {one.configure("d" * 64).seed for one in found} == {1, 2}
-    one = selection.of_job(arguments(set=["method.r=4"]))[0]
+    one = selection.runs_of_job(arguments(set=["method.r=4"]))[0]
     assert one.folder == Path("outputs/stance-sample/minilm-lora/method.r=4/seed-1")
 
 
@@ -49,7 +49,7 @@ def test_variants_of_a_sweep_and_seeds():
 )
 def test_a_baseline_is_that_of_baseline_py(model, baseline, folder, has_job):
     data = catalog.load_job(model)[0].dataset
-    [one] = selection.of_job(arguments(model=model, baseline=baseline, seeds=(1, 2)))
+    [one] = selection.runs_of_job(arguments(model=model, baseline=baseline, seeds=(1, 2)))
     assert shown([one]) == [f"baseline {folder.replace('stance-sample', data)}"]
     assert (one.job is not None) == has_job and one.configure("d" * 64).baseline == baseline
     assert one.command.endswith(f"BASELINE={baseline}")
@@ -59,11 +59,11 @@ def test_another_head_s_baseline():
     with pytest.raises(
         ConfigError, match=r"BASELINE=untuned: gemma-2-9b-it has head prompt, whose baseline is zero-shot"
     ):
-        selection.of_job(arguments(model="gemma-2-9b-it", baseline="untuned"))
+        selection.runs_of_job(arguments(model="gemma-2-9b-it", baseline="untuned"))
 
 
 def test_every_job_of_the_project():
-    found, left_out = selection.of_all(arguments(model=None))
+    found, left_out = selection.runs_of_all_jobs(arguments(model=None))
     assert left_out == []
     assert len(found) == len({one.folder for one in found})
     trained = {one.folder.parts[2] for one in found if one.verb == "train"}
@@ -75,12 +75,12 @@ def test_every_job_of_the_project():
 
 
 def test_patterns_of_jobs():
-    found, _ = selection.of_all(arguments(model=None, jobs="minilm-l*, gemma-*"))
+    found, _ = selection.runs_of_all_jobs(arguments(model=None, jobs="minilm-l*, gemma-*"))
     assert {one.folder.parts[2] for one in found} - {"classical"} == {
         name for name in catalog.names(catalog.JOBS) if name.startswith(("minilm-l", "gemma-"))
     }
     with pytest.raises(ConfigError, match=r"JOBS=mnilm-\*: no job of that name. Available:"):
-        selection.of_all(arguments(model=None, jobs="minilm-* mnilm-*"))
+        selection.runs_of_all_jobs(arguments(model=None, jobs="minilm-* mnilm-*"))
 
 
 def test_rows_are_read_once(monkeypatch):
@@ -88,9 +88,9 @@ def test_rows_are_read_once(monkeypatch):
     real = selection.data.load
     monkeypatch.setattr(selection.data, "load", lambda *given: loaded.append(given) or real(*given))
     fingerprints = selection.Fingerprints()
-    members = selection.of_job(arguments(seeds=(1, 2, 3)))
+    members = selection.runs_of_job(arguments(seeds=(1, 2, 3)))
     assert len({fingerprints.of(one) for one in members}) == 1 and len(loaded) == 1
-    [missing] = selection.of_job(arguments(dataset="perspectrum"))
+    [missing] = selection.runs_of_job(arguments(dataset="perspectrum"))
     for _ in range(2):
         with pytest.raises(DataError):
             fingerprints.of(missing)

@@ -35,7 +35,7 @@ def run(outputs):
         if owner is not None:
             mine = {"host": socket.gethostname(), "pid": os.getpid(), "attempt": 2, "submission": 1, "job_id": "17"}
             mine |= {"pid_started": run_lock.process_start(os.getpid()), "since": "x", "released": None}
-            files.write_json(folder / run_lock.OWNER, mine | owner)
+            files.write_json(folder / run_lock.FILE, mine | owner)
         if failure is not None:
             document = {"error": "DataError: no rows", "interrupted": False, "time": "2026-11-21T04:00:00Z"}
             files.write_json(folder / run_folder.FAILURE, document | failure)
@@ -175,7 +175,7 @@ def test_which_folders_are_runs(run, outputs):
 
 def test_broken_files_are_missing_ones(run, outputs):
     folder = run(submit={}, owner={}, failure={})
-    for name in (submit_record.SUBMIT, run_lock.OWNER, run_folder.FAILURE):
+    for name in (submit_record.SUBMIT, run_lock.FILE, run_folder.FAILURE):
         (folder / name).write_text("{cut")
     assert look(outputs).state == "created"
 

@@ -12,12 +12,12 @@ import pytest
 
 from common.cluster import batch_script, profiles, selection, submit_record, submit_runs
 from common.cluster.scheduler import SlurmScheduler
-from common.cluster.selection import Wanted
+from common.cluster.selection import RunSpec
 from common.config import catalog
 from common.core import files
 from common.core.errors import ConfigError, DataError, SlurmError
 from common.runs import run_folder, run_lock
-from common.runs.run_config import RunConfig, need_job
+from common.runs.run_config import RunConfig, job_of
 
 ROOT = catalog.ROOT
 
@@ -40,7 +40,7 @@ def wanted(outputs):
 
         folder = outputs / "stance-sample" / "minilm-lora" / f"seed-{seed}"
         words = f"make train SEED={seed}", "make fetch"
-        return Wanted(folder, "train", job, "stance-sample", dataset, None, *words, configure)
+        return RunSpec(folder, "train", job, "stance-sample", dataset, None, *words, configure)
 
     return make
 
@@ -72,7 +72,7 @@ def own(folder, **changes):
     """Write an owner.json as a run of ours leaves it."""
     owner = {"host": socket.gethostname(), "pid": os.getpid(), "pid_started": run_lock.process_start(os.getpid())}
     owner |= {"schema": 1, "attempt": 1, "submission": None, "job_id": None, "since": "x", "released": None}
-    files.write_json(folder / run_lock.OWNER, owner | changes)
+    files.write_json(folder / run_lock.FILE, owner | changes)
 
 
 def finish(folder):
@@ -86,7 +86,7 @@ def test_a_new_run(submit, wanted, fake_slurm, outputs):
     one = wanted()
     found = submit(one)["seed-1"]
     assert (found.name, found.action, found.job_id) == ("stance-sample/minilm-lora/seed-1", "submitted", "101")
-    assert run_folder.thaw(one.folder).seed == 1
+    assert run_folder.load_run_config(one.folder).seed == 1
     record = submit_record.read(one.folder)
     assert record | {"token": 0, "time": 0} == {
         "schema": 1,
@@ -138,7 +138,7 @@ def test_a_dead_run_is_resumed_with_the_next_number(submit, wanted, fake_slurm):
 
 def test_a_run_by_hand_that_was_stopped_is_resumed(submit, wanted):
     one = wanted()
-    run_folder.freeze(one.folder, one.configure("d" * 64), "make train")
+    run_folder.create_run(one.folder, one.configure("d" * 64), "make train")
     own(one.folder, released="x")
     assert actions(submit(one)) == {"seed-1": "resumed"}
 
@@ -146,7 +146,7 @@ def test_a_run_by_hand_that_was_stopped_is_resumed(submit, wanted):
 @pytest.mark.parametrize("host", [None, "elsewhere"])
 def test_a_run_by_hand_is_left_alone(submit, wanted, fake_slurm, host):
     one = wanted()
-    run_folder.freeze(one.folder, one.configure("d" * 64), "make train")
+    run_folder.create_run(one.folder, one.configure("d" * 64), "make train")
     own(one.folder, **({"host": host} if host else {}))
     found = submit(one)["seed-1"]
     assert (
@@ -169,7 +169,10 @@ def test_a_changed_run(submit, wanted, fake_slurm):
     assert actions(submit(wanted(**{"training.epochs": 2}), force=True)) == {"seed-1": "submitted"}
     [aside] = one.folder.parent.glob("seed-1.replaced-*")
     assert (aside / run_folder.METRICS).exists() and not (one.folder / run_folder.METRICS).exists()
-    assert submit_record.read(one.folder)["number"] == 1 and need_job(run_folder.thaw(one.folder)).training.epochs == 2
+    assert (
+        submit_record.read(one.folder)["number"] == 1
+        and job_of(run_folder.load_run_config(one.folder)).training.epochs == 2
+    )
 
 
 def test_force_of_a_scope_starts_over_what_has_changed(submit, wanted, fake_slurm):
@@ -268,7 +271,7 @@ def test_one_broken_run_keeps_no_other_back(submit, wanted, fake_slurm):
     (wanted(1).folder / "slurm").mkdir(parents=True)
     (wanted(1).folder / run_folder.CONFIG).write_text("schema: 1\n")
     own(wanted(2).folder, host="n7", submission=1)
-    run_folder.freeze(wanted(2).folder, wanted(2).configure("d" * 64), "make train")
+    run_folder.create_run(wanted(2).folder, wanted(2).configure("d" * 64), "make train")
     found = submit(wanted(1), wanted(3))
     assert actions(found) == {"seed-1": "refused", "seed-3": "submitted"}
     assert "not the config of a run" in found["seed-1"].detail

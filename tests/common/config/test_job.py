@@ -2,7 +2,7 @@ import copy
 import re
 
 import pytest
-from common_helpers import PLAIN, dataset
+from toy_runs import PLAIN, dataset
 
 from common.config import catalog
 from common.config.dataset import Dataset, Prompt, Source, Splits

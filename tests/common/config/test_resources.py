@@ -1,7 +1,7 @@
 """What a job may ask for, and that asking changes nothing else."""
 
 import pytest
-from common_helpers import run_config
+from toy_runs import run_config
 
 from common.config import catalog
 from common.config.resources import OURS, OWN_KEYS, Resources
@@ -9,7 +9,7 @@ from common.core import yaml_io
 from common.core.errors import ConfigError
 from common.core.schema import validate
 from common.runs import run_folder
-from common.runs.run_config import differences, need_job
+from common.runs.run_config import differences, job_of
 
 
 def read(**values):
@@ -102,17 +102,17 @@ def test_resources_name_no_variant_and_change_no_run():
 
 
 def test_a_frozen_run_keeps_what_was_asked_and_nothing_else(tmp_path):
-    run_folder.freeze(tmp_path, run_config(overrides=ASKED), "make train")
+    run_folder.create_run(tmp_path, run_config(overrides=ASKED), "make train")
     frozen = yaml_io.read(tmp_path / run_folder.CONFIG)["job"]["resources"]
     assert frozen == {"time": 120, "partition": "long", "mem_gb": 64}
-    assert need_job(run_folder.thaw(tmp_path)).resources.given() == frozen
-    run_folder.freeze(tmp_path, run_config(), "make train")  # no other run
+    assert job_of(run_folder.load_run_config(tmp_path)).resources.given() == frozen
+    run_folder.create_run(tmp_path, run_config(), "make train")  # no other run
 
 
 def test_a_frozen_run_from_before_there_were_resources(tmp_path):
-    run_folder.freeze(tmp_path, run_config(), "make train")
+    run_folder.create_run(tmp_path, run_config(), "make train")
     document = yaml_io.read(tmp_path / run_folder.CONFIG)
     assert document["job"].pop("resources") == {}
     (tmp_path / run_folder.CONFIG).write_text(yaml_io.dump(document))
-    assert differences(run_folder.thaw(tmp_path), run_config()) == []
-    assert need_job(run_folder.thaw(tmp_path)).resources.given() == {}
+    assert differences(run_folder.load_run_config(tmp_path), run_config()) == []
+    assert job_of(run_folder.load_run_config(tmp_path)).resources.given() == {}

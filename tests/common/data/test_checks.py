@@ -1,4 +1,4 @@
-from common_helpers import dataset
+from toy_runs import dataset
 
 from common.data import checks
 from common.data.rows import Row

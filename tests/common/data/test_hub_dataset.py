@@ -2,7 +2,7 @@ import json
 
 import pandas as pd
 import pytest
-from common_helpers import dataset
+from toy_runs import dataset
 
 from common.config.dataset import Source
 from common.core.errors import DataError

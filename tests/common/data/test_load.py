@@ -3,13 +3,13 @@ from collections import Counter
 
 import pandas as pd
 import pytest
-from common_helpers import dataset
 from conftest import SHARED
+from toy_runs import dataset
 
 from common.config import catalog
 from common.core.errors import DataError
 from common.data import table_files
-from common.data.load import load_rows, need_split
+from common.data.load import load_rows, split_rows
 from common.data.rows import Row, rows_fingerprint, to_rows
 
 ROWS = {
@@ -233,10 +233,10 @@ def test_a_split_cannot_come_from_two_places(tmp_path):
 
 def test_need_split():
     rows = {"train": [Row("1", ("a",), 0)], "test": []}
-    assert need_split(rows, "train", "to train on") == rows["train"]
+    assert split_rows(rows, "train", "to train on") == rows["train"]
     for split in ("validation", "test"):
         with pytest.raises(DataError, match=rf"no {split} rows, which are needed to score.*\{{{split}: 0\.1\}}"):
-            need_split(rows, split, "to score")
+            split_rows(rows, split, "to score")
 
 
 # --- identity --------------------------------------------------------------------------------------------------------

@@ -137,7 +137,7 @@ JOBS = [
 @pytest.mark.parametrize("name", JOBS)
 def test_training_and_scoring_take_what_was_estimated(name, tmp_path):
     """With real numbers on the job's twin; dropout leaves other masks on a CPU than on a GPU, and is off."""
-    twin = tiny_models.make_twin(catalog.load_job(name)[0].model, tmp_path / "twin")
+    twin = tiny_models.make_tiny_model(catalog.load_job(name)[0].model, tmp_path / "twin")
     keys = json.loads((twin / "config.json").read_text(encoding="utf-8"))
     off = {f"model_config_overrides.{key}": 0.0 for key, p in keys.items() if "drop" in key and isinstance(p, float)}
     if hasattr(catalog.load_job(name)[0].method, "lora_dropout"):

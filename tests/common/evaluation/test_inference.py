@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from common_helpers import dataset
+from toy_runs import dataset
 from transformers import set_seed
 
 from common.data.rows import Row

@@ -12,7 +12,7 @@ from common.core import files
 from common.core.errors import TimeLimit
 from common.core.progress import Progress
 from common.evaluation import inference, partial_results
-from common.evaluation.partial_results import Kept
+from common.evaluation.partial_results import PartialResults
 from common.runs import requeue
 
 ROWS = list(range(10))  # of 10, 9, …, 1 tokens, so that this is the order of the batches
@@ -55,7 +55,7 @@ class Writer(Head):
 
 
 def start(folder, head, work=inference.score):
-    with Kept(folder, "score test") as kept, Progress("score test", len(ROWS), "row", kept.rows) as progress:
+    with PartialResults(folder, "score test") as kept, Progress("score test", len(ROWS), "row", kept.rows) as progress:
         return work(head, ROWS, BUDGET, progress, kept), kept, progress
 
 
@@ -98,30 +98,30 @@ def test_nothing_is_kept_of_nothing(tmp_path, reached):
 def test_every_minute(tmp_path, monkeypatch):
     now = [0.0]
     monkeypatch.setattr(time, "monotonic", lambda: now[0])
-    kept = Kept(tmp_path, "score test")
+    kept = PartialResults(tmp_path, "score test")
     for number in range(5):
         now[0] += 25
         kept.add([number], [[0.5]])
     assert [batch[0] for batch in files.read_json(kept.file)["batches"]] == [[0], [1], [2]]  # after 75 seconds
     kept.save()
-    later = Kept(tmp_path, "score test")
+    later = PartialResults(tmp_path, "score test")
     now[0] += 10
     assert later.seconds == 135 and later.rows == 5
 
 
 def test_numbers_come_back_as_they_were(tmp_path):
     values = np.random.default_rng(0).normal(size=(50, 3)).astype(np.float32)
-    with Kept(tmp_path, "score test") as kept:
+    with PartialResults(tmp_path, "score test") as kept:
         kept.add(list(range(50)), values.tolist())
     assert json.loads(kept.file.read_text())["batches"]
-    [(_, found)] = Kept(tmp_path, "score test").batches
+    [(_, found)] = PartialResults(tmp_path, "score test").batches
     assert np.array_equal(np.asarray(found, dtype=np.float32), values)
 
 
 def test_forgotten(tmp_path):
     for what in ("score test", "generate validation"):
-        with Kept(tmp_path, what) as kept:
+        with PartialResults(tmp_path, what) as kept:
             kept.add([0], ["x"])
     (tmp_path / "metrics.json").touch()
-    partial_results.forget(tmp_path)
+    partial_results.remove(tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["metrics.json"]

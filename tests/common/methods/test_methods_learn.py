@@ -186,8 +186,8 @@ def weights(model: nn.Module) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("name", DECODERS)
-def test_it_learns_on_a_decoder(prompt_job, causal_twin, name):
-    folder = causal_twin("llama", hidden_size=64, num_attention_heads=4, initializer_range=0.2)
+def test_it_learns_on_a_decoder(prompt_job, tiny_causal_model, name):
+    folder = tiny_causal_model("llama", hidden_size=64, num_attention_heads=4, initializer_range=0.2)
     job = prompt_job("llama", folder, method={"name": name, **DECODERS[name]}, max_length=96)
     prompt = task().prompt.model_copy(update={"system": None, "user": "{sentence} {claim}"})
     set_seed(1)

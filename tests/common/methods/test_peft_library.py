@@ -6,11 +6,11 @@ import typing
 import pytest
 import torch
 import torch.nn.functional as F
-from common_helpers import dataset
 from peft import LoraConfig
 from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING
 from peft.tuners.lora import LoraLayer
 from safetensors.torch import save_file
+from toy_runs import dataset
 from transformers import (
     AutoModelForCausalLM,
     AutoModelForSequenceClassification,

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from common_helpers import dataset
+from toy_runs import dataset
 from transformers import AutoModelForSequenceClassification, BertConfig, GPT2Config, RobertaConfig, set_seed
 
 from common.config.methods import Full, LastLayers, Lora, Untrained

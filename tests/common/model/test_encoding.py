@@ -1,14 +1,14 @@
 """Texts cut to a number of tokens: the longest alone, others only where that is not enough."""
 
-import causal_twins
 import pytest
+import tiny_causal
 
 from common.model.encoding import shorten, token_count
 
 
 @pytest.fixture(scope="module")
 def tokenizer():
-    return causal_twins.make_tokenizer("qwen")
+    return tiny_causal.make_tokenizer("qwen")
 
 
 def words(count: int) -> str:
@@ -49,6 +49,6 @@ def test_no_character_is_torn(tokenizer, room):
 
 
 def test_special_tokens_are_not_counted():
-    tokenizer = causal_twins.make_tokenizer("llama")
+    tokenizer = tiny_causal.make_tokenizer("llama")
     assert token_count(tokenizer, "pro") == len(tokenizer("pro")["input_ids"]) - 1
     assert shorten(tokenizer, ["pro"], 1) == ("pro",)

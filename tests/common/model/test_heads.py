@@ -3,7 +3,7 @@
 import pytest
 import torch
 import torch.nn.functional as F
-from common_helpers import dataset
+from toy_runs import dataset
 from transformers import set_seed
 
 from common.core.errors import ModelError
@@ -197,8 +197,8 @@ def test_padding_does_not_change_scores(tiny_job):
         torch.testing.assert_close(head.scores(alone)[0], head.scores(padded)[0], rtol=0, atol=1e-5)
 
 
-def test_a_pair_without_separators_gets_a_line_break(causal_twin):
-    tokenizer = load_tokenizer(locate.locate(str(causal_twin("qwen")), "main"))
+def test_a_pair_without_separators_gets_a_line_break(tiny_causal_model):
+    tokenizer = load_tokenizer(locate.locate(str(tiny_causal_model("qwen")), "main"))
     encoder = Encoder(tokenizer, 40)
     [ids] = [encoded.input_ids for encoded in encoder.encode([row("A claim.", "A sentence.")])]
     assert tokenizer.decode(ids) == "A claim.\nA sentence."

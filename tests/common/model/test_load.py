@@ -7,12 +7,12 @@ import numpy as np
 import peft
 import pytest
 import torch
-from common_helpers import dataset
 from safetensors.torch import load_file
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import Whitespace
 from tokenizers.processors import TemplateProcessing
+from toy_runs import dataset
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,

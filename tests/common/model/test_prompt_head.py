@@ -1,10 +1,10 @@
 """The prompt head: scores equal every answer scored alone, losses and gradients equal TRL's SFTTrainer's."""
 
-import causal_twins
 import numpy as np
 import pytest
+import tiny_causal
 import torch
-from common_helpers import dataset
+from toy_runs import dataset
 from transformers import AutoModelForCausalLM, set_seed
 
 from common.core import files
@@ -20,7 +20,7 @@ from common.model.prompt_head import IGNORED, PromptHead
 from common.runs.run_config import RunConfig
 from common.train.trainer import StepTrainer
 
-FAMILIES = list(causal_twins.FAMILIES)
+FAMILIES = list(tiny_causal.FAMILIES)
 PROMPT = {"system": "You judge.", "user": "Is it pro or con?\nClaim: {claim}\nSentence: {sentence}\nStance:"}
 LABELS = ["con", "neu", "pro"]
 ANSWERS = {
@@ -40,11 +40,11 @@ def described(answers=None, **changes):
 
 
 @pytest.fixture(scope="module")
-def build(prompt_job, causal_twin):
+def build(prompt_job, tiny_causal_model):
     """`build("qwen", dataset, **overrides)` → (head, job): LoRA on a twin, with updates as if trained."""
 
     def head(family: str, data=None, twin: dict | None = None, **overrides: object):
-        job = prompt_job(family, causal_twin(family, **(twin or {})), **overrides)
+        job = prompt_job(family, tiny_causal_model(family, **(twin or {})), **overrides)
         set_seed(3)
         built = build_head(job, data or described())
         with torch.no_grad():
@@ -338,13 +338,13 @@ def test_answers_with_spaces_around_them(build, decoding):
     assert [record["predicted"] for record in records] == [LABELS[row.label] for row in TAUGHT]
 
 
-def test_an_empty_thought_is_no_part_of_the_generated_answer(causal_twin, tmp_path, prompt_job):
+def test_an_empty_thought_is_no_part_of_the_generated_answer(tiny_causal_model, tmp_path, prompt_job):
     from transformers import AutoTokenizer
 
     folder = tmp_path / "thinks"
-    AutoModelForCausalLM.from_pretrained(causal_twin("qwen")).save_pretrained(folder)
-    tokenizer = AutoTokenizer.from_pretrained(causal_twin("qwen"))
-    tokenizer.chat_template = causal_twins.CHATML.replace(
+    AutoModelForCausalLM.from_pretrained(tiny_causal_model("qwen")).save_pretrained(folder)
+    tokenizer = AutoTokenizer.from_pretrained(tiny_causal_model("qwen"))
+    tokenizer.chat_template = tiny_causal.CHATML.replace(
         "m['content'] +", "('<think>\n\n</think>\n\n' if m['role'] == 'assistant' else '') + m['content'] +"
     )
     tokenizer.save_pretrained(folder)
@@ -412,8 +412,8 @@ def test_the_product_in_pieces_has_the_gradient_of_the_whole(monkeypatch):
     torch.testing.assert_close(hidden.grad, 2 * torch.autograd.grad(wanted, hidden, direction)[0])
 
 
-def test_a_template_with_a_clock_is_refused(causal_twin, prompt_job):
-    tokenizer = load_tokenizer(locate.locate(str(causal_twin("qwen")), "main"))
+def test_a_template_with_a_clock_is_refused(tiny_causal_model, prompt_job):
+    tokenizer = load_tokenizer(locate.locate(str(tiny_causal_model("qwen")), "main"))
     tokenizer.chat_template = "{{ strftime_now('%d %b %Y') }}" + tokenizer.chat_template
     with pytest.raises(ModelError, match="today's date"):
         row_encoder(prompt_job("qwen"), described(), tokenizer)

@@ -1,10 +1,10 @@
 """The one renderer: what stands in a prompt, in which tokens, and what is cut where a row is too long."""
 
-import causal_twins
 import pytest
-from common_helpers import dataset
+import tiny_causal
 from conftest import SHARED
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
+from toy_runs import dataset
 from transformers import PreTrainedTokenizerFast
 
 from common.config import catalog
@@ -14,7 +14,7 @@ from common.data.rows import Row
 from common.model.encoding import token_count
 from common.model.prompts import PromptEncoder
 
-FAMILIES = list(causal_twins.FAMILIES)
+FAMILIES = list(tiny_causal.FAMILIES)
 PROMPT = {"system": "You judge.", "user": "Is it pro or con?\nClaim: {claim}\nSentence: {sentence}\nStance:"}
 DATASET = dataset(labels=["con", "neu", "pro"], prompt=PROMPT)
 
@@ -26,7 +26,7 @@ def family(request) -> str:
 
 @pytest.fixture(scope="module")
 def tokenizers():
-    made = {name: causal_twins.make_tokenizer(name) for name in FAMILIES}
+    made = {name: tiny_causal.make_tokenizer(name) for name in FAMILIES}
     for tokenizer in made.values():
         tokenizer.pad_token = tokenizer.pad_token or tokenizer.eos_token
     return made
@@ -65,7 +65,7 @@ def test_the_whole_prompt_and_answer_to_the_letter(tokenizers, family):
     assert (encoded.label, encoded.truncated, encoded.token_type_ids) == (2, False, None)
     assert encoder.endings == 1 and encoder.longest == max(map(len, encoder.answers))
     assert all(
-        answer[-1] == tokenizer.convert_tokens_to_ids(causal_twins.FAMILIES[family][5]) for answer in encoder.answers
+        answer[-1] == tokenizer.convert_tokens_to_ids(tiny_causal.FAMILIES[family][5]) for answer in encoder.answers
     )
 
 
@@ -112,9 +112,9 @@ def test_labels_that_are_numbers_and_answers_of_the_data_set(tokenizers, family)
 
 
 def test_an_empty_thought_before_the_answer_belongs_to_it(tokenizers):
-    tokenizer = causal_twins.make_tokenizer("qwen")
+    tokenizer = tiny_causal.make_tokenizer("qwen")
     thought = "<think>\n\n</think>\n\n"
-    tokenizer.chat_template = causal_twins.CHATML.replace(
+    tokenizer.chat_template = tiny_causal.CHATML.replace(
         "m['content'] +", "('<think>\n\n</think>\n\n' if m['role'] == 'assistant' else '') + m['content'] +"
     )
     encoder = PromptEncoder(tokenizer, 256, DATASET)
@@ -126,15 +126,15 @@ def test_an_empty_thought_before_the_answer_belongs_to_it(tokenizers):
 
 
 def test_a_template_without_an_end_of_turn_ends_in_eos(tokenizers):
-    tokenizer = causal_twins.make_tokenizer("mistral")
-    tokenizer.chat_template = causal_twins.MISTRAL.replace(" + eos_token", "")
+    tokenizer = tiny_causal.make_tokenizer("mistral")
+    tokenizer.chat_template = tiny_causal.MISTRAL.replace(" + eos_token", "")
     encoder = PromptEncoder(tokenizer, 256, DATASET)
     assert [tokenizer.decode(answer) for answer in encoder.answers] == [" con</s>", " neu</s>", " pro</s>"]
 
 
 def test_a_template_that_changes_earlier_turns_with_the_answer(tokenizers):
-    tokenizer = causal_twins.make_tokenizer("qwen")
-    tokenizer.chat_template = causal_twins.CHATML.replace("{% for m", "{{ messages | length }}{% for m", 1)
+    tokenizer = tiny_causal.make_tokenizer("qwen")
+    tokenizer.chat_template = tiny_causal.CHATML.replace("{% for m", "{{ messages | length }}{% for m", 1)
     encoder = PromptEncoder(tokenizer, 256, DATASET)
     assert encoder.lead == ""
     assert [tokenizer.decode(answer) for answer in encoder.answers] == [f"{w}<|im_end|>" for w in ("con", "neu", "pro")]
@@ -272,7 +272,7 @@ def answering(*answers: str):
 
 
 def test_answers_of_special_tokens_alone(tokenizers, family):
-    end = causal_twins.FAMILIES[family][5]
+    end = tiny_causal.FAMILIES[family][5]
     for word in (end, f" {end} {end}"):
         with pytest.raises(ModelError) as raised:
             PromptEncoder(tokenizers[family], 256, answering("yes", word))
@@ -281,7 +281,7 @@ def test_answers_of_special_tokens_alone(tokenizers, family):
 
 
 def test_answers_that_are_read_as_the_same_text(tokenizers, family):
-    end = causal_twins.FAMILIES[family][5]
+    end = tiny_causal.FAMILIES[family][5]
     for other in ("yes ", "  yes", f"yes{end}"):
         for words in ((other, "yes"), ("yes", other)):
             with pytest.raises(ModelError) as raised:
@@ -301,7 +301,7 @@ def test_a_prompt_whose_end_melts_into_the_answer(tokenizers):
 
 @pytest.mark.parametrize("labels", [["clear", "pro"], ["pro", "clear"]])
 def test_a_row_whose_end_melts_into_an_answer(labels):
-    tokenizer = causal_twins.make_tokenizer("llama")
+    tokenizer = tiny_causal.make_tokenizer("llama")
     tokenizer.chat_template = "{{ bos_token }}{% for m in messages %}{{ m['content'] }}{% endfor %}"  # no seams
     ends = dataset(labels=labels, prompt={"user": "{claim} {sentence}"})
     encoder = PromptEncoder(tokenizer, 64, ends)

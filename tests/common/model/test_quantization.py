@@ -1,11 +1,11 @@
 """Quantised bases: what is stored in 4 or 8 bits and what is not, and that training and reloading work all the same."""
 
-import causal_twins
 import numpy as np
 import pytest
+import tiny_causal
 import torch
-from common_helpers import dataset
 from torch import nn
+from toy_runs import dataset
 from transformers import set_seed
 
 from common.config.methods import LastLayers
@@ -190,8 +190,8 @@ def test_bfloat16_weights_are_not_multiplied_in_float32(prompt_job):
 
 def test_a_model_without_linear_layers_is_refused(prompt_job):
     with pytest.raises(ModelError, match="no linear layers that quantization nf4 can store"):
-        quantization.need_quantized(nn.Sequential(nn.Conv1d(1, 1, 1)), prompt_job("qwen", quantization="nf4"))
-    quantization.need_quantized(nn.Sequential(), prompt_job("qwen"))
+        quantization.check_quantized(nn.Sequential(nn.Conv1d(1, 1, 1)), prompt_job("qwen", quantization="nf4"))
+    quantization.check_quantized(nn.Sequential(), prompt_job("qwen"))
 
 
 # --- training --------------------------------------------------------------------------------------------------------
@@ -214,8 +214,8 @@ def with_updates(head):
 
 
 @pytest.mark.parametrize("options", [{}, BFLOAT16], ids=["float32", "bfloat16"])
-def test_training_after_an_evaluation_gets_the_same_gradients(prompt_job, causal_twin, options):
-    wide = causal_twin("qwen", **WIDE)
+def test_training_after_an_evaluation_gets_the_same_gradients(prompt_job, tiny_causal_model, options):
+    wide = tiny_causal_model("qwen", **WIDE)
     head = with_updates(build_head(prompt_job("qwen", wide, quantization="nf4", **options), DATASET))
     before = gradients(head)
     inference.score(head, ROWS, 500, "test")
@@ -225,13 +225,13 @@ def test_training_after_an_evaluation_gets_the_same_gradients(prompt_job, causal
         assert torch.equal(gradient, after[name]), name
 
 
-def test_without_it_gradients_are_lost_on_a_cpu_with_avx512_bfloat16(prompt_job, causal_twin, monkeypatch):
+def test_without_it_gradients_are_lost_on_a_cpu_with_avx512_bfloat16(prompt_job, tiny_causal_model, monkeypatch):
     from bitsandbytes.functional import has_avx512bf16
 
     if torch.cuda.is_available() or not has_avx512bf16():
         pytest.skip("needs a CPU with AVX512-BF16, and no GPU")
     monkeypatch.setattr("common.model.load.keep_trainable_on_cpu", lambda model: None)
-    wide = causal_twin("qwen", **WIDE)  # whole blocks of 64 weights
+    wide = tiny_causal_model("qwen", **WIDE)  # whole blocks of 64 weights
     head = with_updates(build_head(prompt_job("qwen", wide, quantization="nf4", **BFLOAT16), DATASET))
     before = gradients(head)
     inference.score(head, ROWS, 500, "test")
@@ -300,7 +300,7 @@ def test_a_reloaded_encoder_scores_the_same(encoder_job, tmp_path, name):
     )
 
 
-@pytest.mark.parametrize("family", list(causal_twins.FAMILIES))
+@pytest.mark.parametrize("family", list(tiny_causal.FAMILIES))
 def test_quantised_scores_come_close(prompt_job, family):
     exact = inference.score(build_untuned(prompt_job(family), DATASET), ROWS, 500, "test")
     for kind in ("int8", "nf4"):

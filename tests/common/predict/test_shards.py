@@ -14,7 +14,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from common_helpers import run_config
+from toy_runs import run_config
 
 from common.core import files
 from common.core.errors import ConfigError, DataError, ModelError, RunError
@@ -84,7 +84,7 @@ def written(path: Path, frame: pd.DataFrame) -> Path:
 
 def work(plan, score=None):
     for number in range(plan.shards):
-        shards.work(plan, number, score or Score())
+        shards.score_shard(plan, number, score or Score())
 
 
 def unsharded(paths, output: Path) -> None:
@@ -230,14 +230,14 @@ def test_wrong_plans(tmp_path, plan_of, monkeypatch):
     with pytest.raises(DataError, match="xlsx holds 2 rows, the input has 3"):
         plan_of([source], "out.xlsx")
     with pytest.raises(ConfigError, match="no shard 3; allowed are 0 to 2"):
-        shards.work(plan_of([source]), 3, Score())
+        shards.score_shard(plan_of([source]), 3, Score())
 
 
 def test_the_same_plan_continues_and_another_is_refused(tmp_path, plan_of, model):
     source = written(tmp_path / "a.csv", table(30))
     plan = plan_of([source])
     assert read_plan(plan.folder) == plan
-    shards.work(plan, 0, Score())
+    shards.score_shard(plan, 0, Score())
     parts = sorted((plan.folder / "parts").iterdir())
     assert plan_of([source]) == plan
     moved = written(tmp_path / "elsewhere" / "a.csv", table(30))
@@ -271,14 +271,14 @@ def test_a_continued_plan_does_not_read_the_rows_again(tmp_path, plan_of, monkey
 def test_a_stopped_shard_goes_on_with_its_first_missing_part(tmp_path, plan_of, capsys):
     plan = plan_of([written(tmp_path / "a.csv", table(30))])
     with pytest.raises(KeyboardInterrupt):
-        shards.work(plan, 1, Score(fails_after=2))
+        shards.score_shard(plan, 1, Score(fails_after=2))
     assert sorted(path.name for path in (plan.folder / "parts").iterdir()) == ["10-14.parquet", "14-18.parquet"]
     assert shards.unfinished(plan) == [0, 1, 2]
     score = Score()
-    assert shards.work(plan, 1, score) == 2 and score.rows == [2]
+    assert shards.score_shard(plan, 1, score) == 2 and score.rows == [2]
     assert "rows 10 to 20 are finished, 2 of them now" in capsys.readouterr().out
     before = {path: path.stat().st_mtime_ns for path in (plan.folder / "parts").iterdir()}
-    assert shards.work(plan, 1, score) == 0 and score.rows == [2]
+    assert shards.score_shard(plan, 1, score) == 0 and score.rows == [2]
     assert {path: path.stat().st_mtime_ns for path in (plan.folder / "parts").iterdir()} == before
     assert shards.unfinished(plan) == [0, 2]
     with pytest.raises(RunError) as caught:
@@ -375,18 +375,18 @@ def test_a_part_too_many(tmp_path, plan_of):
 def test_the_input_or_the_model_changes_in_between(tmp_path, plan_of, model):
     source = written(tmp_path / "a.csv", table(30))
     plan = plan_of([source])
-    shards.work(plan, 0, Score())
+    shards.score_shard(plan, 0, Score())
     content = source.read_bytes()
     written(source, table(29))
     with pytest.raises(DataError, match=r"a\.csv: has changed since the plan was made"):
-        shards.work(plan, 1, Score())
+        shards.score_shard(plan, 1, Score())
     source.unlink()
     with pytest.raises(DataError, match=r"a\.csv: has vanished since the plan was made"):
-        shards.work(plan, 1, Score())
+        shards.score_shard(plan, 1, Score())
     source.write_bytes(content)
     (model / "weights").write_text("2")
     with pytest.raises(RunError, match="the model has changed since the plan was made"):
-        shards.work(plan, 1, Score())
+        shards.score_shard(plan, 1, Score())
     (model / "weights").write_text("1")
     work(plan)
     source.write_bytes(content.replace(b"plain 0", b"plain 1"))  # as many rows and bytes
@@ -496,7 +496,7 @@ def test_killed_in_the_middle_and_two_at_once(tmp_path, plan_of):
 def test_a_merge_that_is_stopped_around_the_rename(tmp_path, plan_of, monkeypatch, moment):
     plan = plan_of([written(tmp_path / "a.csv", table(10))])
     for number in range(3):
-        shards.work(plan, number, Score())
+        shards.score_shard(plan, number, Score())
 
     def stop(path):
         raise KeyboardInterrupt
@@ -525,7 +525,7 @@ def test_a_process_that_fails(monkeypatch, tmp_path, plan_of, capfd):
     monkeypatch.setattr(workers, "_gpus", lambda: [])
     monkeypatch.setattr(shards, "shard_command", lambda folder, *numbers: ["scripts/make_help.py", f"no {numbers}"])
     with pytest.raises(RunError, match=r"2 of 2 processes failed \(exit code 1.*The same command continues"):
-        workers.work_off(plan, 2, Score())
+        workers.score_shards(plan, 2, Score())
     assert "no (0, 2)" in (err := capfd.readouterr().err) and "no (1,)" in err
 
 
@@ -551,7 +551,7 @@ def test_stopping_stops_all_processes(monkeypatch, tmp_path, plan_of):
     monkeypatch.setattr(workers.subprocess, "Popen", Process)
     monkeypatch.setattr(shards, "shard_command", lambda folder, *numbers: [str(script)])
     with pytest.raises(KeyboardInterrupt):
-        workers.work_off(plan, 2, Score())
+        workers.score_shards(plan, 2, Score())
     assert [process.poll() for process in started] == [-15, -15]
 
 

@@ -1,8 +1,8 @@
 """A prediction as an array of a make-believe Slurm: what is submitted, and what is left alone."""
 
 import pytest
-from common_helpers import run_config
 from test_shards import Score, table
+from toy_runs import run_config
 
 from common.cluster import profiles, run_index, status, submit_record
 from common.cluster.scheduler import SlurmScheduler
@@ -125,9 +125,9 @@ def test_only_what_is_left(submit, fake_slurm, plan):
     submit(array_limit=2)
     fake_slurm.set(jobs=[])
     for number in (0, 1, 4):
-        shards.work(plan, number, Score())
+        shards.score_shard(plan, number, Score())
     with pytest.raises(KeyboardInterrupt):
-        shards.work(plan, 2, Score(fails_after=1))  # one part of two
+        shards.score_shard(plan, 2, Score(fails_after=1))  # one part of two
     assert "3 of 7 shards are finished; submitted 4 shards in 2 tasks as job 103" in submit(array_limit=2)
     assert "--shard 2-3 5-6 --lane" in texts(fake_slurm)[2]
     assert "PEFTABLE_SUBMISSION=" + str(plan.folder / "slurm" / "2") in texts(fake_slurm)[2]
@@ -135,7 +135,7 @@ def test_only_what_is_left(submit, fake_slurm, plan):
 
 def test_only_the_merge_is_left(submit, fake_slurm, plan, seen):
     for number in range(7):
-        shards.work(plan, number, Score())
+        shards.score_shard(plan, number, Score())
     assert "7 of 7 shards are finished; submitted the merge as job 101" in submit()
     [text] = texts(fake_slurm)
     assert "--merge" in text and "#SBATCH --dependency=singleton" in text
@@ -168,22 +168,22 @@ def test_slurm_refuses_or_is_silent(submit, fake_slurm, plan, seen):
 
 
 def test_a_plan_that_jobs_work_on_is_not_started_over(submit, fake_slurm, plan, monkeypatch):
-    slurm_array.need_none(plan.folder)
+    slurm_array.check_not_submitted(plan.folder)
     assert fake_slurm.calls() == []
     submit(array_limit=2)
     begin(fake_slurm, "101", t0="RUNNING", t1="PENDING")
     with pytest.raises(RunError, match="running as job 101; make cancel"):
-        slurm_array.need_none(plan.folder)
+        slurm_array.check_not_submitted(plan.folder)
     fake_slurm.set(jobs=[job for job in fake_slurm.jobs if job["id"] == "102"])
     with pytest.raises(RunError, match="queued as job 102"):
-        slurm_array.need_none(plan.folder)
+        slurm_array.check_not_submitted(plan.folder)
     fake_slurm.set(down=True)
     with pytest.raises(SlurmError, match="Unable to contact"):
-        slurm_array.need_none(plan.folder)
+        slurm_array.check_not_submitted(plan.folder)
     fake_slurm.set(down=False, jobs=[])
-    slurm_array.need_none(plan.folder)
+    slurm_array.check_not_submitted(plan.folder)
     monkeypatch.setenv("PATH", "")  # another machine
-    slurm_array.need_none(plan.folder)
+    slurm_array.check_not_submitted(plan.folder)
 
 
 @pytest.mark.parametrize("commit", [None, "c" * 40])
@@ -221,7 +221,7 @@ def test_from_queued_to_failed(submit, fake_slurm, plan, seen):
     assert array.name.endswith("all.csv.shards") and merge.name.endswith("all.csv.shards/merge")
 
     begin(fake_slurm, "101", t0="RUNNING", t1="RUNNING", t2="PENDING")
-    shards.work(plan, 0, Score())
+    shards.score_shard(plan, 0, Score())
     files.write_text(plan.folder / "parts" / ".2-3.n1-17.partial.parquet", "killed while it wrote")
     array, _ = seen()
     assert (array.state, array.job_id, array.done, array.message) == ("running", "101", 2, "")

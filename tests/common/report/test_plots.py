@@ -1,7 +1,7 @@
 import matplotlib.pyplot as plt
 import pytest
-from common_helpers import finished_run, run_config
 from matplotlib.colors import to_hex
+from toy_runs import finished_run, run_config
 
 from common.config import catalog
 from common.report import comparison_plots, plot_style, plots, results, variant_grid
@@ -136,7 +136,7 @@ def test_lines_are_named_by_what_their_points_share(tmp_path, overrides, jobs, l
 def test_errors_by_label(tmp_path):
     finished_run(tmp_path, run_config(labels=LABELS), rows=6, right=4)
     finished_run(tmp_path, run_config("minilm-full", labels=LABELS), rows=5, right=5)
-    figure = comparison_plots.errors_by_label("Toy", results.load(tmp_path))
+    figure = comparison_plots.error_rate_by_class("Toy", results.load(tmp_path))
     [axes] = figure.axes
     cells = [text.get_text() for text in axes.texts]
     assert cells == ["0.0"] * 5 + ["–"] + ["0.0"] * 4 + ["100.0"] * 2
@@ -179,7 +179,7 @@ def test_what_is_not_measured_is_no_bar_of_zero(tmp_path):
 
 DRAWN = [
     comparison_plots.score_by_rank,
-    comparison_plots.errors_by_label,
+    comparison_plots.error_rate_by_class,
     comparison_plots.train_and_test,
     plots.learning_curves,
     plots.accuracy_parameters,

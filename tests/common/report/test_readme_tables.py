@@ -2,7 +2,7 @@ import re
 from pathlib import Path
 
 import pytest
-from common_helpers import finished_run, run_config
+from toy_runs import finished_run, run_config
 
 from common.core.errors import ReportError
 from common.core.formatting import markdown_table

@@ -1,7 +1,7 @@
 import dataclasses
 
 import pytest
-from common_helpers import finished_run, run_config
+from toy_runs import finished_run, run_config
 
 from common.core import files, yaml_io
 from common.core.errors import ReportError
@@ -21,7 +21,7 @@ def test_find_takes_finished_runs_alone(folders):
     baseline = finished_run(outputs, baseline="majority")
     unfinished = finished_run(outputs, run_config(seed=2))
     (unfinished / run_folder.METRICS).unlink()
-    run_folder.set_aside(finished_run(outputs, run_config(seed=3)))
+    run_folder.archive_run(finished_run(outputs, run_config(seed=3)))
     for name in run_folder.NO_RESULTS:
         finished_run(outputs / name)
     assert results.find(outputs) == sorted([baseline, run])
@@ -66,7 +66,7 @@ def test_publish_leaves_this_machine_behind(folders, tmp_path):
     assert document["dataset"]["source"]["files"] == {"train": "local:train.csv", "test": "data/test.csv"}
     assert document["data"]["dir"] is None
     assert files.read_json(folder / run_folder.METRICS)["model"] == "local:bert"
-    assert run_folder.thaw(folder).data_sha256 == config.data_sha256
+    assert run_folder.load_run_config(folder).data_sha256 == config.data_sha256
 
 
 def test_a_local_hub_folder_stays_behind(folders):

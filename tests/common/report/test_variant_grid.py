@@ -1,5 +1,5 @@
 import pytest
-from common_helpers import finished_run, run_config
+from toy_runs import finished_run, run_config
 
 from common.report import results, variant_grid
 from common.report.results import Result

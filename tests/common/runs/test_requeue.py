@@ -126,7 +126,7 @@ def test_a_superseded_start_does_not_touch_the_job(job, monkeypatch):
     submission, calls = job
     with monkeypatch.context() as patch:
         patch.setenv("SLURM_RESTART_COUNT", "1")
-        with run_lock.ownership(submission.parents[1]):
+        with run_lock.acquire(submission.parents[1]):
             pass
     assert isinstance(requeue.settle(LIMIT), errors.Superseded)
     assert calls() == [] and lines(submission) == []

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from common_helpers import run_config
+from toy_runs import run_config
 
 from common.core import files, yaml_io
 from common.core.errors import ConfigError, Interrupted, RunError, Superseded
@@ -35,8 +35,8 @@ def test_freeze_and_thaw(tmp_path):
         mean_f1_labels=["no"],
         splits={"fractions": {"validation": 0.1}},
     )
-    run_folder.freeze(tmp_path, config, "make train")
-    assert run_folder.thaw(tmp_path) == config
+    run_folder.create_run(tmp_path, config, "make train")
+    assert run_folder.load_run_config(tmp_path) == config
     assert yaml_io.read(tmp_path / run_folder.CONFIG)["schema"] == 1
 
 
@@ -48,9 +48,9 @@ def test_the_seed_of_a_sample_counts_where_there_is_one():
 
 
 def test_freezing_the_same_again_changes_nothing(tmp_path):
-    run_folder.freeze(tmp_path, run_config(), "make train")
+    run_folder.create_run(tmp_path, run_config(), "make train")
     before = (tmp_path / run_folder.CONFIG).read_bytes()
-    run_folder.freeze(tmp_path, run_config(), "make train")
+    run_folder.create_run(tmp_path, run_config(), "make train")
     assert (tmp_path / run_folder.CONFIG).read_bytes() == before
 
 
@@ -66,9 +66,9 @@ def test_freezing_the_same_again_changes_nothing(tmp_path):
     ],
 )
 def test_a_changed_config_is_refused_and_shown(tmp_path, changes, line):
-    run_folder.freeze(tmp_path, run_config(), "make train MODEL=minilm-lora")
+    run_folder.create_run(tmp_path, run_config(), "make train MODEL=minilm-lora")
     with pytest.raises(RunError) as raised:
-        run_folder.freeze(tmp_path, run_config(**changes), "make train MODEL=minilm-lora")
+        run_folder.create_run(tmp_path, run_config(**changes), "make train MODEL=minilm-lora")
     assert line in str(raised.value)
     assert "make train MODEL=minilm-lora FORCE=1" in str(raised.value)
 
@@ -83,64 +83,64 @@ def test_a_changed_config_is_refused_and_shown(tmp_path, changes, line):
     ],
 )
 def test_what_changes_no_result_may_change(tmp_path, changes):
-    run_folder.freeze(tmp_path, run_config(), "make train")
-    run_folder.freeze(tmp_path, run_config(**changes), "make train")
+    run_folder.create_run(tmp_path, run_config(), "make train")
+    run_folder.create_run(tmp_path, run_config(**changes), "make train")
 
 
 def test_an_older_config_takes_new_defaults(tmp_path):
-    run_folder.freeze(tmp_path, run_config(), "make train")
+    run_folder.create_run(tmp_path, run_config(), "make train")
     document = yaml_io.read(tmp_path / run_folder.CONFIG)
     del document["job"]["runtime"]["log_every"], document["job"]["training"]["label_smoothing"]
     (tmp_path / run_folder.CONFIG).write_text(yaml_io.dump(document))
-    assert run_folder.thaw(tmp_path) == run_config()
+    assert run_folder.load_run_config(tmp_path) == run_config()
 
 
 def test_thaw_says_what_is_wrong(tmp_path):
     with pytest.raises(RunError, match="there is no run here"):
-        run_folder.thaw(tmp_path)
+        run_folder.load_run_config(tmp_path)
     (tmp_path / run_folder.CONFIG).write_text("job: {}\n")
     with pytest.raises(RunError, match="'run' is missing"):
-        run_folder.thaw(tmp_path)
+        run_folder.load_run_config(tmp_path)
 
 
 def test_thaw_validates(tmp_path):
-    run_folder.freeze(tmp_path, run_config(), "make train")
+    run_folder.create_run(tmp_path, run_config(), "make train")
     text = (tmp_path / run_folder.CONFIG).read_text().replace("epochs: 8", "epochs: -8")
     (tmp_path / run_folder.CONFIG).write_text(text)
     with pytest.raises(ConfigError, match=r"config\.yaml: 'training\.epochs' is -8"):
-        run_folder.thaw(tmp_path)
+        run_folder.load_run_config(tmp_path)
 
 
 def test_set_aside_keeps_the_old_run(tmp_path):
     run = tmp_path / "seed-1"
-    assert run_folder.set_aside(run) is None
+    assert run_folder.archive_run(run) is None
     asides = []
     for number in range(3):  # more than once within a second, too
-        run_folder.freeze(run, run_config(seed=number), "make train")
-        asides.append(run_folder.set_aside(run))
+        run_folder.create_run(run, run_config(seed=number), "make train")
+        asides.append(run_folder.archive_run(run))
         assert not run.exists()
-    assert [run_folder.thaw(aside).seed for aside in asides] == [0, 1, 2]
+    assert [run_folder.load_run_config(aside).seed for aside in asides] == [0, 1, 2]
     assert all(".replaced-" in aside.name for aside in asides)
 
 
 def test_need_model(tmp_path):
     with pytest.raises(RunError, match=r"there is no such run.*make train MODEL=x"):
-        run_folder.need_model(tmp_path, "make train MODEL=x")
-    run_folder.freeze(tmp_path, run_config(), "make train")
+        run_folder.check_trained(tmp_path, "make train MODEL=x")
+    run_folder.create_run(tmp_path, run_config(), "make train")
     with pytest.raises(RunError, match="the run is not finished"):
-        run_folder.need_model(tmp_path, "make train MODEL=x")
+        run_folder.check_trained(tmp_path, "make train MODEL=x")
     (tmp_path / run_folder.MODEL).mkdir()
     with pytest.raises(RunError, match="the run is not finished"):
-        run_folder.need_model(tmp_path, "make train MODEL=x")
+        run_folder.check_trained(tmp_path, "make train MODEL=x")
     (tmp_path / run_folder.TRAINING).write_text("{}")
-    run_folder.need_model(tmp_path, "make train MODEL=x")
+    run_folder.check_trained(tmp_path, "make train MODEL=x")
 
 
 def test_a_recipe_is_compared_without_its_data(tmp_path):
-    run_folder.freeze(tmp_path, run_config(), "make train")
-    assert run_folder.need_same_recipe(tmp_path, run_config(data_sha256="")) == run_config()
+    run_folder.create_run(tmp_path, run_config(), "make train")
+    assert run_folder.load_matching_config(tmp_path, run_config(data_sha256="")) == run_config()
     with pytest.raises(RunError, match=r"method\.r: 16 → 4\n.*RUN="):
-        run_folder.need_same_recipe(tmp_path, run_config(overrides={"method.r": 4}))
+        run_folder.load_matching_config(tmp_path, run_config(overrides={"method.r": 4}))
 
 
 def test_a_run_is_finished_when_its_metrics_exist(tmp_path):
@@ -158,21 +158,21 @@ def test_headline():
 
 
 def owner(path):
-    return files.read_json(path / run_lock.OWNER)
+    return files.read_json(path / run_lock.FILE)
 
 
 def test_attempts_count_up(tmp_path):
     for wanted in (1, 2, 3):
-        with run_lock.ownership(tmp_path) as attempt:
+        with run_lock.acquire(tmp_path) as attempt:
             assert attempt == wanted
             assert owner(tmp_path)["released"] is None
         assert owner(tmp_path)["released"]
 
 
 def test_a_failure_releases_the_folder(tmp_path):
-    with pytest.raises(ValueError, match="x"), run_lock.ownership(tmp_path):
+    with pytest.raises(ValueError, match="x"), run_lock.acquire(tmp_path):
         raise ValueError("x")
-    with run_lock.ownership(tmp_path) as attempt:
+    with run_lock.acquire(tmp_path) as attempt:
         assert attempt == 2
 
 
@@ -199,13 +199,13 @@ def holder(tmp_path):
 
 
 def test_a_living_process_is_respected(tmp_path, holder):
-    run_folder.freeze(tmp_path, run_config(), "make train")
+    run_folder.create_run(tmp_path, run_config(), "make train")
     with pytest.raises(RunError, match=f"process {holder.pid} on {socket.gethostname()} has been working"):
-        run_lock.ownership(tmp_path).__enter__()
+        run_lock.acquire(tmp_path).__enter__()
     with pytest.raises(RunError, match=f"process {holder.pid}"):
-        run_folder.set_aside(tmp_path)
+        run_folder.archive_run(tmp_path)
     holder.communicate("\n")
-    with run_lock.ownership(tmp_path) as attempt:
+    with run_lock.acquire(tmp_path) as attempt:
         assert attempt == 2
 
 
@@ -213,32 +213,32 @@ def test_a_killed_process_is_replaced(tmp_path, holder):
     holder.kill()
     holder.wait()
     assert owner(tmp_path)["released"] is None
-    with run_lock.ownership(tmp_path) as attempt:
+    with run_lock.acquire(tmp_path) as attempt:
         assert attempt == 2
         assert owner(tmp_path)["pid"] == os.getpid()
 
 
 def claim(path, **changes):
     """Write an owner.json as if this living process held the folder, but for some changes."""
-    with run_lock.ownership(path):
+    with run_lock.acquire(path):
         mine = owner(path)
-    files.write_json(path / run_lock.OWNER, mine | changes)
+    files.write_json(path / run_lock.FILE, mine | changes)
 
 
 def test_a_reused_pid_is_another_process(tmp_path):
     claim(tmp_path)
     with pytest.raises(RunError):
-        run_lock.ownership(tmp_path).__enter__()
+        run_lock.acquire(tmp_path).__enter__()
     claim_path = tmp_path / "other"
     claim(claim_path, pid_started="1")
-    with run_lock.ownership(claim_path) as attempt:
+    with run_lock.acquire(claim_path) as attempt:
         assert attempt == 2
 
 
 def test_another_host_is_respected(tmp_path):
     claim(tmp_path, host="node17", pid=1)
     with pytest.raises(RunError, match=r"on node17 .*delete .*owner\.json"):
-        run_lock.ownership(tmp_path).__enter__()
+        run_lock.acquire(tmp_path).__enter__()
 
 
 @pytest.fixture
@@ -259,11 +259,11 @@ def start(monkeypatch):
 
 def test_the_owner_of_a_job_is_told_by_its_start(tmp_path, start):
     start(3, 2, job="77")
-    with run_lock.ownership(tmp_path):
+    with run_lock.acquire(tmp_path):
         found = owner(tmp_path)
     assert (found["submission"], found["restart"], found["job_id"]) == (3, 2, "77")
     start(None)
-    with run_lock.ownership(tmp_path):
+    with run_lock.acquire(tmp_path):
         found = owner(tmp_path)
     assert (found["submission"], found["restart"], found["job_id"]) == (None, 0, None)
 
@@ -292,15 +292,15 @@ def test_who_takes_over(tmp_path, start, fake_command, theirs, ours, outcomes, n
     asked = fake_command("squeue", "exit 1")
     start(*theirs)
     claim(tmp_path, **state)
-    before = (tmp_path / run_lock.OWNER).read_bytes()
+    before = (tmp_path / run_lock.FILE).read_bytes()
     start(*ours)
     if outcomes[number] is TAKES:
-        with run_lock.ownership(tmp_path) as attempt:
+        with run_lock.acquire(tmp_path) as attempt:
             assert attempt == 2
     else:
         with pytest.raises(outcomes[number]):
-            run_lock.ownership(tmp_path).__enter__()
-        assert (tmp_path / run_lock.OWNER).read_bytes() == before
+            run_lock.acquire(tmp_path).__enter__()
+        assert (tmp_path / run_lock.FILE).read_bytes() == before
     assert asked() == []
 
 
@@ -323,11 +323,11 @@ def test_a_person_takes_over_from_a_job_that_slurm_knows_to_be_gone(
     claim(tmp_path, **state)
     start(None)
     if outcome is TAKES:
-        with run_lock.ownership(tmp_path) as attempt:
+        with run_lock.acquire(tmp_path) as attempt:
             assert attempt == 2
     else:
         with pytest.raises(RunError, match=r"the Slurm job 12 \(process .*scancel 12"):
-            run_lock.ownership(tmp_path).__enter__()
+            run_lock.acquire(tmp_path).__enter__()
     assert asked() == ["-h -j 12 -o %i"]
 
 
@@ -336,7 +336,7 @@ def test_a_person_takes_over_from_a_dead_job_of_this_host_without_asking(tmp_pat
     start(1)
     claim(tmp_path, **DEAD)
     start(None)
-    with run_lock.ownership(tmp_path) as attempt:
+    with run_lock.acquire(tmp_path) as attempt:
         assert attempt == 2
     assert asked() == []
 
@@ -347,18 +347,18 @@ def test_without_slurm_a_job_s_owner_is_respected(tmp_path, start, monkeypatch):
     start(None)
     monkeypatch.setenv("PATH", "/nowhere")
     with pytest.raises(RunError, match="job 12"):
-        run_lock.ownership(tmp_path).__enter__()
+        run_lock.acquire(tmp_path).__enter__()
 
 
 def test_the_older_start_of_a_released_run_is_told_so_too(tmp_path, start):
     start(1, 1)
-    with run_lock.ownership(tmp_path):
+    with run_lock.acquire(tmp_path):
         pass
     start(1)
     with pytest.raises(
         Superseded, match=r"a newer start has taken this run over \(Slurm job 12, submission 1, restart 1"
     ):
-        run_lock.ownership(tmp_path).__enter__()
+        run_lock.acquire(tmp_path).__enter__()
 
 
 def test_a_superseded_writer_changes_nothing_more(tmp_path, start):
@@ -367,7 +367,7 @@ def test_a_superseded_writer_changes_nothing_more(tmp_path, start):
     start(1)
     with (
         pytest.raises(Superseded, match="restart 1"),
-        run_lock.ownership(folder),
+        run_lock.acquire(folder),
         recorded_failure(folder, "again"),
     ):
         files.write_json(folder / "a.json", 1)
@@ -376,7 +376,7 @@ def test_a_superseded_writer_changes_nothing_more(tmp_path, start):
             (partial / "weights").write_text("1")
         with files.atomic_folder(folder / "model") as unfinished:
             # The newer start takes over, and cleans up behind the older one.
-            (folder / run_lock.OWNER).write_text(json.dumps(owner(folder) | {"attempt": 2, "restart": 1}))
+            (folder / run_lock.FILE).write_text(json.dumps(owner(folder) | {"attempt": 2, "restart": 1}))
             shutil.rmtree(unfinished)
             before = snapshot(folder)
             for write in (
@@ -401,7 +401,7 @@ def test_leftovers_of_earlier_attempts_are_removed_and_others_left(tmp_path):
     (ours[1] / "weights").write_text("")
     other = tmp_path / ".submit.host-6.partial.json"  # somebody who needs not own the folder
     other.write_text("")
-    with run_lock.ownership(tmp_path):
+    with run_lock.acquire(tmp_path):
         assert other.exists() and not any(path.exists() for path in ours)
         with files.atomic_path(tmp_path / "a.json") as partial:
             assert f".attempt-1.{socket.gethostname()}-{os.getpid()}." in partial.name
@@ -413,15 +413,15 @@ def snapshot(folder):
 
 
 def test_a_folder_without_its_owner_file_is_somebody_else_s(tmp_path):
-    with pytest.raises(Superseded, match=r"owner\.json has been removed"), run_lock.ownership(tmp_path):
-        (tmp_path / run_lock.OWNER).unlink()  # as the message to a second process advises
+    with pytest.raises(Superseded, match=r"owner\.json has been removed"), run_lock.acquire(tmp_path):
+        (tmp_path / run_lock.FILE).unlink()  # as the message to a second process advises
         files.write_json(tmp_path / "metrics.json", {})
-    assert not (tmp_path / "metrics.json").exists() and not (tmp_path / run_lock.OWNER).exists()
+    assert not (tmp_path / "metrics.json").exists() and not (tmp_path / run_lock.FILE).exists()
 
 
 def test_a_damaged_owner_file_is_replaced(tmp_path):
-    (tmp_path / run_lock.OWNER).write_text("{")
-    with run_lock.ownership(tmp_path) as attempt:
+    (tmp_path / run_lock.FILE).write_text("{")
+    with run_lock.acquire(tmp_path) as attempt:
         assert attempt == 1
 
 

@@ -33,7 +33,7 @@ def twin(tmp_path_factory):
 
     def folder(model):
         if model not in made:
-            made[model] = tiny_models.make_twin(model, place / str(len(made)))
+            made[model] = tiny_models.make_tiny_model(model, place / str(len(made)))
         return made[model]
 
     return folder
@@ -132,7 +132,7 @@ def test_system_turns(twin):
 def test_weights_depend_on_the_seed_alone(tmp_path):
     def weights(name, seed):
         torch.rand(3)  # what happened before does not matter
-        return (tiny_models.make_twin(MINILM, tmp_path / name, seed) / "model.safetensors").read_bytes()
+        return (tiny_models.make_tiny_model(MINILM, tmp_path / name, seed) / "model.safetensors").read_bytes()
 
     assert weights("a", 1) == weights("b", 1) != weights("c", 2)
 
@@ -148,15 +148,15 @@ def test_patterns_of_layers(twin):
 
 
 def test_a_model_folder_has_a_twin_too(twin, tmp_path):
-    folder = tiny_models.make_twin(str(twin("google/gemma-2-9b-it")), tmp_path / "again")
+    folder = tiny_models.make_tiny_model(str(twin("google/gemma-2-9b-it")), tmp_path / "again")
     again, once = (AutoConfig.from_pretrained(place) for place in (folder, twin("google/gemma-2-9b-it")))
     assert again.layer_types == once.layer_types and again.num_key_value_heads == once.num_key_value_heads
 
 
 def test_models_without_a_twin(tmp_path):
     with pytest.raises(ModelError, match="nobody/nothing: its shape is not known here"):
-        tiny_models.make_twin("nobody/nothing", tmp_path / "twin")
+        tiny_models.make_tiny_model("nobody/nothing", tmp_path / "twin")
     (tmp_path / "config.json").write_text(json.dumps({"model_type": "t5"}))
     with pytest.raises(ModelError, match="there are no miniatures of t5; only of bert, distilbert"):
-        tiny_models.make_twin(str(tmp_path), tmp_path / "twin")
+        tiny_models.make_tiny_model(str(tmp_path), tmp_path / "twin")
     assert not (tmp_path / "twin").exists()

@@ -5,7 +5,7 @@ import json
 import pytest
 import torch
 import torch.nn.functional as F
-from common_helpers import dataset
+from toy_runs import dataset
 from transformers import set_seed
 
 from common.config import catalog
@@ -17,7 +17,7 @@ from common.model import batching, saved_model
 from common.model.build import build_head
 from common.model.load import quiet_libraries
 from common.train import callbacks, fit, trainer
-from common.train.arguments import check_recipe
+from common.train.arguments import check_training_arguments
 
 DATASET = dataset(labels=["con", "neu", "pro"])
 LABELS = list(DATASET.labels)
@@ -223,8 +223,8 @@ def test_plateau_follows_the_best_metric(make_trainer, monkeypatch, metric, valu
 def test_check_recipe_takes_a_sound_job(tiny_job):
     dataset = catalog.load_dataset("stance-sample")
     for chosen in ("balanced", "none", {"con": 2.0}):
-        check_recipe(tiny_job("minilm-lora", **{"training.class_weights": chosen}), dataset, make_rows(6))
-        check_recipe(tiny_job("minilm-lora", **{"training.class_weights": chosen}), dataset, [])
+        check_training_arguments(tiny_job("minilm-lora", **{"training.class_weights": chosen}), dataset, make_rows(6))
+        check_training_arguments(tiny_job("minilm-lora", **{"training.class_weights": chosen}), dataset, [])
 
 
 @pytest.mark.parametrize("kind", ["reduce_lr_on_plateau", "greedy"])
@@ -237,7 +237,7 @@ def test_a_scheduler_goes_where_its_metric_goes(tiny_job, kind, metric, right, w
             "best_metric": f"validation_{metric}",
         }
         job = tiny_job("minilm-lora", **{f"training.{key}": value for key, value in changes.items()})
-        check_recipe(job, catalog.load_dataset("stance-sample"), [])
+        check_training_arguments(job, catalog.load_dataset("stance-sample"), [])
 
     check(right)
     with pytest.raises(ConfigError) as raised:
@@ -260,7 +260,9 @@ def test_a_scheduler_goes_where_its_metric_goes(tiny_job, kind, metric, right, w
 )
 def test_check_recipe_refuses(tiny_job, overrides, error, parts):
     with pytest.raises(error) as caught:
-        check_recipe(tiny_job("minilm-lora", **overrides), catalog.load_dataset("stance-sample"), make_rows(6))
+        check_training_arguments(
+            tiny_job("minilm-lora", **overrides), catalog.load_dataset("stance-sample"), make_rows(6)
+        )
     for part in parts:
         assert part in str(caught.value)
 

@@ -61,7 +61,7 @@ def finished_run(
     last = f"baseline-{baseline}" if baseline else f"seed-{config.seed}"
     folder = run_folder.folder(outputs, config.dataset_name, config.job_name, config.variant, last)
     folder.mkdir(parents=True)
-    run_folder.freeze(folder, config, "make train")
+    run_folder.create_run(folder, config, "make train")
     known = {
         "params_total_count": 22_713_986,
         "params_trainable_count": 1_000_000,
