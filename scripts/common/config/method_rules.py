@@ -24,10 +24,10 @@ _UNUSABLE_INITS = {
 }
 _INITS = r"gaussian|olora|pissa|pissa_niter_\d+|orthogonal|eva|mica"
 _OWN_HEAD = ("adaption_prompt", "trainable_tokens")
-_VIRTUAL_TOKENS = ("p_tuning", "prefix_tuning", "prompt_tuning")
+VIRTUAL_TOKENS = ("p_tuning", "prefix_tuning", "prompt_tuning")
 # What computes with the rounded weights' bytes as if they were numbers; measured with bitsandbytes 0.50, peft 0.21.
 _DECOMPOSING = ("adamss", "deft", "delora", "frod", "glora", "hra", "osf", "peanut", "psoft", "supertuning", "tinylora")
-_NOT_QUANTIZED = {
+NOT_QUANTIZED = {
     "nf4": (*_DECOMPOSING, "loha", "lokr"),
     "int8": _DECOMPOSING,
 }
@@ -57,11 +57,11 @@ def library_conflict(job: Any, method: LibraryMethod) -> str | None:
         return f"method shira: mask_type is {options['mask_type']}; a job can only name the library's own, random"
     if name in _OWN_HEAD and job.head == "classification":
         return f"method {name} cannot train a classification head beside it, which would stay random; use another"
-    if name in _VIRTUAL_TOKENS and job.head == "prompt":
+    if name in VIRTUAL_TOKENS and job.head == "prompt":
         return f"method {name} puts virtual tokens before the text, where the prompt head counts positions; use another"
     if name == "prefix_tuning" and job.runtime.activation_checkpointing:
         return f"method {name} feeds the layers' caches, which runtime.activation_checkpointing does away with"
-    if name in _NOT_QUANTIZED.get(job.quantization, ()):
+    if name in NOT_QUANTIZED.get(job.quantization, ()):
         return f"method {name} computes with the base's weights, which quantization {job.quantization} has rounded away"
     if job.quantization != "none" and str(init).startswith(_INITS_NOT_QUANTIZED):
         return f"method.init_lora_weights {init} decomposes the base's weights: it needs quantization: none"
@@ -71,6 +71,6 @@ def library_conflict(job: Any, method: LibraryMethod) -> str | None:
         return "method shadow trains in the base's dtype: it needs dtype: float32"
     if (name == "p_tuning" or options.get("prefix_projection")) and job.precision == "bfloat16":
         return f"method {name} saves what its encoder computes, rounded differently: it needs precision: float32"
-    if name in _VIRTUAL_TOKENS and not options.get("num_virtual_tokens"):
+    if name in VIRTUAL_TOKENS and not options.get("num_virtual_tokens"):
         return f"method {name} needs num_virtual_tokens: how many it puts before the text, for example 16"
     return None

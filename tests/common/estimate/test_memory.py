@@ -6,7 +6,7 @@ import json
 import pytest
 import torch
 import torch.nn.functional as F
-from test_library import CONFIGS, MISFITS, OPTIONS, POSSIBLE
+from peft_cases import CONFIGS, MISFITS, OPTIONS, POSSIBLE
 from transformers import set_seed
 
 from common.config import catalog, method_rules
@@ -196,7 +196,7 @@ def library_job(tmp_path_factory):
 @pytest.mark.parametrize("quantization", ["none", "nf4", "int8"])
 @pytest.mark.parametrize(("kind", "name", "options"), LIBRARY, ids=str)
 def test_every_method_of_the_library_is_estimated_or_said_not_to_be(library_job, kind, name, options, quantization):
-    if name in method_rules._NOT_QUANTIZED.get(quantization, ()):
+    if name in method_rules.NOT_QUANTIZED.get(quantization, ()):
         pytest.skip("refused")
     job = library_job(kind, name, options, quantization=quantization)
     found = memory.estimate(job, catalog.load_dataset(LABELS))

@@ -9,8 +9,8 @@ import dataclasses
 
 import pytest
 import torch
+from peft_cases import CAUSAL, NAMES, POSSIBLE, UNUSABLE
 from pydantic import TypeAdapter
-from test_library import CAUSAL, NAMES, POSSIBLE, UNUSABLE
 from torch import nn
 from transformers import set_seed
 

@@ -1,7 +1,6 @@
 """Methods of the peft library: each attaches, learns, reloads and starts where it should, or is refused."""
 
 import dataclasses
-import typing
 
 import pytest
 import torch
@@ -9,80 +8,32 @@ import torch.nn.functional as F
 from peft import LoraConfig
 from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING
 from peft.tuners.lora import LoraLayer
+from peft_cases import (
+    CAUSAL,
+    CHANGES_THE_START,
+    CONFIGS,
+    MISFITS,
+    NAMES,
+    OF_WEIGHTS,
+    OPTIONS,
+    POSSIBLE,
+    UNUSABLE,
+    WITHOUT_HEAD,
+    method,
+    tiny_model,
+)
 from safetensors.torch import save_file
 from toy_runs import dataset
-from transformers import (
-    AutoModelForCausalLM,
-    AutoModelForSequenceClassification,
-    BertConfig,
-    LlamaConfig,
-    PreTrainedModel,
-    set_seed,
-)
+from transformers import AutoModelForSequenceClassification, set_seed
 
 from common.config import method_rules
 from common.config.job import Job
-from common.config.methods import SET_BY_TRAINING, Lora, OtherLibraryMethod
+from common.config.methods import SET_BY_TRAINING, Lora
 from common.core.errors import ConfigError, ModelError
-from common.core.schema import validate
 from common.methods import adalora, attach, eva, peft_library
 from common.model.build import count_parameters
 from common.model.inspect import parameter_counts
-from common.model.load import quiet_libraries
 from common.model.saved_model import load_trained_state, trained_state
-
-SIZES = {
-    "vocab_size": 50,
-    "hidden_size": 64,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 2,
-    "intermediate_size": 128,
-    "initializer_range": 0.2,  # wide enough for attention to tell tokens apart
-    "num_labels": 3,
-    "pad_token_id": 0,
-}
-CONFIGS = {
-    "bert": BertConfig(hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0, **SIZES),
-    "llama": LlamaConfig(num_key_value_heads=2, **SIZES),
-}
-# What the tiny twins need other than peft's defaults.
-OPTIONS: dict[str, dict] = {
-    "adalora": {"total_step": 100},
-    "adaption_prompt": {"adapter_len": 4, "adapter_layers": 2},
-    "c3a": {"block_size": 32},
-    "fourierft": {"n_frequency": 50},
-    "lora": {"r": 4},
-    "oft": {"oft_block_size": 32, "r": 0},
-    "osf": {"effective_rank": 8},
-    "p_tuning": {"num_virtual_tokens": 4, "encoder_hidden_size": 32},
-    "prefix_tuning": {"num_virtual_tokens": 4},
-    "prompt_tuning": {"num_virtual_tokens": 4},
-    "trainable_tokens": {"token_indices": [3, 4, 5]},
-    "vblora": {"num_vectors": 8, "vector_length": 16, "topk": 2},
-    "waveft": {"n_frequency": 50},
-}
-ON_BERT = {"ln_tuning": {"target_modules": ["LayerNorm"]}}
-NAMES = ["lora", *typing.get_args(OtherLibraryMethod.model_fields["name"].annotation)]
-# No job can use these, whatever the model; `_impossible` says so from the job alone.
-UNUSABLE = {"cartridge", "cpt", "multitask_prompt_tuning", "poly", "xlora"}
-WITHOUT_HEAD = {"adaption_prompt", "trainable_tokens"}
-# The method fits no such classifier; attaching says so.
-MISFITS = {("bert", "shadow"), *(("llama", name) for name in ("prompt_tuning", "p_tuning", "prefix_tuning"))}
-# Virtual tokens and random starts change the output before any training; all others begin at the base.
-CHANGES_THE_START = {"c3a", "fourierft", "p_tuning", "prefix_tuning", "prompt_tuning", "unilora", "vblora"}
-
-
-def method(name: str, kind: str = "llama", **options: object):
-    schema = Lora if name == "lora" else OtherLibraryMethod
-    chosen = {**OPTIONS.get(name, {}), **(ON_BERT.get(name, {}) if kind == "bert" else {}), **options}
-    return validate(schema, {"name": name, **chosen}, "test")
-
-
-def twin(kind: str, task: str = "classification") -> PreTrainedModel:
-    quiet_libraries()
-    set_seed(0)
-    auto = AutoModelForSequenceClassification if task == "classification" else AutoModelForCausalLM
-    return auto.from_config(CONFIGS[kind]).eval()
 
 
 def batch() -> dict[str, torch.Tensor]:
@@ -141,12 +92,12 @@ def test_an_unknown_key_is_named_with_the_nearest():
     with pytest.raises(ConfigError, match=r"unknown key 'init_lora_weight'\. Did you mean 'init_lora_weights'\?"):
         method("lora", init_lora_weight="pissa")
     with pytest.raises(ConfigError) as caught:
-        attach(twin("llama"), method("ia3", feedforward_module=["down_proj"]))
+        attach(tiny_model("llama"), method("ia3", feedforward_module=["down_proj"]))
     for part in ("'method.feedforward_module'", "Did you mean 'feedforward_modules'?", "init_ia3_weights"):
         assert part in str(caught.value)
     assert "inference_mode" not in str(caught.value)
     with pytest.raises(ConfigError, match=r"'method\.eva_config\.roh'.*Did you mean 'rho'\?"):
-        attach(twin("llama"), method("lora", init_lora_weights="eva", eva_config={"roh": 1.0}))
+        attach(tiny_model("llama"), method("lora", init_lora_weights="eva", eva_config={"roh": 1.0}))
 
 
 @pytest.mark.parametrize(
@@ -172,23 +123,16 @@ def test_an_unknown_key_is_named_with_the_nearest():
 )
 def test_a_value_that_peft_refuses_is_one_message(name, options, error, part):
     with pytest.raises(error) as caught:
-        attach(twin("llama"), method(name, **options))
+        attach(tiny_model("llama"), method(name, **options))
     assert part in str(caught.value) and "\n" not in str(caught.value)
 
 
 # --- every method ----------------------------------------------------------------------------------------------------
 
-POSSIBLE = [
-    (kind, name)
-    for kind in CONFIGS
-    for name in sorted(set(NAMES) - UNUSABLE - WITHOUT_HEAD)
-    if (kind, name) not in MISFITS
-]
-
 
 @pytest.mark.parametrize(("kind", "name"), POSSIBLE, ids=["-".join(case) for case in POSSIBLE])
 def test_every_method_learns_and_reloads(kind, name, tmp_path):
-    base = twin(kind)
+    base = tiny_model(kind)
     start, names = logits(base), {key for key, _ in base.named_parameters()}
     set_seed(1)
     model = attach(base, method(name, kind))
@@ -205,24 +149,21 @@ def test_every_method_learns_and_reloads(kind, name, tmp_path):
 
     model.save_pretrained(str(tmp_path / "saved"), save_embedding_layers=False)
     set_seed(99)
-    assert torch.equal(logits(peft_library.reload(twin(kind), tmp_path / "saved")), trained)
+    assert torch.equal(logits(peft_library.reload(tiny_model(kind), tmp_path / "saved")), trained)
 
     # A resumed run rebuilds the model with the run's seed and loads what trains.
     set_seed(1)
-    fresh = attach(twin(kind), method(name, kind))
+    fresh = attach(tiny_model(kind), method(name, kind))
     save_file(trained_state(model), tmp_path / "checkpoint.safetensors")
     load_trained_state(fresh, tmp_path / "checkpoint.safetensors")
     assert torch.equal(logits(fresh), trained)
-
-
-OF_WEIGHTS = ("adamss", "frod")  # how many parameters they have depends on the base's weights
 
 
 @pytest.mark.parametrize(("kind", "name"), [case for case in POSSIBLE if case[1] not in OF_WEIGHTS])
 def test_every_method_is_counted_without_weights(kind, name):
     with torch.device("meta"):
         counted = attach(AutoModelForSequenceClassification.from_config(CONFIGS[kind]), method(name, kind))
-    assert parameter_counts(counted) == parameter_counts(attach(twin(kind), method(name, kind)))
+    assert parameter_counts(counted) == parameter_counts(attach(tiny_model(kind), method(name, kind)))
 
 
 @pytest.mark.parametrize("name", OF_WEIGHTS)
@@ -238,15 +179,12 @@ def test_a_method_made_of_the_weights_is_checked_but_not_counted(tiny_job, name)
 @pytest.mark.parametrize(("kind", "name"), sorted(MISFITS))
 def test_a_method_that_fits_no_such_model_is_refused(kind, name):
     with pytest.raises(ModelError, match=f"method {name}"):
-        attach(twin(kind), method(name, kind))
-
-
-CAUSAL = sorted(set(NAMES) - UNUSABLE - set(method_rules._VIRTUAL_TOKENS))
+        attach(tiny_model(kind), method(name, kind))
 
 
 @pytest.mark.parametrize("name", CAUSAL)
 def test_every_method_on_a_causal_model(name, tmp_path):
-    base = twin("llama", "prompt")
+    base = tiny_model("llama", "prompt")
     start = logits(base)
     model = attach(base, method(name))
     assert model.peft_config["default"].task_type == "CAUSAL_LM"
@@ -257,11 +195,11 @@ def test_every_method_on_a_causal_model(name, tmp_path):
     assert found[-1] < found[0]
     trained = logits(model)
     model.save_pretrained(str(tmp_path), save_embedding_layers=False)
-    assert torch.equal(logits(peft_library.reload(twin("llama", "prompt"), tmp_path)), trained)
+    assert torch.equal(logits(peft_library.reload(tiny_model("llama", "prompt"), tmp_path)), trained)
 
 
 def test_padding_does_not_change_what_virtual_tokens_give():
-    model = attach(twin("bert"), method("prefix_tuning")).eval()
+    model = attach(tiny_model("bert"), method("prefix_tuning")).eval()
     whole = batch()
     alone = {key: value[2:3, :6] for key, value in whole.items()}
     with torch.no_grad():
@@ -292,7 +230,7 @@ VARIANTS = [
 
 @pytest.mark.parametrize("options", VARIANTS, ids=str)
 def test_every_option_of_lora_learns_reloads_and_merges(options, tmp_path):
-    base = twin("llama")
+    base = tiny_model("llama")
     start = logits(base)
     set_seed(1)
     model = attach(base, method("lora", **options))
@@ -304,13 +242,13 @@ def test_every_option_of_lora_learns_reloads_and_merges(options, tmp_path):
     trained = logits(model)
     model.save_pretrained(str(tmp_path), save_embedding_layers=False)
     set_seed(99)
-    assert torch.equal(logits(peft_library.reload(twin("llama"), tmp_path)), trained)
+    assert torch.equal(logits(peft_library.reload(tiny_model("llama"), tmp_path)), trained)
     if "lora_bias" not in options:  # Llama has no bias to merge it into
         torch.testing.assert_close(logits(model.merge_and_unload()), trained, rtol=1e-4, atol=1e-4)
 
 
 def test_patterns_choose_ranks_and_layers():
-    model = attach(twin("llama"), method("lora", rank_pattern={"q_proj": 2}, exclude_modules=["down_proj"]))
+    model = attach(tiny_model("llama"), method("lora", rank_pattern={"q_proj": 2}, exclude_modules=["down_proj"]))
     shapes = {name: p.shape[0] for name, p in model.named_parameters() if "lora_A" in name}
     assert {size for name, size in shapes.items() if "q_proj" in name} == {2}
     assert {size for name, size in shapes.items() if "k_proj" in name} == {4}
@@ -318,7 +256,7 @@ def test_patterns_choose_ranks_and_layers():
 
 
 def test_rslora_scales_by_the_root_of_the_rank():
-    modules = attach(twin("llama"), method("lora", r=4, use_rslora=True)).modules()
+    modules = attach(tiny_model("llama"), method("lora", r=4, use_rslora=True)).modules()
     scales = {module.scaling["default"] for module in modules if isinstance(module, LoraLayer)}
     assert scales == {32 / 4**0.5}
 
@@ -328,14 +266,14 @@ def test_rslora_scales_by_the_root_of_the_rank():
 
 def eva_model() -> torch.nn.Module:
     set_seed(1)
-    model = attach(twin("llama"), method("lora", init_lora_weights="eva", eva_config={"rho": 2.0}))
+    model = attach(tiny_model("llama"), method("lora", init_lora_weights="eva", eva_config={"rho": 2.0}))
     assert eva.needs_batches(model)
     eva.initialise(model, [batch()] * 4, torch.device("cpu"), lambda rows: model(**rows))
     return model
 
 
 def test_eva_spreads_ranks_by_the_data_and_is_the_same_again(tmp_path):
-    base = logits(twin("llama"))
+    base = logits(tiny_model("llama"))
     model, again = eva_model(), eva_model()
     ranks = [p.shape[0] for name, p in model.named_parameters() if "lora_A" in name]
     assert len(set(ranks)) > 1 and sum(ranks) <= 14 * 4
@@ -346,20 +284,20 @@ def test_eva_spreads_ranks_by_the_data_and_is_the_same_again(tmp_path):
     losses_of_training(model)
     trained = logits(model)
     model.save_pretrained(str(tmp_path), save_embedding_layers=False)
-    assert torch.equal(logits(peft_library.reload(twin("llama"), tmp_path)), trained)
+    assert torch.equal(logits(peft_library.reload(tiny_model("llama"), tmp_path)), trained)
 
 
 def test_eva_stops_where_directions_do_not_settle():
-    model = attach(twin("llama"), method("lora", init_lora_weights="eva"))
+    model = attach(tiny_model("llama"), method("lora", init_lora_weights="eva"))
     few = {key: value[:1, :3] for key, value in batch().items()}  # three tokens span no eight directions
     with pytest.raises(ModelError, match="not settled after 200 batches"):
         eva.initialise(model, [few], torch.device("cpu"), lambda rows: model(**rows))
 
 
 def test_only_eva_needs_batches():
-    assert not eva.needs_batches(attach(twin("llama"), method("lora")))
-    assert not eva.needs_batches(attach(twin("llama"), method("ia3")))
-    assert not eva.needs_batches(twin("llama"))
+    assert not eva.needs_batches(attach(tiny_model("llama"), method("lora")))
+    assert not eva.needs_batches(attach(tiny_model("llama"), method("ia3")))
+    assert not eva.needs_batches(tiny_model("llama"))
 
 
 # --- AdaLoRA ---------------------------------------------------------------------------------------------------------
@@ -377,7 +315,7 @@ def test_adalora_prunes_ranks_and_carries_its_schedule():
     def fresh() -> torch.nn.Module:
         set_seed(1)
         options = {"total_step": 8, "tfinal": 2, "target_r": 2, "init_r": 4, "target_modules": ["q_proj", "v_proj"]}
-        return attach(twin("llama"), method("adalora", **options))
+        return attach(tiny_model("llama"), method("adalora", **options))
 
     whole = fresh()
     steps(whole, 0, 10)
@@ -390,7 +328,7 @@ def test_adalora_prunes_ranks_and_carries_its_schedule():
         adalora.load_allocator_state(second, adalora.allocator_state(first))
         steps(second, cut, 10)
         assert torch.equal(logits(second), logits(whole))
-    assert adalora.allocator_state(twin("llama")) == {}
+    assert adalora.allocator_state(tiny_model("llama")) == {}
 
 
 # --- refusals --------------------------------------------------------------------------------------------------------
@@ -412,19 +350,19 @@ def job(tiny_job, name: str, options: dict | None = None, **changes: object) -> 
         ("adalora", {}, {}, "give total_step"),
         ("adalora", {"total_step": 9, "init_lora_weights": "pissa"}, {}, "starts in its own way"),
         ("adalora", {"total_step": 9, "orth_reg_weight": 0.1}, {}, "no effect"),
-        *((name, {}, {"quantization": "nf4"}, "rounded away") for name in method_rules._NOT_QUANTIZED["nf4"]),
-        *((name, {}, {"quantization": "int8"}, "rounded away") for name in method_rules._NOT_QUANTIZED["int8"]),
+        *((name, {}, {"quantization": "nf4"}, "rounded away") for name in method_rules.NOT_QUANTIZED["nf4"]),
+        *((name, {}, {"quantization": "int8"}, "rounded away") for name in method_rules.NOT_QUANTIZED["int8"]),
         *(
             ("lora", {"init_lora_weights": start}, {"quantization": "nf4"}, "needs quantization: none")
             for start in ("pissa", "pissa_niter_4", "orthogonal", "mica")
         ),
         ("lora", {"use_dora": True}, {"quantization": "int8"}, "use nf4 or none"),
         ("prefix_tuning", {}, {"runtime.activation_checkpointing": True}, "activation_checkpointing"),
-        *((name, {}, {"head": "prompt"}, "prompt head counts positions") for name in method_rules._VIRTUAL_TOKENS),
+        *((name, {}, {"head": "prompt"}, "prompt head counts positions") for name in method_rules.VIRTUAL_TOKENS),
         ("shadow", {}, {"dtype": "bfloat16", "precision": "bfloat16"}, "dtype: float32"),
         ("p_tuning", {}, {"precision": "bfloat16"}, "precision: float32"),
         ("prefix_tuning", {"prefix_projection": True}, {"precision": "bfloat16"}, "precision: float32"),
-        *((name, {}, {}, f"method {name} needs num_virtual_tokens") for name in method_rules._VIRTUAL_TOKENS),
+        *((name, {}, {}, f"method {name} needs num_virtual_tokens") for name in method_rules.VIRTUAL_TOKENS),
     ],
 )
 def test_what_cannot_work_is_refused_from_the_job_alone(tiny_job, name, options, changes, part):
