@@ -1,7 +1,7 @@
-"""What a job costs on this machine's device, without its model: random weights at true shape, rows of random tokens.
+"""Measure memory and speed of a job on this machine, with random weights of the true shape and random tokens.
 
-The base is built module by module in the dtype or quantisation in which the job holds it, never whole in float32;
-method, head, steps and scoring are those of training. Every row is as long as the job allows, which is the worst case.
+The base is built module by module in the job's dtype or quantisation, never as a whole in float32. Method, head, steps
+and scoring are those of training. Every row has max_length tokens, which is the worst case.
 """
 
 import statistics
@@ -44,12 +44,12 @@ STEPS = 4  # of training, and forward passes of scoring; the first is a warm-up
 
 
 def measure(job: Job, dataset: Dataset, cap_bytes: float) -> dict[str, Any]:
-    """Train some steps and score some batches.
+    """Train some steps, score some batches, and return memory and speed.
 
     Args:
-        job: sizes, method, head, recipe.
+        job: model, method, head, training arguments.
         dataset: its labels, and its prompt.
-        cap_bytes: most memory to take of a GPU.
+        cap_bytes: most bytes of GPU memory to use.
 
     Returns:
         params_total_count, params_trainable_count, memory_estimate_bytes (of a training step) and
@@ -57,11 +57,11 @@ def measure(job: Job, dataset: Dataset, cap_bytes: float) -> dict[str, Any]:
         score: <name>_memory_peak_bytes and <name>_tokens_per_s. Cap and peaks are None without a GPU.
 
     Raises:
-        ModelError: it does not fit, or the model's shape is not known without the hub.
+        ModelError: it does not fit, or the model's config is not known without the Hub.
     """
     estimated = memory.estimate(job, dataset)
     found: dict[str, Any] = {key: estimated[key] for key in ("memory_estimate_bytes", "memory_estimate_score_bytes")}
-    found["memory_cap_bytes"] = _capped(cap_bytes)
+    found["memory_cap_bytes"] = _limit_gpu_memory(cap_bytes)
     doing = "building the model"
     try:
         set_seed(0)
@@ -74,7 +74,7 @@ def measure(job: Job, dataset: Dataset, cap_bytes: float) -> dict[str, Any]:
         with tempfile.TemporaryDirectory() as folder:
             trainer = _trainer(head, job, dataset, rows, Path(folder))
             found |= _phase("train", lambda: _train(trainer))
-            doing = "scoring"  # as training validates, with the optimizer's states still there
+            doing = "scoring"  # as training validates: the optimizer's states stay in memory
             found |= _phase("score", lambda: _score(head, rows[0], job.runtime.score_token_budget))
     except torch.OutOfMemoryError as error:
         raise ModelError(_too_large(doing, found)) from error
@@ -85,10 +85,10 @@ def measure(job: Job, dataset: Dataset, cap_bytes: float) -> dict[str, Any]:
 
 
 def build(job: Job, dataset: Dataset) -> Head:
-    """Build what `models.build` builds, with random weights; a model of the Hub gets its miniature's tokenizer.
+    """Return the head that `build.build_head` builds, with random weights; a Hub model gets its tiny model's tokenizer.
 
     Raises:
-        ModelError: the model's shape is not known without the hub.
+        ModelError: the model's config is not known without the Hub.
     """
     base = locate.locate(job.model, job.revision)
     if base.revision is None:
@@ -105,7 +105,7 @@ def build(job: Job, dataset: Dataset) -> Head:
 
 
 def random_base(job: Job, config: PretrainedConfig) -> PreTrainedModel:
-    """Return what `models.load_base` returns, with random weights instead of a file's."""
+    """Return the base that `load.load_base` returns, with random weights."""
     device, dtype = model_device(), getattr(torch, job.dtype)
     model = base_config.meta_model(job, config)
     trained, quantization = dtype_policy(job, model)
@@ -134,7 +134,7 @@ def random_base(job: Job, config: PretrainedConfig) -> PreTrainedModel:
 
 
 def random_rows(head: Head, length: int) -> Any:
-    """Return what encodes rows of whatever text as random tokens, so many that a step's row has `length` of them."""
+    """Return a function that encodes any rows as random tokens, so that a training row has `length` tokens."""
     config = inner_model(head.model).config
     size = length - (head.encoder.longest if isinstance(head, PromptHead) else 0)
     types = [0] * size if "token_type_ids" in head.encoder.tokenizer.model_input_names else None
@@ -150,7 +150,7 @@ def random_rows(head: Head, length: int) -> Any:
 
 
 class _Clock(TrainerCallback):
-    """Notes when every step was over on the device."""
+    """Record the time when each step was finished on the device."""
 
     def __init__(self) -> None:
         self.times: list[float] = []
@@ -168,17 +168,17 @@ class _Clock(TrainerCallback):
 
 
 def _trainer(head: Head, job: Job, dataset: Dataset, rows: Sequence[Row], folder: Path) -> StepTrainer:
-    """Return the trainer of one epoch that neither evaluates, saves nor reports."""
-    recipe = job.training.model_copy(update={"epochs": 1.0})
+    """Return a trainer of one epoch that does not evaluate, save or report."""
+    training = job.training.model_copy(update={"epochs": 1.0})
     runtime = job.runtime.model_copy(update={"report_to": []})
-    short = job.model_copy(update={"training": recipe, "runtime": runtime})
+    short = job.model_copy(update={"training": training, "runtime": runtime})
     trainer = StepTrainer(head, short, dataset, rows, rows[:1], folder / "checkpoints", 0, [_Clock(), RankCallback()])
     trainer.args.eval_strategy, trainer.args.save_strategy = IntervalStrategy.NO, SaveStrategy.NO
     return trainer
 
 
 def _train(trainer: StepTrainer) -> tuple[list[float], int]:
-    """Return the seconds of every step, and the tokens of one."""
+    """Return the seconds of every step, and the tokens of one step."""
     trainer.train()
     clock = next(one for one in trainer.callback_handler.callbacks if isinstance(one, _Clock))
     seconds = [after - before for before, after in zip(clock.times, clock.times[1:], strict=False)]
@@ -186,7 +186,7 @@ def _train(trainer: StepTrainer) -> tuple[list[float], int]:
 
 
 def _score(head: Head, row: Row, budget: int) -> tuple[list[float], int]:
-    """Return the seconds of every forward pass, and the tokens of one."""
+    """Return the seconds of every forward pass, and the tokens of one pass."""
     tokens = head.scoring_tokens(head.encoder.encode([row])[0])
     rows = [row] * max(1, budget // tokens)
     seconds = []
@@ -197,13 +197,13 @@ def _score(head: Head, row: Row, budget: int) -> tuple[list[float], int]:
     return seconds, tokens * len(rows)
 
 
-def _capped(cap_bytes: float) -> int | None:
-    """Keep this process to so much of the GPU's memory, and return how much; None without a GPU."""
+def _limit_gpu_memory(cap_bytes: float) -> int | None:
+    """Limit the GPU memory of this process, and return the limit in bytes; None without a GPU."""
     if not torch.cuda.is_available():
         return None
-    there = torch.cuda.get_device_properties(0).total_memory
-    torch.cuda.set_per_process_memory_fraction(min(1.0, cap_bytes / there))
-    return int(min(cap_bytes, there))
+    total = torch.cuda.get_device_properties(0).total_memory
+    torch.cuda.set_per_process_memory_fraction(min(1.0, cap_bytes / total))
+    return int(min(cap_bytes, total))
 
 
 def _phase(name: str, work: Any) -> dict[str, Any]:

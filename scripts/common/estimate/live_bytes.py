@@ -1,7 +1,6 @@
-"""What a model's operations hold in memory, counted on tensors that have shapes but no memory.
+"""A memory tracker: count the live bytes of a model's operations on fake tensors, which have shapes but no memory.
 
-Nothing about the kinds of layers need be known here: every operation is run, the whole model deep, and what is alive is
-counted storage by storage.
+It runs every operation of the model and counts storage by storage, so it needs no knowledge about kinds of layers.
 """
 
 import contextlib
@@ -17,14 +16,14 @@ from torch.utils._pytree import tree_leaves
 
 
 class LiveBytes(TorchDispatchMode):
-    """Counts the bytes of every storage that is made inside, as long as something refers to it.
+    """Count the bytes of every storage that is created inside the context, until it is freed.
 
     Args:
-        model: its parameters are not counted, nor are the gradients that they get.
+        model: its parameters and their gradients are not counted.
 
     Attributes:
-        now: alive.
-        peak: the most that were alive.
+        now: live bytes.
+        peak: the most bytes that were live at one time.
     """
 
     def __init__(self, model: nn.Module) -> None:
@@ -37,7 +36,7 @@ class LiveBytes(TorchDispatchMode):
                 parameter.register_post_accumulate_grad_hook(self._leave_out_gradient)
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """Run an operation and count what it made."""
+        """Run an operation and count the storages of its results."""
         result = func(*args, **(kwargs or {}))
         for tensor in tree_leaves(result):
             if isinstance(tensor, torch.Tensor):
@@ -65,8 +64,11 @@ class LiveBytes(TorchDispatchMode):
         self.now -= self._sizes.pop(key, 0)
 
 
-def without_memory(model: nn.Module) -> None:
-    """Move a model from the meta device to fake tensors, in place: they know autocast, the meta device does not."""
+def to_fake_tensors(model: nn.Module) -> None:
+    """Move a model from the meta device to fake CPU tensors, in place: autocast does not work on the meta device.
+
+    Call it inside a `FakeTensorMode`.
+    """
     moved: dict[int, torch.Tensor] = {}
     for module in model.modules():
         for tensors in (module._parameters, module._buffers):
@@ -82,9 +84,9 @@ def without_memory(model: nn.Module) -> None:
 
 @contextlib.contextmanager
 def gpu_kernels() -> Iterator[None]:
-    """Let dropout and attention leave behind what a GPU's fused kernels leave, wherever they run."""
+    """Make dropout and attention keep for the backward pass what the fused kernels of a GPU keep."""
     before = F.dropout, F.scaled_dot_product_attention
-    # Set in place: modes of torch do not reach into layers that checkpointing computes again.
+    # The functions are replaced because a dispatch mode is not active in layers that checkpointing recomputes.
     F.dropout, F.scaled_dot_product_attention = _dropout, _attention  # type: ignore[assignment]
     try:
         yield
@@ -93,7 +95,7 @@ def gpu_kernels() -> Iterator[None]:
 
 
 def _dropout(x: torch.Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> torch.Tensor:
-    return torch.native_dropout(x, p, True)[0] if training and p > 0 else x  # keeps a mask of a byte an entry
+    return torch.native_dropout(x, p, True)[0] if training and p > 0 else x  # keeps a mask of one byte per entry
 
 
 def _attention(
@@ -107,12 +109,12 @@ def _attention(
     if torch.is_autocast_enabled("cpu"):
         query, key, value = (x.to(torch.get_autocast_dtype("cpu")) for x in (query, key, value))
     if attn_mask is not None and attn_mask.dtype == torch.bool:
-        attn_mask = torch.zeros_like(attn_mask, dtype=query.dtype)  # made anew in every layer
+        attn_mask = torch.zeros_like(attn_mask, dtype=query.dtype)  # every layer creates its own
     return _FusedAttention.apply(query, key, value, attn_mask)
 
 
 class _FusedAttention(torch.autograd.Function):
-    """The shapes of memory-efficient attention: (B, h, L, d) in and out, one log-sum a row kept, no (L, L) matrix.
+    """The shapes of memory-efficient attention: (B, h, L, d) in and out, one log-sum per row is kept, no (L, L) matrix.
 
     Source: Rabe and Staats (2021), "Self-attention Does Not Need O(n²) Memory", https://arxiv.org/abs/2112.05682.
     """

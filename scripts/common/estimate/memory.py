@@ -1,8 +1,7 @@
-"""How much GPU memory a job will take, before anything is downloaded.
+"""Estimate the GPU memory of a job before anything is downloaded.
 
-A training step and a scoring pass, each as large as their token budgets allow, are run with the job's own head on
-tensors that have shapes but no memory: see `footprint`. Not in the figures: what CUDA takes for itself (about half a
-GB), and gaps between blocks of memory.
+A training step and a scoring pass of the largest batches that the token budgets allow run with the job's own head on
+fake tensors: see `live_bytes`. The figures leave out CUDA's own memory (about half a GB) and fragmentation.
 """
 
 import bisect
@@ -19,7 +18,7 @@ from torch.utils.checkpoint import CheckpointError
 from common.config.dataset import Dataset
 from common.config.job import Job
 from common.config.methods import LibraryMethod
-from common.estimate.live_bytes import LiveBytes, gpu_kernels, without_memory
+from common.estimate.live_bytes import LiveBytes, gpu_kernels, to_fake_tensors
 from common.methods import attach, peft_library
 from common.model import base_config
 from common.model.batching import Encoded
@@ -28,26 +27,25 @@ from common.model.inspect import head_modules, inner_model
 from common.model.precision import is_norm, keep_float32, keep_logits_float32, keep_norms_float32
 from common.model.prompt_head import PromptHead
 
-_ANSWER_TOKENS = 8  # of the prompt head: no tokenizer is at hand to count them, and few answers are longer
+_ANSWER_TOKENS = 8  # of the prompt head: no tokenizer is loaded to count them, and few answers are longer
 
-# What comes of a method that looks at the numbers in its tensors (LoHa, VB-LoRA), or that does in its first forward
-# pass what it could not do without weights (KaSA; a checkpointed layer then differs from itself computed again).
+# Raised by methods that read the values of their tensors (LoHa, VB-LoRA), and by methods whose first forward pass
+# initialises weights (KaSA: recomputing a checkpointed layer then gives other operations).
 _NEEDS_NUMBERS = (DataDependentOutputException, DynamicOutputShapeException, CheckpointError)
 
 
 def estimate(job: Job, dataset: Dataset) -> dict[str, Any]:
-    """Return the bytes of one training step on a GPU and their parts, and the bytes of scoring between two steps.
+    """Return the bytes of one training step on a GPU and their parts, and the bytes of scoring during training.
 
     Returns:
-        `memory_estimate_bytes`, and `memory_estimate_parts_bytes` that sum up to it: weights (frozen, as the job holds
-        them), trainable_states (float32 parameter, gradient and two moments of Adam), activations (what the forward
-        pass leaves for the backward pass), workspace (what comes on top at the worst moment);
-        `memory_estimate_score_bytes`: the same weights and states, without gradients, and the worst moment of scoring.
-        None is what cannot be known without weights: where a method's forward pass looks at numbers, or where the
-        method itself is made of them.
+        `memory_estimate_bytes`, and `memory_estimate_parts_bytes` that sum up to it: weights (frozen, in the job's
+        dtypes), trainable_states (float32 parameter, gradient and two moments of Adam), activations (kept by the
+        forward pass for the backward pass), workspace (additional bytes at the peak);
+        `memory_estimate_score_bytes`: the same weights and states without gradients, and the peak of scoring.
+        A figure is None if it depends on the values of weights.
 
     Raises:
-        ModelError: as `models.count_parameters`.
+        ModelError: as `build.count_parameters`.
     """
     parts: dict[str, int | None] = dict.fromkeys(("weights", "trainable_states", "activations", "workspace"))
     unknown = {"memory_estimate_bytes": None, "memory_estimate_score_bytes": None, "memory_estimate_parts_bytes": parts}
@@ -63,11 +61,11 @@ def estimate(job: Job, dataset: Dataset) -> dict[str, Any]:
     trainable = sum(parameter.numel() for parameter in parameters if parameter.requires_grad)
     frozen = [parameter for parameter in parameters if not parameter.requires_grad]
     weights = sum(sizes.get(id(parameter), parameter.numel() * parameter.element_size()) for parameter in frozen)
-    # bitsandbytes unpacks one layer at a time.
+    # bitsandbytes dequantises one layer at a time.
     unpacked = max((p.numel() * p.element_size() for p in frozen if id(p) in sizes), default=0)
     parts |= {"weights": weights, "trainable_states": 16 * trainable}
     if job.method.name == "shira":
-        return unknown  # which entries of a weight it changes is not chosen on the meta device
+        return unknown  # the entries that it changes are not chosen on the meta device
     try:
         fake = FakeTensorMode(allow_non_fake_inputs=True)
         with fake, gpu_kernels():
@@ -76,7 +74,7 @@ def estimate(job: Job, dataset: Dataset) -> dict[str, Any]:
             score_peak = _scoring_pass(head, job, dataset)
     except _NEEDS_NUMBERS:
         return unknown
-    # When the optimizer steps, activations are gone; unless fused, it makes one more copy of what trains.
+    # During the optimizer step no activations are live. An optimizer that is not fused makes one more copy.
     step = 0 if "fused" in job.training.optim else 4 * trainable
     parts |= {"activations": activations, "workspace": max(peak + unpacked, step) - activations}
     return {
@@ -112,7 +110,7 @@ def _held_as_the_job_says(job: Job, model: nn.Module) -> tuple[Any, dict[int, in
 
 
 def _in_the_inputs_dtype(module: nn.Module, inputs: Any, output: torch.Tensor) -> torch.Tensor:
-    """As bitsandbytes' layers answer, whatever autocast says."""
+    """Return the output in the input's dtype, as bitsandbytes' layers do under autocast."""
     return output.to(inputs[0].dtype)
 
 
@@ -129,29 +127,29 @@ def _packed_bytes(job: Job, rows: int, columns: int) -> int:
 
 
 def _keep_input(module: nn.Module, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
-    """Hold an int8 layer's input as long as its output can be differentiated, as bitsandbytes does."""
-    if output.grad_fn is not None:  # no node of our own: what it returned could not be changed in place
+    """Keep an int8 layer's input for the backward pass, as bitsandbytes does."""
+    if output.grad_fn is not None:  # not an autograd function: its result could not be changed in place
         output.grad_fn.metadata["held"] = inputs[0].detach()  # type: ignore[index]  # a property, there
 
 
-# --- a step and a pass without memory ---------------------------------------------------------------------------------
+# --- a training step and a scoring pass on fake tensors ---------------------------------------------------------------
 
 
 @dataclasses.dataclass
 class _Encoder:
-    """Stands in for a row encoder, which needs a tokenizer: for a prompt, answers that differ in every token."""
+    """Replaces a row encoder, which needs a tokenizer; the answers of a prompt head differ in every token."""
 
     tokenizer: Any
     answers: list[list[int]]
-    endings: int = 1  # tokens that end an answer's turn
+    endings: int = 1  # number of tokens that end the assistant's turn
 
 
 def _head(job: Job, dataset: Dataset, model: nn.Module) -> Head:
-    """Put a model on the meta device behind its head, as `models.with_head` does."""
-    without_memory(model)
+    """Return a head over a model on the meta device, as `build.with_head` does with weights."""
+    to_fake_tensors(model)
     inner = inner_model(model)
     if job.runtime.activation_checkpointing:
-        # There are no random numbers to restore.
+        # Fake tensors have no random state to restore.
         inner.activation_checkpointing_enable({"use_reentrant": False, "preserve_rng_state": False})
     if job.head == "prompt":
         keep_logits_float32(inner.get_output_embeddings())
@@ -162,7 +160,7 @@ def _head(job: Job, dataset: Dataset, model: nn.Module) -> Head:
 
 
 def _headed(job: Job, dataset: Dataset, model: nn.Module) -> Head:
-    """Return the job's head over a model that is ready for it, with an encoder that has no tokenizer."""
+    """Return the job's head over a prepared model, with an encoder that has no tokenizer."""
     answers = [[number] * _ANSWER_TOKENS for number in range(len(dataset.labels))]
     encoder: Any = _Encoder(SimpleNamespace(pad_token_id=0), answers)
     if job.head == "prompt":
@@ -171,17 +169,17 @@ def _headed(job: Job, dataset: Dataset, model: nn.Module) -> Head:
 
 
 def _lengths(job: Job, dataset: Dataset, budget: int, most_rows: int, tokens: Callable[[Encoded], int]) -> set[int]:
-    """Return the tokens of rows that make the largest batches of a budget.
+    """Return the row lengths, in tokens, whose batches can need the most memory.
 
-    Those are the longest rows, rows just short enough for one more of them, and for a prompt, every row of which has
-    logits over the vocabulary, as many rows as there may be: a prompt has at least as many tokens as words.
+    These are: the longest rows; the longest rows of which one more fits the budget; and for a prompt head, which
+    computes logits over the vocabulary for every row, the shortest possible prompt (one token per word).
 
     Args:
-        job: its longest rows and its head.
+        job: its max_length and its head.
         dataset: its prompt.
-        budget: padded tokens of a pass.
-        most_rows: of a pass.
-        tokens: what a row costs of the budget.
+        budget: most padded tokens of a pass.
+        most_rows: most rows of a pass.
+        tokens: returns the tokens that a row takes of the budget.
     """
     longest = job.max_length
 
@@ -200,13 +198,13 @@ def _lengths(job: Job, dataset: Dataset, budget: int, most_rows: int, tokens: Ca
 
 
 def _row(job: Job, length: int) -> Encoded:
-    """Return a row that takes `length` tokens, its answer included."""
+    """Return a row of `length` tokens, its answer included."""
     own = length - _ANSWER_TOKENS if job.head == "prompt" else length
     return Encoded([1] * max(own, 1), None, label=0, weight=1.0, truncated=False)
 
 
 def _training_step(head: Head, job: Job, dataset: Dataset) -> tuple[int, int]:
-    """Return the most bytes that are alive, parameters and gradients aside, and those after the forward pass."""
+    """Return the peak of live bytes and those after the forward pass, without parameters and gradients."""
     budget, most = job.training.token_budget, job.training.batch_size
     head.model.train()
     found = []
@@ -224,7 +222,7 @@ def _training_step(head: Head, job: Job, dataset: Dataset) -> tuple[int, int]:
 
 
 def _scoring_pass(head: Head, job: Job, dataset: Dataset) -> int:
-    """Return the most bytes that are alive, parameters aside."""
+    """Return the peak of live bytes, without parameters."""
     budget = job.runtime.score_token_budget
     head.model.eval()
     peak = 0
@@ -236,7 +234,7 @@ def _scoring_pass(head: Head, job: Job, dataset: Dataset) -> int:
             if job.decoding == "generate":
                 del batch
                 ids = torch.ones(max(1, budget // length), length, dtype=torch.int64)
-                with head.autocast():  # every layer's keys and values are kept
+                with head.autocast():  # the cache keeps every layer's keys and values
                     head.model(input_ids=ids, attention_mask=torch.ones_like(ids), logits_to_keep=1, use_cache=True)
         peak = max(peak, live.peak)
     return peak

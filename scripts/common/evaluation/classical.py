@@ -14,7 +14,7 @@ from sklearn.pipeline import FeatureUnion, Pipeline
 from common.data.rows import Row
 
 _STRENGTHS = (0.3, 1.0, 3.0, 10.0, 30.0)  # inverse regularisation tried on validation
-_FLOOR = 1e-9  # probability of a class that train never shows
+_FLOOR = 1e-9  # probability of a class that does not occur in train
 
 
 def majority(train: Sequence[Row], rows: Sequence[Row], classes: int) -> np.ndarray:
@@ -29,13 +29,13 @@ def majority(train: Sequence[Row], rows: Sequence[Row], classes: int) -> np.ndar
 
 
 class TfidfRegression:
-    """TF-IDF of words (1-2) and of characters (2-5, within words), each text on its own, under logistic regression.
+    """Logistic regression on TF-IDF of words (1-2) and of characters (2-5, within words), for each text column.
 
-    The regularisation with the best macro-F1 on validation is kept.
+    The regularisation with the best macro-F1 on validation is chosen.
 
     Args:
         train: rows to learn from.
-        validation: rows to choose by; without them C is 1.
+        validation: rows to choose the regularisation by; without them C is 1.
         classes: number of labels C.
     """
 
@@ -43,7 +43,7 @@ class TfidfRegression:
         self.classes = classes
         start = time.perf_counter()
         gold = [row.label for row in train]
-        # The features do not depend on the regularisation: computed once for all strengths.
+        # The features do not depend on the regularisation, so they are computed once.
         self.features = _features(len(train[0].texts))
         matrix = self.features.fit_transform(_columns(train))
         candidates = {}
@@ -82,7 +82,7 @@ def _columns(rows: Sequence[Row]) -> np.ndarray:
 def _features(texts: int) -> ColumnTransformer:
     def vectors() -> Pipeline:
         words = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True)
-        # A text of punctuation alone has no word; its characters still count.
+        # A text of punctuation only has no words, but it has characters.
         characters = TfidfVectorizer(analyzer="char_wb", ngram_range=(2, 5), sublinear_tf=True)
         return Pipeline([("union", FeatureUnion([("words", words), ("characters", characters)]))])
 

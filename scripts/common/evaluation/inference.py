@@ -1,4 +1,4 @@
-"""Batched inference: rows to prediction records, longest rows first, in the order they came."""
+"""Batched inference: rows to scores, generated texts and prediction records, in the order of the rows."""
 
 from collections.abc import Sequence
 
@@ -14,39 +14,39 @@ from common.model.batching import token_batches
 from common.model.heads import Head
 from common.model.prompt_head import PromptHead
 
-_DIGITS = 6  # of a log probability; more would be float32 noise
+_DIGITS = 6  # decimals of a log probability; float32 has no more
 
 
 def score(
-    head: Head, rows: Sequence[Row], token_budget: int, what: str | Progress, kept: PartialResults | None = None
+    head: Head, rows: Sequence[Row], token_budget: int, what: str | Progress, partial: PartialResults | None = None
 ) -> np.ndarray:
     """Return natural-log probabilities (N, C) float32 of the rows.
 
     Args:
-        head: encodes and scores.
-        rows: N rows, labelled or not.
-        token_budget: padded tokens of a forward pass.
-        what: name for the progress line, or the progress of something larger that these rows are a part of.
-        kept: what was scored before, and where to add to it.
+        head: encodes and scores rows.
+        rows: N rows, with or without labels.
+        token_budget: most padded tokens of a forward pass.
+        what: name of a new progress line, or an existing progress to update.
+        partial: results of an earlier attempt, to which the new results are added.
     """
     encoded = head.encoder.encode(rows)
     batches = token_batches([head.scoring_tokens(row) for row in encoded], token_budget)
     result: np.ndarray | None = None
-    for indices, known in kept.batches if kept else ():
+    for indices, known in partial.batches if partial else ():
         result = np.empty((len(rows), len(known[0])), dtype=np.float32) if result is None else result
         result[indices] = known
     progress = Progress(what, len(rows), "row") if isinstance(what, str) else what
     was_training = head.model.training
     head.model.eval()
     with torch.inference_mode():
-        for indices in kept.left(batches) if kept else batches:
+        for indices in partial.remaining(batches) if partial else batches:
             batch = head.scoring_batch([encoded[index] for index in indices])
             scores = head.scores({key: value.to(head.device) for key, value in batch.items()}).cpu().numpy()  # (B, C)
             if result is None:
                 result = np.empty((len(rows), scores.shape[1]), dtype=np.float32)
             result[indices] = scores
-            if kept:
-                kept.add(indices, scores.tolist())
+            if partial:
+                partial.add(indices, scores.tolist())
             progress.update(len(indices))
     if isinstance(what, str):
         progress.close()
@@ -55,24 +55,28 @@ def score(
 
 
 def generate(
-    head: PromptHead, rows: Sequence[Row], token_budget: int, what: str | Progress, kept: PartialResults | None = None
+    head: PromptHead,
+    rows: Sequence[Row],
+    token_budget: int,
+    what: str | Progress,
+    partial: PartialResults | None = None,
 ) -> list[str]:
-    """Return what a language model writes after each of N prompts; arguments as of `score`."""
+    """Return the text that a language model generates after each of N prompts; arguments as of `score`."""
     encoded = head.encoder.encode(rows)
     batches = token_batches([len(row.input_ids) + head.encoder.longest for row in encoded], token_budget)
     texts = [""] * len(rows)
-    for indices, known in kept.batches if kept else ():
+    for indices, known in partial.batches if partial else ():
         for index, text in zip(indices, known, strict=True):
             texts[index] = text
     progress = Progress(what, len(rows), "row") if isinstance(what, str) else what
     head.model.eval()
     with torch.inference_mode():
-        for indices in kept.left(batches) if kept else batches:
+        for indices in partial.remaining(batches) if partial else batches:
             written = head.generate([encoded[index] for index in indices])
             for index, text in zip(indices, written, strict=True):
                 texts[index] = text
-            if kept:
-                kept.add(indices, written)
+            if partial:
+                partial.add(indices, written)
             progress.update(len(indices))
     if isinstance(what, str):
         progress.close()
@@ -86,15 +90,15 @@ def predictions(
     generated: Sequence[str] | None = None,
     answers: Sequence[str] = (),
 ) -> list[Prediction]:
-    """Join rows and scores (N, C) to the records of `predictions-<split>.jsonl`.
+    """Return the records of `predictions-<split>.jsonl` for rows and their scores (N, C).
 
     Args:
         rows: N rows.
         scores: natural-log probabilities.
         labels: in class order.
-        generated: N texts that a model wrote; then they decide what is predicted, and one that is no answer predicts
-            nothing (None).
-        answers: what stands for each label in `generated`, in class order.
+        generated: N generated texts. If given, they decide the prediction; a text that is not a label word predicts
+            None.
+        answers: the label words in `generated`, in class order.
     """
     records: list[Prediction] = [
         {
@@ -109,7 +113,7 @@ def predictions(
         for row, row_scores in zip(rows, scores, strict=True)
     ]
     if generated is not None:
-        by_answer = dict(zip(map(str.strip, answers), labels, strict=True))  # as generated texts are stripped
+        by_answer = dict(zip(map(str.strip, answers), labels, strict=True))  # generated texts are stripped, too
         for record, text in zip(records, generated, strict=True):
             record |= {"predicted": by_answer.get(text), "generated": text}
     return records

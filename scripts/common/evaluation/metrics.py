@@ -1,4 +1,4 @@
-"""Metrics from predictions alone, so that they can be recomputed anywhere, without a model.
+"""Compute metrics from predictions alone, without a model or a GPU.
 
 A prediction is `{id, group, gold, predicted, scores}`; `scores` maps each label, as text, to its natural-log
 probability. Names are scikit-learn's scorer names; every fraction lies in [0, 1].
@@ -19,7 +19,7 @@ from sklearn.metrics import (
 from common.config.dataset import Label
 
 Prediction = dict[str, Any]
-_NO_LABEL = "\0"  # a generated text that is no answer; no label holds this character
+_NO_LABEL = "\0"  # stands for a generated text that is not a label word; no label contains this character
 
 
 def compute(
@@ -28,14 +28,14 @@ def compute(
     """Score predictions against gold labels.
 
     Args:
-        predictions: one record a row.
+        predictions: one record per row.
         labels: all labels in class order.
         mean_f1_labels: labels whose mean F1 is reported as `f1_mean_labels` (SemEval-2016 task 6: against, favor).
 
     Returns:
         accuracy, f1_macro, f1_micro, f1_weighted, matthews_corrcoef, loss (mean negative log-likelihood, natural
-        log), f1_mean_labels (when asked), invalid_share (where texts were generated: the share that is no label's
-        answer; they count as errors), labels, per_label, confusion (rows gold, columns predicted) and groups.
+        log), f1_mean_labels (if `mean_f1_labels` is given), invalid_share (of generated texts: the share that is not
+        a label word; they count as errors), labels, per_label, confusion (rows gold, columns predicted) and groups.
         Averages run over the labels that occur in gold or predictions, as scikit-learn's do.
 
     Raises:
@@ -82,10 +82,10 @@ def _averages(gold: list[str], predicted: list[str]) -> dict[str, float]:
         "f1_macro": float(f1_score(gold, predicted, labels=real, average="macro", zero_division=0)),
         "f1_micro": float(f1_score(gold, predicted, average="micro", zero_division=0)),
         "f1_weighted": float(f1_score(gold, predicted, labels=real, average="weighted", zero_division=0)),
-        # One label throughout: no correlation to speak of, and scikit-learn would warn about the 1 x 1 matrix.
+        # With one label only the correlation is undefined, and scikit-learn warns about the 1 x 1 matrix.
         "matthews_corrcoef": float(matthews_corrcoef(gold, predicted)) if len({*gold, *predicted}) > 1 else 0.0,
     }
-    # One label a row: every error is one false positive and one false negative, so the two must agree.
+    # With one label per row every error is one false positive and one false negative, so the two are equal.
     if not math.isclose(averages["f1_micro"], averages["accuracy"], abs_tol=1e-12):
         raise AssertionError(f"micro-F1 {averages['f1_micro']} differs from accuracy {averages['accuracy']}")
     return averages

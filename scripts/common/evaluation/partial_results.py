@@ -1,7 +1,7 @@
-"""What a run has scored of a split, kept on disk: a time limit or a lost node costs a minute of it, not all.
+"""Save partial inference results so that an interrupted evaluation resumes.
 
-The rows, the model and the cut into batches are those of the frozen config, so a later start goes on with the batch
-after the last that is here, and ends with the numbers of a run that was not stopped.
+Rows, model and batches are those of the run's recorded config. A later attempt continues with the first batch that has
+no results, and its scores equal those of an uninterrupted run.
 """
 
 import json
@@ -19,14 +19,14 @@ _SAVE_EVERY_S = 60.0
 
 
 class PartialResults:
-    """The results of finished batches; saved every minute, and when the context ends, however it ends.
+    """The results of finished batches, saved every minute and when the context ends, also by an exception.
 
     Args:
-        folder: of the run.
-        what: "score test", "generate test".
+        folder: the run folder.
+        what: the work, such as "score test" or "generate test"; it names the file.
 
     Attributes:
-        batches: (indices of rows, a result for each), in order.
+        batches: pairs of row indices and their results, in order.
     """
 
     def __init__(self, folder: Path, what: str) -> None:
@@ -42,26 +42,26 @@ class PartialResults:
 
     @property
     def seconds(self) -> float:
-        """Of all starts together."""
+        """Wall-clock seconds spent on this work, over all attempts."""
         return float(self._before + time.monotonic() - self._start)
 
     @property
     def rows(self) -> int:
-        """How many rows have a result."""
+        """Number of rows that have a result."""
         return sum(len(indices) for indices, _ in self.batches)
 
-    def left(self, batches: Sequence[Sequence[int]]) -> Iterator[Sequence[int]]:
+    def remaining(self, batches: Sequence[Sequence[int]]) -> Iterator[Sequence[int]]:
         """Yield the batches that have no results yet."""
         yield from batches[len(self.batches) :]
 
     def add(self, indices: Sequence[int], results: Sequence[Any]) -> None:
-        """Add the results of the next batch, which JSON can hold."""
+        """Append the results of the next batch; they must be JSON values."""
         self.batches.append((indices, results))
         if time.monotonic() - self._last >= _SAVE_EVERY_S:
             self.save()
 
     def save(self) -> None:
-        """Write down what there is, and tell a job near its time limit that going on is of use."""
+        """Write the results to disk, and record this progress for the decision to requeue the Slurm job."""
         self._last = time.monotonic()
         if len(self.batches) > self._saved:
             document = {"schema": _SCHEMA, "seconds": self.seconds, "batches": self.batches}
@@ -80,6 +80,6 @@ class PartialResults:
 
 
 def remove(folder: Path) -> None:
-    """Remove what was kept of a run that is over."""
+    """Remove the partial results of a finished run."""
     for file in [*folder.glob(".score-*.json"), *folder.glob(".generate-*.json")]:
         file.unlink(missing_ok=True)

@@ -1,6 +1,6 @@
-"""From scores to files: predictions, metrics, and the one `metrics.json` that says a run succeeded.
+"""Write predictions and metrics of a split; `metrics.json` (of test) marks a run as finished.
 
-The same files come out of fine-tuned models, untuned models and classical baselines.
+Fine-tuned models, untuned models and classical baselines write the same files.
 """
 
 import contextlib
@@ -23,12 +23,12 @@ from common.runs.run_config import SCHEMA, RunConfig, job_of
 
 
 def predictions_file(folder: Path, split: str) -> Path:
-    """Return where a split's predictions lie."""
+    """Return the path of a split's predictions."""
     return folder / f"predictions-{split}.jsonl"
 
 
 def metrics_file(folder: Path, split: str) -> Path:
-    """Return where the metrics of a split lie; those of test are the run's `metrics.json`."""
+    """Return the path of a split's metrics; for test it is the run's `metrics.json`."""
     return folder / (run_folder.METRICS if split == "test" else f"metrics-{split}.json")
 
 
@@ -41,34 +41,34 @@ def score_split(
     facts: dict[str, Any],
     resume: bool = False,
 ) -> dict[str, Any]:
-    """Score a split with a model, and write its predictions and metrics: `write_split` says more.
+    """Score a split with a model, write its predictions and metrics (see `write_split`), and return the metrics.
 
-    Where `resume` is on, an earlier start of the run may have been stopped while it scored; this one goes on there.
+    With `resume`, partial results of an earlier attempt are used, and new ones are saved while scoring.
     """
     job = job_of(config)
     budget = job.runtime.score_token_budget
     start = time.perf_counter()
-    with _counted(folder, f"score {split}", len(rows), resume) as (progress, kept):
-        scores = inference.score(head, rows, budget, progress, kept)
-    seconds = kept.seconds if kept else time.perf_counter() - start
-    if split != "train":  # `train_s` is what training took
+    with _progress(folder, f"score {split}", len(rows), resume) as (progress, partial):
+        scores = inference.score(head, rows, budget, progress, partial)
+    seconds = partial.seconds if partial else time.perf_counter() - start
+    if split != "train":  # `train_s` is the time of training
         facts = facts | {f"{split}_s": round(seconds, 3), f"{split}_examples_per_s": round(len(rows) / seconds, 2)}
     if not isinstance(head, PromptHead):
         return write_split(folder, config, split, rows, scores, facts)
     facts |= {"decoding": job.decoding, "length_normalization": job.length_normalization}
     if job.decoding == "score":
         return write_split(folder, config, split, rows, scores, facts)
-    with _counted(folder, f"generate {split}", len(rows), resume) as (progress, kept):
-        generated = inference.generate(head, rows, budget, progress, kept)
+    with _progress(folder, f"generate {split}", len(rows), resume) as (progress, partial):
+        generated = inference.generate(head, rows, budget, progress, partial)
     return write_split(folder, config, split, rows, scores, facts, generated, head.encoder.words)
 
 
 @contextlib.contextmanager
-def _counted(folder: Path, what: str, rows: int, resume: bool) -> Iterator[tuple[Progress, PartialResults | None]]:
+def _progress(folder: Path, what: str, rows: int, resume: bool) -> Iterator[tuple[Progress, PartialResults | None]]:
     with contextlib.ExitStack() as stack:
-        kept = stack.enter_context(PartialResults(folder, what)) if resume else None
-        done = kept.rows if kept else 0
-        yield stack.enter_context(Progress(what, rows, "row", done=done, folder=folder)), kept
+        partial = stack.enter_context(PartialResults(folder, what)) if resume else None
+        done = partial.rows if partial else 0
+        yield stack.enter_context(Progress(what, rows, "row", done=done, folder=folder)), partial
 
 
 def write_split(
@@ -85,13 +85,13 @@ def write_split(
 
     Args:
         folder: run or baseline folder.
-        config: which run it is.
+        config: the run's recorded config.
         split: name of the split.
-        rows: N labelled rows.
+        rows: N rows with labels.
         scores: natural-log probabilities (N, C).
-        facts: what else belongs into the metrics: parameter counts, times, memory; unmeasured is None.
-        generated: texts that a model wrote, which then decide what is predicted.
-        answers: what stands for each label in `generated`.
+        facts: further fields of the metrics: parameter counts, times, memory; unmeasured is None.
+        generated: generated texts; if given, they decide the predictions.
+        answers: the label words in `generated`, in class order.
 
     Returns:
         The metrics as written.

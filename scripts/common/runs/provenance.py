@@ -1,4 +1,4 @@
-"""Where a number comes from: code, packages, hardware, time. No host names, no paths."""
+"""Provenance of results: code, packages, hardware, time. No host names, no paths."""
 
 import importlib.metadata
 import os

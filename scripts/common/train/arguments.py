@@ -1,4 +1,4 @@
-"""A job's recipe in the Trainer's words, and refused early where the libraries would refuse it late."""
+"""A job's `training:` as the Trainer's arguments, and checks that run before anything is written."""
 
 import math
 import re
@@ -15,39 +15,39 @@ from common.core.errors import ConfigError, choices, nearest
 from common.data.rows import Row
 from common.model.build import check_prompt, count_parameters
 
-_FED_WITH_METRIC = ("reduce_lr_on_plateau", "greedy")  # the Trainer's schedulers that watch best_metric
+_METRIC_SCHEDULERS = ("reduce_lr_on_plateau", "greedy")  # the Trainer passes best_metric to these schedulers
 
 
 def training_arguments(job: Job, folder: Path, seed: int) -> TrainingArguments:
-    """Translate a job into the Trainer's arguments.
+    """Return a job's training arguments as the Trainer's.
 
     Raises:
         ConfigError: an optimizer, scheduler or tracker that the Trainer does not know.
     """
-    recipe, runtime = job.training, job.runtime
-    every = None if recipe.eval_every == "epoch" else recipe.eval_every
-    # Left to themselves they take every metric for a loss, and lower the learning rate when it rises.
-    mode = {"mode": recipe.metric_mode} if recipe.lr_scheduler_type in _FED_WITH_METRIC else {}
+    training, runtime = job.training, job.runtime
+    every = None if training.eval_every == "epoch" else training.eval_every
+    # Without `mode` these schedulers treat every metric as a loss, and lower the learning rate when it rises.
+    mode = {"mode": training.metric_mode} if training.lr_scheduler_type in _METRIC_SCHEDULERS else {}
     try:
         return TrainingArguments(
             output_dir=str(folder),
-            num_train_epochs=recipe.epochs,
-            per_device_train_batch_size=recipe.batch_size,
-            learning_rate=recipe.learning_rate,
-            weight_decay=recipe.weight_decay,
-            optim=recipe.optim,
-            lr_scheduler_type=recipe.lr_scheduler_type,
-            lr_scheduler_kwargs=mode | recipe.lr_scheduler_kwargs,
-            warmup_steps=recipe.warmup_steps,
-            max_grad_norm=recipe.max_grad_norm,
+            num_train_epochs=training.epochs,
+            per_device_train_batch_size=training.batch_size,
+            learning_rate=training.learning_rate,
+            weight_decay=training.weight_decay,
+            optim=training.optim,
+            lr_scheduler_type=training.lr_scheduler_type,
+            lr_scheduler_kwargs=mode | training.lr_scheduler_kwargs,
+            warmup_steps=training.warmup_steps,
+            max_grad_norm=training.max_grad_norm,
             eval_strategy="steps" if every else "epoch",
             save_strategy="steps" if every else "epoch",
             eval_steps=every,
             save_steps=every or 500,
             logging_steps=runtime.log_every,
             logging_first_step=True,
-            metric_for_best_model=recipe.best_metric.replace("validation_", "eval_"),
-            greater_is_better=recipe.metric_mode == "max",
+            metric_for_best_model=training.best_metric.replace("validation_", "eval_"),
+            greater_is_better=training.metric_mode == "max",
             activation_checkpointing=runtime.activation_checkpointing,
             report_to=runtime.report_to or "none",
             seed=seed,
@@ -66,24 +66,24 @@ def training_arguments(job: Job, folder: Path, seed: int) -> TrainingArguments:
 
 
 def check_training_arguments(job: Job, dataset: Dataset, rows: Sequence[Row]) -> None:
-    """Refuse what only the libraries know to be wrong, before anything is written.
+    """Raise an error for training arguments that the libraries would refuse later; write nothing.
 
     Raises:
         ConfigError: a method that trains nothing, an optimizer, scheduler or tracker unknown to the Trainer, a class
-            weight for no label, a data set without the prompt that the head asks for.
-        ModelError: no such model, a method that does not fit it, more tokens than it has positions, or answers that
+            weight for an unknown label, a dataset without the prompt that the head needs.
+        ModelError: no such model, a method that does not fit it, more tokens than it has positions, or label words that
             its tokenizer cannot tell apart.
     """
     if job.method.name == "none":
         raise ConfigError("method none trains nothing; evaluate the base with: make baseline BASELINE=untuned")
-    _check_mode(job)
+    _check_scheduler_mode(job)
     arguments = training_arguments(job, Path("unused"), seed=0)
     try:
-        _optimizer_and_schedule(arguments)
+        _check_optimizer_and_scheduler(arguments)
     except (TypeError, ValueError, ImportError, RuntimeError) as error:
         reason = " ".join(str(error).split())[:300]
-        recipe = f"optim {job.training.optim}, lr_scheduler_type {job.training.lr_scheduler_type}"
-        raise ConfigError(f"training: {recipe} with lr_scheduler_kwargs cannot be used: {reason}") from error
+        chosen = f"optim {job.training.optim}, lr_scheduler_type {job.training.lr_scheduler_type}"
+        raise ConfigError(f"training: {chosen} with lr_scheduler_kwargs cannot be used: {reason}") from error
     installed = get_available_reporting_integrations()
     for tracker in job.runtime.report_to:
         if tracker not in installed:
@@ -96,23 +96,23 @@ def check_training_arguments(job: Job, dataset: Dataset, rows: Sequence[Row]) ->
     steps = math.ceil(job.training.epochs * math.ceil(len(rows) / job.training.batch_size))
     if rows and (planned := getattr(job.method, "total_step", None)) and planned > steps:
         raise ConfigError(f"method.total_step is {planned}, but the run has {steps} steps; the ranks would not settle.")
-    count_parameters(job, dataset)  # locates the model and attaches the method, without weights
+    count_parameters(job, dataset)  # locates the model and attaches the method on the meta device
     if rows:  # `check --no-data` needs no tokenizer
         check_prompt(job, dataset)
 
 
-def _check_mode(job: Job) -> None:
-    recipe = job.training
-    given = recipe.lr_scheduler_kwargs.get("mode", recipe.metric_mode)
-    if recipe.lr_scheduler_type in _FED_WITH_METRIC and given != recipe.metric_mode:
+def _check_scheduler_mode(job: Job) -> None:
+    training = job.training
+    given = training.lr_scheduler_kwargs.get("mode", training.metric_mode)
+    if training.lr_scheduler_type in _METRIC_SCHEDULERS and given != training.metric_mode:
         raise ConfigError(
-            f"training.lr_scheduler_kwargs says mode: {given}, but {recipe.lr_scheduler_type} watches best_metric "
-            f"{recipe.best_metric}, whose mode is {recipe.metric_mode}; leave `mode` out."
+            f"training.lr_scheduler_kwargs says mode: {given}, but {training.lr_scheduler_type} watches best_metric "
+            f"{training.best_metric}, whose mode is {training.metric_mode}; leave `mode` out."
         )
 
 
-def _optimizer_and_schedule(arguments: TrainingArguments) -> None:
-    """Make the optimizer and the scheduler for a parameter of no importance, as the Trainer will for the model's."""
+def _check_optimizer_and_scheduler(arguments: TrainingArguments) -> None:
+    """Create the optimizer and the scheduler for a dummy parameter, as the Trainer does for the model's parameters."""
     kind, options = Trainer.get_optimizer_cls_and_kwargs(arguments)
     optimizer = kind([torch.nn.Parameter(torch.zeros(1))], **options)
     get_scheduler(
@@ -120,7 +120,7 @@ def _optimizer_and_schedule(arguments: TrainingArguments) -> None:
         optimizer,
         num_warmup_steps=arguments.get_warmup_steps(100),
         num_training_steps=100,
-        scheduler_specific_kwargs=arguments.lr_scheduler_kwargs,  # type: ignore[arg-type]  # parsed by then
+        scheduler_specific_kwargs=arguments.lr_scheduler_kwargs,  # type: ignore[arg-type]  # the Trainer has parsed it
     )
 
 
@@ -131,9 +131,9 @@ def class_weights(job: Job, dataset: Dataset, rows: Sequence[Row]) -> torch.Tens
     if isinstance(chosen, dict):
         for name in chosen:
             if name not in names:
-                raise ConfigError(f"training.class_weights names '{name}', which is no label.{nearest(name, names)}")
+                raise ConfigError(f"training.class_weights names '{name}', which is not a label.{nearest(name, names)}")
         return torch.tensor([float(chosen.get(name, 1.0)) for name in names])
     if chosen == "balanced":
-        gold = torch.tensor([row.label for row in rows], dtype=torch.int64)  # also where there are no rows
+        gold = torch.tensor([row.label for row in rows], dtype=torch.int64)  # int64 also without rows
         return len(rows) / (len(names) * torch.bincount(gold, minlength=len(names)).float())
     return torch.ones(len(names))

@@ -1,4 +1,4 @@
-"""What happens around the steps of a training run: log, progress, early stopping, signals, extra checkpoints."""
+"""Callbacks of the Trainer: log, progress, early stopping, stop signals, extra checkpoints, AdaLoRA's ranks."""
 
 import time
 from collections.abc import Sequence
@@ -19,7 +19,7 @@ from common.train.signals import StopSignal
 def is_exhausted(history: Sequence[dict[str, Any]], metric: str, greater_is_better: bool, patience: int | None) -> bool:
     """Return whether `patience` evaluations have passed since the best one.
 
-    It reads the Trainer's log alone, so that a resumed run decides as the undisturbed one.
+    The decision depends on the Trainer's log only, so a resumed run stops where an undisturbed run stops.
     """
     values = [entry[metric] for entry in history if metric in entry]
     if patience is None or not values:
@@ -29,7 +29,7 @@ def is_exhausted(history: Sequence[dict[str, Any]], metric: str, greater_is_bett
 
 
 class RunCallback(TrainerCallback):
-    """Logs every step's figures, shows progress, stops early, and turns a signal into a checkpoint and an exit."""
+    """Write the training log, show progress, stop early, and save a checkpoint and exit after a signal."""
 
     def __init__(self, log: Path, stop: StopSignal, job: Job) -> None:
         self.log, self.stop, self.job = log, stop, job
@@ -40,9 +40,9 @@ class RunCallback(TrainerCallback):
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Cut the log back to what training resumes from, and start the progress display."""
+        """Remove the log's lines from after the checkpoint, and start the progress display."""
         if self.log.exists():
-            # The checkpoint may be from before the evaluation at its step, which then comes again.
+            # The checkpoint may be older than the evaluation at its step; then that evaluation runs again.
             evaluated = {entry["step"] for entry in state.log_history if "eval_loss" in entry}
             records = (r for r in files.read_jsonl(self.log) if r["step"] <= state.global_step)
             files.write_jsonl(self.log, [r for r in records if "validation_loss" not in r or r["step"] in evaluated])
@@ -58,21 +58,21 @@ class RunCallback(TrainerCallback):
     def on_log(
         self, args: Any, state: TrainerState, control: Any, logs: dict[str, float] | None = None, **kwargs: Any
     ) -> None:
-        """Append to `train_log.jsonl`."""
+        """Append a line to `train_log.jsonl`."""
         entry = {key.replace("eval_", "validation_"): value for key, value in (logs or {}).items()}
         if "train_runtime" in entry:
-            return  # the Trainer's closing summary covers this start alone
+            return  # the Trainer's closing summary is about this process only
         self.loss = entry.get("loss", self.loss)
         files.append_jsonl(self.log, {"step": state.global_step, **entry})
 
     def on_step_end(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        """Ask for a checkpoint when a signal came or the last one is old."""
+        """Request a checkpoint after a signal, or when the last one is older than `checkpoint_minutes`."""
         if self.progress is not None:
             self.progress.update(1, "" if self.loss is None else f"loss {self.loss:.3f}", self.loss)
         minutes = self.job.runtime.checkpoint_minutes
         is_old = minutes is not None and time.monotonic() - self.last_save > 60 * minutes
-        # At the last step of an epoch or of training the evaluation and its own checkpoint follow; one from before the
-        # evaluation would make a resumed run skip it. A signal is left to the evaluation, which marks its checkpoint.
+        # After the last step of an epoch or of training, the evaluation and its checkpoint follow. A checkpoint from
+        # before that evaluation would make a resumed run skip it. The evaluation itself handles a signal.
         is_last = state.global_step >= state.max_steps or (state.epoch is not None and float(state.epoch).is_integer())
         evaluates_next = args.eval_strategy == "epoch" and is_last
         if (self.stop.name or is_old) and not evaluates_next:
@@ -81,7 +81,7 @@ class RunCallback(TrainerCallback):
     def on_evaluate(
         self, args: Any, state: TrainerState, control: TrainerControl, metrics: Any = None, **kwargs: Any
     ) -> None:
-        """Say how the evaluation went, and stop when patience is exhausted."""
+        """Print the evaluation's result, and stop training when patience is exhausted."""
         metric = args.metric_for_best_model
         name, value = self.job.training.best_metric, metrics[metric]
         epoch = f"epoch {state.epoch:.2f}/{args.num_train_epochs:g}" if state.epoch else "start"
@@ -93,9 +93,9 @@ class RunCallback(TrainerCallback):
             control.should_training_stop = True
 
     def on_save(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        """Leave training after the checkpoint when a signal came."""
+        """Raise `Interrupted` or `TimeLimit` after the checkpoint when a signal came."""
         self.last_save = time.monotonic()
-        # A start that gets through the evaluation alone has done something, too.
+        # An attempt that only completes the evaluation has made progress, too.
         requeue.lasting("train, without the evaluation" if control.should_evaluate else "train", state.global_step)
         if self.stop.name:
             if self.progress is not None:
@@ -109,9 +109,9 @@ class RunCallback(TrainerCallback):
 
 
 class RankCallback(TrainerCallback):
-    """Lets AdaLoRA move its ranks after every optimizer step; other methods have nothing to move."""
+    """Update AdaLoRA's ranks after every optimizer step; do nothing for other methods."""
 
     def on_optimizer_step(self, args: Any, state: TrainerState, control: Any, model: Any = None, **kwargs: Any) -> None:
-        """Weigh the ranks by their gradients, which are still there."""
+        """Update the ranks from the gradients, which are not yet set to zero."""
         if (found := allocator(model)) is not None:
-            found.update_and_allocate(state.global_step + 1)  # this step is counted only afterwards
+            found.update_and_allocate(state.global_step + 1)  # the Trainer counts this step after this call

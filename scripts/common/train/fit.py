@@ -1,4 +1,4 @@
-"""Fine-tuning from the first step or from the last checkpoint, to the end that an undisturbed run comes to."""
+"""Fine-tune a head from the first step or from the last checkpoint, with the same result in both cases."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,17 +20,17 @@ from common.train.trainer import CLOCK, DUE, STATE, StepTrainer, checkpoints
 
 
 class _Ended(Exception):
-    """Training was over at the checkpoint, but for its evaluation."""
+    """Training was complete at the checkpoint, except for its evaluation."""
 
 
 class _EvaluateFirst(TrainerCallback):
-    """Catches up on the evaluation that a signal stopped, before the next step."""
+    """Run the evaluation that a signal stopped, before the next step."""
 
     def __init__(self, trainer: StepTrainer, checkpoint: Path) -> None:
         self.trainer, self.checkpoint = trainer, checkpoint
 
     def on_train_begin(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        """Evaluate, with the random numbers as they were."""
+        """Restore the random state of the checkpoint, and evaluate."""
         self.trainer._load_rng_state(str(self.checkpoint))
         self.trainer.evaluate_now()
         if _has_ended(state, self.trainer):
@@ -47,7 +47,7 @@ def train(
     seed: int,
     log: Path,
 ) -> dict[str, Any]:
-    """Fine-tune `head` in place, from the last complete checkpoint if there is one, and leave it at its best.
+    """Fine-tune `head` in place, from the last complete checkpoint if there is one, and load its best checkpoint.
 
     Returns:
         train_s, train_cpu_s, train_examples_per_s, steps, best_step, truncated_count, history (the Trainer's log).
@@ -73,8 +73,7 @@ def train(
                 trainer.add_callback(_EvaluateFirst(trainer, last))
             else:
                 is_over = _has_ended(trainer.state, trainer)
-        # Killed between the last checkpoint and the end: another epoch, or where training ends within an epoch another
-        # step, would make it a different run.
+        # The run was killed between its last checkpoint and the end of training. Calling the Trainer would add steps.
         if not is_over:
             try:
                 trainer.train(resume_from_checkpoint=str(last) if last else None)
@@ -100,7 +99,7 @@ def train(
 
 
 def _has_ended(state: TrainerState, trainer: StepTrainer) -> bool:
-    """Return whether training was over at a checkpoint: by its last step or by early stopping."""
+    """Return whether training was complete at a checkpoint: by its last step or by early stopping."""
     args, patience = trainer.args, trainer.job.training.early_stopping_patience
     return state.global_step >= state.max_steps or is_exhausted(
         state.log_history, str(args.metric_for_best_model), bool(args.greater_is_better), patience

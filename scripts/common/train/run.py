@@ -1,4 +1,4 @@
-"""One training run from wherever it stands: train, save, prove the saved model, evaluate it."""
+"""One training run, new or resumed: train, save, reload and compare the saved model, evaluate it."""
 
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from common.train.fit import train as fine_tune
 
 
 def run(folder: Path, config: RunConfig, rows: Rows) -> None:
-    """Carry a run from wherever it stands to its metrics."""
+    """Run or resume a training run until its metrics are written."""
     job = job_of(config)
     if not (folder / run_folder.TRAINING).exists():
         files.write_json(folder / run_folder.TRAINING, _train(folder, config, rows))
@@ -32,12 +32,12 @@ def run(folder: Path, config: RunConfig, rows: Rows) -> None:
 
 
 def _train(folder: Path, config: RunConfig, rows: Rows) -> dict[str, Any]:
-    """Train, save, and prove that the saved model scores as the trained one does."""
+    """Train, save, and check that the saved model scores as the trained one does."""
     job, seed = job_of(config), config.seed
     assert seed is not None
     train_rows = trained_rows(rows["train"], job, config.dataset)
     validation = sample_rows(rows["validation"], job.training.max_eval_samples, config.dataset.splits.seed)
-    set_seed(seed)  # before the model is built: head and method start at random
+    set_seed(seed)  # before the model is built: head and method have random initial values
     head = build_head(job, config.dataset)
     if eva.needs_batches(head.model):
         encoded = head.encoder.encode(train_rows)
@@ -56,7 +56,8 @@ def _train(folder: Path, config: RunConfig, rows: Rows) -> dict[str, Any]:
     facts |= {"train_provenance": provenance.collect()}
     saved_model.save(head, job, config.dataset, folder / run_folder.MODEL)
     probe, budget = rows["validation"][:64], job.runtime.score_token_budget
-    head.model.requires_grad_(False)  # torch multiplies by a weight that trains in another order than by a frozen one
+    # As after reloading: torch multiplies by trainable and by frozen weights in different orders.
+    head.model.requires_grad_(False)
     trained = inference.score(head, probe, budget, "score with the trained model")
     del head  # two large models do not fit one card
     reloaded = saved_model.load(job, config.dataset, folder / run_folder.MODEL)
@@ -70,7 +71,7 @@ def _train(folder: Path, config: RunConfig, rows: Rows) -> dict[str, Any]:
 
 
 def _evaluate(folder: Path, config: RunConfig, rows: Rows, head: Any, facts: dict[str, Any]) -> None:
-    """Score validation, then test; the test's metrics.json comes last, and says that the run succeeded."""
+    """Score validation, then test; metrics.json (of test) is written last and marks the run as finished."""
     for split in ("validation", "test"):
         document = write_results.score_split(folder, config, split, rows[split], head, facts, resume=True)
         print(run_folder.headline(document, split), flush=True)

@@ -1,4 +1,4 @@
-"""Signals that stop a run: a flag at once, a checkpoint at the next step."""
+"""Signals that stop a run: the handler sets a flag, and training saves a checkpoint at the next step."""
 
 import os
 import signal
@@ -13,11 +13,10 @@ _TIME_LIMIT = signal.SIGUSR2.name
 
 
 class StopSignal:
-    """Remembers SIGTERM, SIGINT and SIGUSR2, so that training stops at the next step boundary, after a checkpoint.
+    """Remember SIGTERM, SIGINT and SIGUSR2, so that training stops after the next step, with a checkpoint.
 
-    SIGUSR2 says that the time limit of a Slurm job is near; one of the others, whenever it comes, outweighs it: a job
-    that was cancelled is not to go back into the queue. Processes forked from this one inherit the handler, which
-    does nothing there.
+    SIGUSR2 means that the time limit of a Slurm job is near. SIGTERM and SIGINT replace an earlier SIGUSR2, because a
+    cancelled job must not go back into the queue. Forked processes inherit the handler, which does nothing in them.
     """
 
     def __init__(self) -> None:
@@ -39,18 +38,18 @@ class StopSignal:
             self.name = signal.Signals(number).name
 
     def error(self, when: str) -> BaseException:
-        """Return what to leave training with after the checkpoint; `when` is "at step 3 of 9"."""
+        """Return the exception to raise after the checkpoint; `when` is text such as "at step 3 of 9"."""
         if self.name == _TIME_LIMIT:
             return TimeLimit(f"{self.name}, the time limit is near, {when}; the checkpoint is saved")
         return Interrupted(f"{self.name} {when}; the checkpoint is saved, and the same command continues.")
 
 
 class Stopped(Exception):
-    """A signal ended the work that a `Stoppable` counts."""
+    """A signal ended the work whose progress a `Stoppable` shows."""
 
 
 class Stoppable(Progress):
-    """Progress of work that a signal ends between two of its parts."""
+    """Progress of work that stops after a signal, between two batches."""
 
     def __init__(self, stop: StopSignal, what: str, total: int, unit: str) -> None:
         super().__init__(what, total, unit)
@@ -68,16 +67,15 @@ class Stoppable(Progress):
 
 
 def leave_signals_to_parent(worker: int = 0) -> None:
-    """Make a DataLoader's worker live through the signals that Slurm or a terminal sends to all our processes.
+    """Make a DataLoader's worker ignore the signals that Slurm or a terminal sends to all processes of a job.
 
-    A worker that SIGTERM ends makes the main process fail before its checkpoint. Only the parent's own SIGTERM, with
-    which it ends a worker that does not end by itself, is obeyed.
+    If SIGTERM ended a worker, the main process would fail before its checkpoint. A worker obeys SIGTERM only from its
+    parent, which ends workers that way.
     """
     for number in (signal.SIGINT, signal.SIGUSR2):
         signal.signal(number, signal.SIG_IGN)
-    signal.pthread_sigmask(
-        signal.SIG_BLOCK, {signal.SIGTERM}
-    )  # for the thread that waits for it, which sees the sender
+    # Blocked, so that the thread below receives it together with its sender.
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
     parent = os.getppid()
 
     def obey() -> None:

@@ -1,8 +1,8 @@
-"""The Trainer: one loader item is one optimizer step, its loss the weighted mean over the step's examples.
+"""The Hugging Face Trainer over optimizer steps: batches, loss, evaluation and checkpoints.
 
-Underneath is the Hugging Face Trainer with its optimizers, schedulers, callbacks, trackers and resume. It is replaced
-in four places: the batches (a token budget), the loss, the evaluation (our scoring), and what a checkpoint holds
-(the trained parameters only, in a folder that is whole or absent).
+One item of the data loader is one optimizer step, cut into micro-batches by a token budget. The loss of a step is the
+weighted mean over its examples. Evaluation uses the project's own scoring. A checkpoint holds the trained parameters
+only and is written atomically. Optimizers, schedulers, callbacks and trackers are the Hugging Face Trainer's.
 """
 
 import re
@@ -32,16 +32,16 @@ from common.train.arguments import class_weights, training_arguments
 from common.train.signals import Stoppable, Stopped, StopSignal, leave_signals_to_parent
 
 STATE, CLOCK, _RANKS = "trainer_state.json", "clock.json", "ranks.safetensors"
-DUE = "evaluation_is_due"  # in the clock's file: a signal stopped the evaluation that belongs to this checkpoint
+DUE = "evaluation_is_due"  # key in CLOCK: a signal stopped the evaluation of this checkpoint's step
 
 
 class StepTrainer(Trainer):
     """The Trainer over optimizer steps.
 
     The loss of a step with examples i of weight w_i is  Σ w_i ℓ_i / Σ w_i n_i, with ℓ_i the sum of an example's n_i
-    terms (a label is one term, an answer as many as it has tokens), whatever pieces the token budget cuts the step
-    into; gradients are the same as in one piece. (The Trainer's own accumulation scales both by the number of
-    pieces for sequence classification, transformers#47688.)
+    terms (a label is one term, an answer has one per token). Loss and gradients do not depend on the micro-batches into
+    which the token budget cuts a step. (The Trainer's own gradient accumulation scales both by the number of
+    micro-batches for sequence classification, transformers#47688.)
     """
 
     def __init__(
@@ -62,17 +62,17 @@ class StepTrainer(Trainer):
         self.base = base_identity(job, head.model)
         self.encoded = head.encoder.encode(train)
         self.class_weights = class_weights(job, dataset, train)
-        self.before = {"seconds": 0.0, "cpu_seconds": 0.0}  # of earlier starts of this run
+        self.before = {"seconds": 0.0, "cpu_seconds": 0.0}  # of earlier attempts of this run
         self._started = {"seconds": time.monotonic(), "cpu_seconds": time.process_time()}
         inner = inner_model(head.model)
         quantized = getattr(inner, "is_quantized", False)
-        # The Trainer takes a quantised base with peft's adapters only; ours train beside it just as well.
+        # The Trainer refuses a quantised base without peft's adapters; the methods written here train on one as well.
         inner.is_quantized = False  # type: ignore[assignment]
         super().__init__(
             model=head.model,
-            args=training_arguments(job, folder.parent, seed),  # trackers write below the run folder
+            args=training_arguments(job, folder.parent, seed),  # trackers write to the run folder
             train_dataset=self.encoded,
-            eval_dataset=self.encoded[:1],  # only its presence counts: `evaluate` scores `validation`
+            eval_dataset=self.encoded[:1],  # the Trainer only checks that it exists; `evaluate` scores `validation`
             callbacks=callbacks,
         )
         inner.is_quantized = quantized  # type: ignore[assignment]
@@ -81,7 +81,7 @@ class StepTrainer(Trainer):
     # --- batches and loss ---
 
     def get_train_dataloader(self) -> DataLoader:
-        """Return a loader whose every item is the list of batches of one optimizer step."""
+        """Return a loader whose items are lists of micro-batches, one list per optimizer step."""
         sampler = StepSampler(
             [self.head.training_tokens(row) for row in self.encoded], self.job.training.batch_size, self.args.seed
         )
@@ -89,21 +89,22 @@ class StepTrainer(Trainer):
         loader: DataLoader = DataLoader(
             self.encoded,  # type: ignore[arg-type]
             batch_sampler=sampler,
-            collate_fn=self._pieces,
+            collate_fn=self.micro_batches,
             num_workers=workers,
             worker_init_fn=leave_signals_to_parent if workers else None,
-            multiprocessing_context="fork" if workers else None,  # nothing is copied, and CUDA is not touched there
+            multiprocessing_context="fork" if workers else None,  # rows are shared, not copied; workers do not use CUDA
         )
-        # Only a prepared loader is moved to the right place by the Trainer when a run is resumed.
+        # When a run is resumed, the Trainer skips the finished steps of a prepared loader only.
         return self.accelerator.prepare(loader)
 
-    def _pieces(self, rows: list[Encoded]) -> list[Batch]:
+    def micro_batches(self, rows: list[Encoded]) -> list[Batch]:
+        """Return the rows of one optimizer step as batches that each fit the token budget."""
         budget = self.job.training.token_budget
         groups = token_batches([self.head.training_tokens(row) for row in rows], budget)
         return [self.head.training_batch([rows[index] for index in group]) for group in groups]
 
     def training_step(self, model: Any, inputs: list[Batch], num_items_in_batch: Any = None) -> torch.Tensor:  # type: ignore[override]
-        """Add up one optimizer step's gradients and return its loss."""
+        """Accumulate the gradients of one optimizer step and return its loss."""
         model.train()
         by_class = self.class_weights.to(self.args.device)
         weights = [by_class[batch["labels"]] * batch["weights"] for batch in inputs]
@@ -112,14 +113,14 @@ class StepTrainer(Trainer):
         loss = torch.zeros((), device=self.args.device)
         for batch, weight in zip(inputs, weights, strict=True):
             losses = self.head.losses(batch, self.job.training.label_smoothing)  # (B,)
-            piece = (losses * weight).sum() / total
-            if not torch.isfinite(piece):
+            part = (losses * weight).sum() / total
+            if not torch.isfinite(part):
                 raise ModelError(
-                    f"the loss is {piece.item()} at step {self.state.global_step + 1}: training has diverged. "
+                    f"the loss is {part.item()} at step {self.state.global_step + 1}: training has diverged. "
                     "Lower training.learning_rate, or raise training.warmup_steps."
                 )
-            self.accelerator.backward(piece)
-            loss += piece.detach()
+            self.accelerator.backward(part)
+            loss += part.detach()
         return loss
 
     # --- evaluation ---
@@ -127,19 +128,19 @@ class StepTrainer(Trainer):
     def evaluate(
         self, eval_dataset: Any = None, ignore_keys: Any = None, metric_key_prefix: str = "eval"
     ) -> dict[str, float]:
-        """Score the validation rows by our own scoring, log the averages, and return them.
+        """Score the validation rows, log the averages, and return them.
 
-        It may take longer than Slurm leaves a job: a signal ends it between two batches, with a checkpoint of the
-        steps, from which a resumed run evaluates first.
+        An evaluation can take longer than the time between Slurm's signal and its kill. Therefore a signal stops it
+        between two batches. A checkpoint of the training step is saved, and a resumed run evaluates first.
         """
         try:
             with Stoppable(self.stop, "validate", len(self.validation), "row") as progress:
-                progress.update(0)  # the signal may have come during the step
+                progress.update(0)  # stops at once if the signal came during the step
                 budget = self.job.runtime.score_token_budget
                 scores = inference.score(self.head, self.validation, budget, progress)
         except Stopped:
             self._save_checkpoint(self.head.model, None)
-            self.control = self.callback_handler.on_save(self.args, self.state, self.control)  # leaves training
+            self.control = self.callback_handler.on_save(self.args, self.state, self.control)  # raises
             raise
         records = inference.predictions(self.validation, scores, self.dataset.labels)
         result = metrics.compute(records, self.dataset.labels, self.dataset.mean_f1_labels)
@@ -151,10 +152,7 @@ class StepTrainer(Trainer):
     # --- checkpoints ---
 
     def clock(self) -> dict[str, float]:
-        """Return the training time so far over all starts of the run: seconds of wall clock, cpu_seconds of our cores.
-
-        The second hardly depends on what else runs on a shared machine.
-        """
+        """Return the training time so far over all attempts: wall-clock seconds, and cpu_seconds of this process."""
         now = {"seconds": time.monotonic(), "cpu_seconds": time.process_time()}
         return {key: self.before[key] + now[key] - self._started[key] for key in now}
 
@@ -167,11 +165,11 @@ class StepTrainer(Trainer):
             self._save_optimizer_and_scheduler(str(partial))
             self._save_scaler(str(partial))
             self._save_rng_state(str(partial))
-            is_due = self.control.should_evaluate  # until the evaluation is over
+            is_due = self.control.should_evaluate  # the Trainer clears it after the evaluation
             files.write_json(partial / CLOCK, {**self.clock(), **self.base, DUE: is_due})
             self.state.save_to_json(str(partial / STATE))
         if is_due:
-            return  # this one is replaced after the evaluation, and for a moment neither is there
+            return  # it is replaced after the evaluation: keep the older ones until then
         keep = {self.state.global_step, self.state.best_global_step}
         for step, old in checkpoints(self.folder):
             if step not in keep:
@@ -183,7 +181,7 @@ class StepTrainer(Trainer):
             load_allocator_state(self.head.model, load_file(ranks))
 
     def evaluate_now(self) -> None:
-        """Do what the Trainer does after a step with an evaluation: evaluate, then save a checkpoint."""
+        """Evaluate and save a checkpoint, as the Trainer does after a step with an evaluation."""
         self.control.should_evaluate = self.control.should_save = True
         epoch = self.state.epoch or 0.0
         self._maybe_log_save_evaluate(self._tr_loss, None, self.head.model, None, epoch, None, time.time())
@@ -192,7 +190,7 @@ class StepTrainer(Trainer):
         """Load the checkpoint with the best validation metric and return its step."""
         step = int(self.state.best_global_step or self.state.global_step)
         load_trained_state(self.head.model, self.folder / f"checkpoint-{step}" / PARAMETERS)
-        # Pruned ranks are zeros; saved with the last pattern they would shift.
+        # Pruned ranks are zeros already. With the last step's pattern, saving would drop other ranks.
         load_allocator_state(self.head.model, {})
         return step
 

@@ -1,4 +1,4 @@
-"""The memory estimate against steps that really run, and the promise that a job fits its card."""
+"""The memory estimate against steps with real numbers, and published jobs against a card of 16 GB."""
 
 import contextlib
 import json

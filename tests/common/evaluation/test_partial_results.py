@@ -1,4 +1,4 @@
-"""Scoring that is stopped goes on behind what is done, and ends with the scores of one that was not."""
+"""Interrupted scoring resumes after its last saved batch, with the scores of an uninterrupted run."""
 
 import json
 import time
@@ -55,13 +55,16 @@ class Writer(Head):
 
 
 def start(folder, head, work=inference.score):
-    with PartialResults(folder, "score test") as kept, Progress("score test", len(ROWS), "row", kept.rows) as progress:
-        return work(head, ROWS, BUDGET, progress, kept), kept, progress
+    with (
+        PartialResults(folder, "score test") as partial,
+        Progress("score test", len(ROWS), "row", partial.rows) as progress,
+    ):
+        return work(head, ROWS, BUDGET, progress, partial), partial, progress
 
 
 @pytest.fixture(autouse=True)
 def reached(monkeypatch):
-    """What a job would say of its work."""
+    """The progress that decides about requeueing a job."""
     monkeypatch.setattr(requeue, "_progress", found := {"what": "load", "done": 0})
     return found
 
@@ -75,21 +78,21 @@ def test_stopped_twice(tmp_path, reached, head, work):
             start(tmp_path, stopped, work)
         assert stopped.seen == seen and reached == {"what": "score test", "done": done}
     last = head()
-    result, kept, progress = start(tmp_path, last, work)
-    assert last.seen == [[7, 8, 9]] and progress.done == kept.rows == 10
+    result, partial, progress = start(tmp_path, last, work)
+    assert last.seen == [[7, 8, 9]] and progress.done == partial.rows == 10
     assert np.array_equal(result, whole)
     again = head()
     assert np.array_equal(start(tmp_path, again, work)[0], whole) and again.seen == []
 
 
-def test_a_start_that_gains_nothing_says_so(tmp_path, reached):
+def test_an_attempt_without_progress_records_none(tmp_path, reached):
     for stops_at in (1, 0):
         with pytest.raises(TimeLimit):
             start(tmp_path, Head(stops_at))
         assert reached == {"what": "score test", "done": 2}  # the second time the job is not put back
 
 
-def test_nothing_is_kept_of_nothing(tmp_path, reached):
+def test_no_file_without_results(tmp_path, reached):
     with pytest.raises(TimeLimit):
         start(tmp_path, Head(0))
     assert list(tmp_path.iterdir()) == [] and reached == {"what": "load", "done": 0}
@@ -98,30 +101,30 @@ def test_nothing_is_kept_of_nothing(tmp_path, reached):
 def test_every_minute(tmp_path, monkeypatch):
     now = [0.0]
     monkeypatch.setattr(time, "monotonic", lambda: now[0])
-    kept = PartialResults(tmp_path, "score test")
+    partial = PartialResults(tmp_path, "score test")
     for number in range(5):
         now[0] += 25
-        kept.add([number], [[0.5]])
-    assert [batch[0] for batch in files.read_json(kept.file)["batches"]] == [[0], [1], [2]]  # after 75 seconds
-    kept.save()
+        partial.add([number], [[0.5]])
+    assert [batch[0] for batch in files.read_json(partial.file)["batches"]] == [[0], [1], [2]]  # after 75 seconds
+    partial.save()
     later = PartialResults(tmp_path, "score test")
     now[0] += 10
     assert later.seconds == 135 and later.rows == 5
 
 
-def test_numbers_come_back_as_they_were(tmp_path):
+def test_saved_numbers_are_exact(tmp_path):
     values = np.random.default_rng(0).normal(size=(50, 3)).astype(np.float32)
-    with PartialResults(tmp_path, "score test") as kept:
-        kept.add(list(range(50)), values.tolist())
-    assert json.loads(kept.file.read_text())["batches"]
+    with PartialResults(tmp_path, "score test") as partial:
+        partial.add(list(range(50)), values.tolist())
+    assert json.loads(partial.file.read_text())["batches"]
     [(_, found)] = PartialResults(tmp_path, "score test").batches
     assert np.array_equal(np.asarray(found, dtype=np.float32), values)
 
 
-def test_forgotten(tmp_path):
+def test_remove(tmp_path):
     for what in ("score test", "generate validation"):
-        with PartialResults(tmp_path, what) as kept:
-            kept.add([0], ["x"])
+        with PartialResults(tmp_path, what) as partial:
+            partial.add([0], ["x"])
     (tmp_path / "metrics.json").touch()
     partial_results.remove(tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["metrics.json"]

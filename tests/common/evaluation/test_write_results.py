@@ -1,4 +1,4 @@
-"""Scores to files: predictions, metrics from those predictions, and where they lie."""
+"""Predictions, the metrics computed from them, and the paths of both."""
 
 import json
 
@@ -74,12 +74,12 @@ def test_no_host_name_and_no_folder_in_the_metrics(config, tmp_path):
 def test_scoring_a_split_measures_its_time(config, tmp_path, monkeypatch):
     seen = []
 
-    def score(head, rows, budget, progress, kept):
-        assert kept is None
+    def score(head, rows, budget, progress, partial):
+        assert partial is None
         seen.append((head, len(rows), budget, progress.what, progress.folder))
         return some_scores()
 
-    monkeypatch.setattr(write_results.scoring, "score", score)
+    monkeypatch.setattr(write_results.inference, "score", score)
     document = write_results.score_split(tmp_path, config, "validation", ROWS, "the head", {"steps": 4})
     assert seen == [("the head", 12, config.job.runtime.score_token_budget, "score validation", tmp_path)]
     assert document["validation_examples_per_s"] > 0 and document["validation_s"] >= 0 and document["steps"] == 4

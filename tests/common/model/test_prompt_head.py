@@ -228,7 +228,7 @@ def test_losses_and_gradients_are_those_of_sft_trainer(build, step_trainer, sft_
         head.model.zero_grad()
         tight = job.model_copy(update={"training": job.training.model_copy(update={"token_budget": budget})})
         trainer = step_trainer(head, tight, data, rows)
-        pieces = trainer._pieces(trainer.encoded)
+        pieces = trainer.micro_batches(trainer.encoded)
         assert len(pieces) == (6 if budget == 16 else 1)
         step = trainer.training_step(head.model, pieces)
         torch.testing.assert_close(step, loss.detach(), rtol=0, atol=1e-6)

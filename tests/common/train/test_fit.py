@@ -1,4 +1,4 @@
-"""One optimizer step: its loss and gradients, whatever pieces it is cut into; recipes refused before anything runs."""
+"""Fine-tuning: loss and gradients of a step in any micro-batches, checkpoints, the log, and checks of the arguments."""
 
 import json
 
@@ -24,7 +24,7 @@ LABELS = list(DATASET.labels)
 
 
 def make_rows(count: int, weights: list[float] | None = None) -> list[Row]:
-    """Rows of very different lengths, so that a small token budget cuts a step into many pieces."""
+    """Rows of very different lengths, so that a small token budget cuts a step into many micro-batches."""
     return [
         Row(
             id=f"r{number}",
@@ -51,16 +51,16 @@ def make_trainer(tiny_job, tmp_path):
 
 
 def one_step(trainer: trainer.StepTrainer, indices: list[int]) -> tuple[float, dict[str, torch.Tensor], int]:
-    """Return loss, gradients and the number of pieces of one step over the given rows."""
-    pieces = trainer._pieces([trainer.encoded[index] for index in indices])
+    """Return loss, gradients and the number of micro-batches of one step over the given rows."""
+    parts = trainer.micro_batches([trainer.encoded[index] for index in indices])
     trainer.model.zero_grad()
-    loss = trainer.training_step(trainer.model, pieces)
+    loss = trainer.training_step(trainer.model, parts)
     gradients = {name: parameter.grad.clone() for name, parameter in trainer.model.named_parameters()}
-    return loss.item(), gradients, len(pieces)
+    return loss.item(), gradients, len(parts)
 
 
-def by_hand(trainer: trainer.StepTrainer, indices: list[int], class_weights: list[float], smoothing: float = 0.0):
-    """The definition, without any of our loss code: sum of w_i * cross-entropy_i over sum of w_i, in one batch."""
+def defined_loss(trainer: trainer.StepTrainer, indices: list[int], class_weights: list[float], smoothing: float = 0.0):
+    """Return the loss by its definition, in one batch: sum of w_i * cross-entropy_i over sum of w_i; and gradients."""
     rows = [trainer.encoded[index] for index in indices]
     batch = batching.collate(rows, trainer.head.pad_token_id)
     labels, weights = batch.pop("labels"), batch.pop("weights")
@@ -81,7 +81,7 @@ def assert_same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) ->
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.2])
-def test_pieces_do_not_change_loss_or_gradients(make_trainer, smoothing):
+def test_micro_batches_do_not_change_loss_or_gradients(make_trainer, smoothing):
     indices = list(range(12))
     found = {}
     for budget in (16, 64, 100_000):
@@ -89,9 +89,9 @@ def test_pieces_do_not_change_loss_or_gradients(make_trainer, smoothing):
             make_rows(12), **{"training.token_budget": budget, "training.label_smoothing": smoothing}
         )
         found[budget] = one_step(trainer, indices)
-    assert [pieces for _, _, pieces in found.values()] == sorted((p for _, _, p in found.values()), reverse=True)
+    assert [parts for _, _, parts in found.values()] == sorted((p for _, _, p in found.values()), reverse=True)
     assert found[100_000][2] == 1 and found[16][2] == 12
-    loss, gradients = by_hand(trainer, indices, [1.0, 1.0, 1.0], smoothing)
+    loss, gradients = defined_loss(trainer, indices, [1.0, 1.0, 1.0], smoothing)
     for found_loss, found_gradients, _ in found.values():
         assert found_loss == pytest.approx(loss, abs=1e-6)
         assert_same(found_gradients, gradients)
@@ -99,13 +99,13 @@ def test_pieces_do_not_change_loss_or_gradients(make_trainer, smoothing):
 
 def test_without_weights_the_loss_is_the_plain_mean(make_trainer):
     trainer = make_trainer(make_rows(12), **{"training.token_budget": 64})
-    loss, _, pieces = one_step(trainer, list(range(12)))
+    loss, _, parts = one_step(trainer, list(range(12)))
     batch = batching.collate(trainer.encoded, trainer.head.pad_token_id)
     labels = batch.pop("labels")
     batch.pop("weights")
     with torch.no_grad():
         plain = F.cross_entropy(trainer.model(**batch).logits, labels)
-    assert pieces > 1
+    assert parts > 1
     assert loss == pytest.approx(plain.item(), abs=1e-6)
 
 
@@ -122,32 +122,32 @@ def test_class_and_row_weights_make_a_weighted_mean(make_trainer, chosen, weight
     )
     assert trainer.class_weights.tolist() == pytest.approx(weights)
     indices = [0, 1, 3, 4, 5, 8, 11]
-    loss, gradients, pieces = one_step(trainer, indices)
-    assert (pieces == 1) == (budget == 100_000)
-    wanted_loss, wanted_gradients = by_hand(trainer, indices, weights)
+    loss, gradients, parts = one_step(trainer, indices)
+    assert (parts == 1) == (budget == 100_000)
+    wanted_loss, wanted_gradients = defined_loss(trainer, indices, weights)
     assert loss == pytest.approx(wanted_loss, abs=1e-6)
     assert_same(gradients, wanted_gradients)
-    unweighted, _ = by_hand(make_trainer(make_rows(12)), indices, [1.0] * 3)
+    unweighted, _ = defined_loss(make_trainer(make_rows(12)), indices, [1.0] * 3)
     assert abs(loss - unweighted) > 1e-5
 
 
 def test_the_short_step_is_a_mean_over_its_own_rows(make_trainer):
     trainer = make_trainer(make_rows(11), **{"training.batch_size": 4, "training.token_budget": 32})
     steps = list(trainer.get_train_dataloader())
-    sizes = [sum(len(piece["labels"]) for piece in step) for step in steps]
+    sizes = [sum(len(batch["labels"]) for batch in step) for step in steps]
     assert sorted(sizes) == [3, 4, 4]
     short = steps[sizes.index(3)]
     trainer.model.zero_grad()
     loss = trainer.training_step(trainer.model, short).item()
     losses = []
     with torch.no_grad():
-        for piece in short:
-            inputs = {key: value for key, value in piece.items() if key not in ("labels", "weights")}
-            losses += F.cross_entropy(trainer.model(**inputs).logits, piece["labels"], reduction="none").tolist()
+        for batch in short:
+            inputs = {key: value for key, value in batch.items() if key not in ("labels", "weights")}
+            losses += F.cross_entropy(trainer.model(**inputs).logits, batch["labels"], reduction="none").tolist()
     assert loss == pytest.approx(sum(losses) / 3, abs=1e-6)
 
 
-def test_training_ends_equal_in_one_piece_and_in_many(tiny_job, tmp_path):
+def test_training_ends_equal_in_one_micro_batch_and_in_many(tiny_job, tmp_path):
     """The whole loop, so the Trainer adds no scaling of its own: after 4 SGD steps the weights are the same."""
     quiet_libraries()
     rows, dataset = make_rows(12), catalog.load_dataset("stance-sample")
@@ -186,7 +186,7 @@ def test_every_epoch_visits_every_row_once(make_trainer):
     loader = trainer.get_train_dataloader()
     assert len(loader) == 3
     lengths = sorted(len(row.input_ids) for row in trainer.encoded)
-    seen = sorted(int(n) for step in loader for piece in step for n in piece["attention_mask"].sum(dim=1))
+    seen = sorted(int(n) for step in loader for batch in step for n in batch["attention_mask"].sum(dim=1))
     assert seen == lengths
 
 
@@ -217,10 +217,10 @@ def test_plateau_follows_the_best_metric(make_trainer, monkeypatch, metric, valu
     assert rates == [0.8 * 0.5**count for count in cuts]
 
 
-# --- recipes ---------------------------------------------------------------------------------------------------------
+# --- checks of the training arguments --------------------------------------------------------------------------------
 
 
-def test_check_recipe_takes_a_sound_job(tiny_job):
+def test_sound_training_arguments_pass(tiny_job):
     dataset = catalog.load_dataset("stance-sample")
     for chosen in ("balanced", "none", {"con": 2.0}):
         check_training_arguments(tiny_job("minilm-lora", **{"training.class_weights": chosen}), dataset, make_rows(6))
@@ -229,7 +229,7 @@ def test_check_recipe_takes_a_sound_job(tiny_job):
 
 @pytest.mark.parametrize("kind", ["reduce_lr_on_plateau", "greedy"])
 @pytest.mark.parametrize(("metric", "right", "wrong"), [("accuracy", "max", "min"), ("loss", "min", "max")])
-def test_a_scheduler_goes_where_its_metric_goes(tiny_job, kind, metric, right, wrong):
+def test_a_scheduler_follows_the_mode_of_its_metric(tiny_job, kind, metric, right, wrong):
     def check(mode):
         changes = {
             "lr_scheduler_type": kind,
@@ -258,7 +258,7 @@ def test_a_scheduler_goes_where_its_metric_goes(tiny_job, kind, metric, right, w
         ({"method": {"name": "last-layers", "k": 3}}, ModelError, ["3", "0 to 2"]),
     ],
 )
-def test_check_recipe_refuses(tiny_job, overrides, error, parts):
+def test_wrong_training_arguments_are_refused(tiny_job, overrides, error, parts):
     with pytest.raises(error) as caught:
         check_training_arguments(
             tiny_job("minilm-lora", **overrides), catalog.load_dataset("stance-sample"), make_rows(6)
