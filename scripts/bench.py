@@ -27,8 +27,8 @@ def main(argv: list[str] | None = None) -> None:
     parser = options.parser(__doc__, "model", "dataset", "set")
     parser.add_argument("--memory-gb", metavar="GB", type=_gigabytes, default=14.5, help="of a GPU at most (14.5)")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
-    arguments = parser.parse_args(argv, argparse.Namespace(data_dir=None))
-    target = resolve_target(sweeps.single_variant(arguments))
+    request, flags = options.parse(parser, argv)
+    target = resolve_target(sweeps.single_variant(request))
     from common.estimate import benchmark
     from common.model.load import quiet_libraries
     from common.train.arguments import check_training_arguments  # seconds to import
@@ -46,8 +46,8 @@ def main(argv: list[str] | None = None) -> None:
     }
     with contextlib.redirect_stdout(sys.stderr):  # nothing but the result on stdout
         check_training_arguments(target.job, target.dataset, [])
-        found |= benchmark.measure(target.job, target.dataset, 1e9 * arguments.memory_gb)
-    print(json.dumps(found, indent=2, ensure_ascii=False) if arguments.json else _for_people(found, target))
+        found |= benchmark.measure(target.job, target.dataset, 1e9 * flags.memory_gb)
+    print(json.dumps(found, indent=2, ensure_ascii=False) if flags.json else _for_people(found, target))
 
 
 def _for_people(found: dict[str, Any], target: Target) -> str:

@@ -19,10 +19,12 @@ from common.core import errors, files
 
 def main(argv: list[str] | None = None) -> None:
     """Cancel; see the module."""
-    arguments = options.parser(__doc__, "model", "dataset").parse_args(argv)
-    folders = run_index.named(arguments.outputs, arguments.model, arguments.dataset)
-    answers = status.ask(folders, arguments.outputs)
-    asked, killed, local = [], [], []
+    request, _ = options.parse(options.parser(__doc__, "model", "dataset", "outputs"), argv)
+    folders = run_index.named(request.outputs, request.model, request.dataset)
+    answers = status.ask(folders, request.outputs)
+    asked: list[str] = []
+    killed: list[str] = []
+    local: list[str] = []
     for folder in folders:
         if job := answers.live.get(folder.name):
             # A checkpoint may take longer than what Slurm allows between SIGTERM and SIGKILL.
@@ -31,7 +33,7 @@ def main(argv: list[str] | None = None) -> None:
             ids.append(job.whole_id)
     # What waits goes first: it would begin where something that runs has made room.
     slurm_commands.cancel(killed)
-    local_queue.cancel(local_queue.folder_of(arguments.outputs), local)
+    local_queue.cancel(local_queue.folder_of(request.outputs), local)
     slurm_commands.stop(asked)
     for folder in folders:
         if job := answers.live.get(folder.name):

@@ -29,22 +29,22 @@ from common.data.rows import Rows
 
 def main(argv: list[str] | None = None) -> None:
     """Check one job; see the module."""
-    parser = options.parser(__doc__, "model", "dataset", "set", "data")
+    parser = options.parser(__doc__, "model", "dataset", "set", "data", "outputs")
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of tables")
     parser.add_argument("--no-data", action="store_true", help="parameter counts alone; reads no rows")
     parser.add_argument(
         "--config-only", action="store_true", help="validate the YAML files alone; fit for a login node"
     )
-    arguments = parser.parse_args(argv)
-    variants = sweeps.variants(arguments)
+    request, flags = options.parse(parser, argv)
+    variants = sweeps.variants(request)
     target, *_ = targets = [resolve_target(variant) for variant in variants]
     found: dict[str, Any] = {"schema": 1, "job": target.job_name, "dataset": target.dataset_name}
     each: list[dict[str, Any]] = [{"variant": one.variant} for one in targets]
-    if not arguments.config_only:
+    if not flags.config_only:
         from common.estimate import memory  # seconds to import
 
         with contextlib.redirect_stdout(sys.stderr):  # nothing but the result on stdout
-            rows = {} if arguments.no_data else load_all_splits(target.dataset, target.data_dir)
+            rows = {} if flags.no_data else load_all_splits(target.dataset, request.data_dir)
             for place, one, variant in zip(each, targets, variants, strict=True):
                 try:
                     place |= _parameters(one, rows)
@@ -57,7 +57,7 @@ def main(argv: list[str] | None = None) -> None:
             found |= {"memory_estimate_variant": estimated.variant} if len(each) > 1 else {}
             found |= memory.estimate(estimated.job, estimated.dataset)
     found |= each[0] if len(each) == 1 else {"variants": each}
-    print(json.dumps(found, indent=2, ensure_ascii=False) if arguments.json else _for_people(found, targets))
+    print(json.dumps(found, indent=2, ensure_ascii=False) if flags.json else _for_people(found, targets))
 
 
 def _parameters(target: Target, rows: Rows) -> dict[str, int | None]:

@@ -10,7 +10,6 @@ The README's tables come from outputs/published/ alone, which is committed: anyo
 are never published. Needs no torch.
 """
 
-import argparse
 import os
 import sys
 from pathlib import Path
@@ -27,7 +26,7 @@ from common.runs import run_folder
 
 def main(argv: list[str] | None = None) -> None:
     """Collect and report; see the module."""
-    parser = options.parser(__doc__)
+    parser = options.parser(__doc__, "outputs")
     parser.add_argument("--check", action="store_true", help="compare only; write nothing")
     parser.add_argument(
         "--here", action="store_true", help="print the tables of --outputs; plots go to <outputs>/plots"
@@ -44,46 +43,46 @@ def main(argv: list[str] | None = None) -> None:
         type=options.path,
         help="JSON with the runs that should be there; a missing one fails",
     )
-    arguments = parser.parse_args(argv)
+    request, flags = options.parse(parser, argv)
     try:
-        if arguments.here:
-            show(arguments.outputs)
+        if flags.here:
+            show(request.outputs)
         else:
-            report(arguments)
+            report(request.outputs, flags.published, flags.readme, flags.check)
     except Exception as error:
-        if arguments.expect:  # else nobody is told which runs failed
+        if flags.expect:  # else nobody is told which runs failed
             print(f"no report: {error}", file=sys.stderr)
-            check_expected(arguments.expect, arguments.outputs)
+            check_expected(flags.expect, request.outputs)
         raise
-    if arguments.expect:
-        check_expected(arguments.expect, arguments.outputs)
+    if flags.expect:
+        check_expected(flags.expect, request.outputs)
 
 
-def report(arguments: argparse.Namespace) -> None:
+def report(outputs: Path, published: Path, readme: Path, check: bool) -> None:
     """Publish the finished runs, and renew the README's tables and plots, or compare them."""
-    if not arguments.readme.is_file():
-        raise errors.ReportError(f"{arguments.readme}: there is no such file.")
-    if not arguments.check:
-        for folder in results.publish(arguments.outputs, arguments.published):
+    if not readme.is_file():
+        raise errors.ReportError(f"{readme}: there is no such file.")
+    if not check:
+        for folder in results.publish(outputs, published):
             print(f"published {options.shown(folder)}")
-    found = results.load(arguments.published)
-    folder = arguments.published / "plots"
+    found = results.load(published)
+    folder = published / "plots"
     pictures = {}
     for dataset in readme_tables.datasets(found):
         members = [result for result in found if result.dataset == dataset]
-        paths = folder.glob(f"{dataset}.*.png") if arguments.check else plots.draw(dataset, members, folder)
-        pictures[dataset] = [os.path.relpath(path, arguments.readme.parent) for path in sorted(paths)]
+        paths = folder.glob(f"{dataset}.*.png") if check else plots.draw(dataset, members, folder)
+        pictures[dataset] = [os.path.relpath(path, readme.parent) for path in sorted(paths)]
     contents = readme_tables.blocks(found, pictures)
-    text = arguments.readme.read_text(encoding="utf-8")
-    if arguments.check:
-        readme_tables.compare(text, contents, arguments.readme)
-        print(f"{options.shown(arguments.readme)}: every cell agrees with {options.shown(arguments.published)}")
+    text = readme.read_text(encoding="utf-8")
+    if check:
+        readme_tables.compare(text, contents, readme)
+        print(f"{options.shown(readme)}: every cell agrees with {options.shown(published)}")
         return
-    renewed = readme_tables.insert(text, contents, arguments.readme)
+    renewed = readme_tables.insert(text, contents, readme)
     if renewed != text:
-        write_text(arguments.readme, renewed)
+        write_text(readme, renewed)
     note = "" if renewed != text else ", unchanged"
-    print(f"{options.shown(arguments.readme)}: {len(found)} results in {len(pictures)} tables{note}")
+    print(f"{options.shown(readme)}: {len(found)} results in {len(pictures)} tables{note}")
 
 
 def check_expected(expected: Path, outputs: Path) -> None:

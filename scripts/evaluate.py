@@ -9,15 +9,16 @@ folder of its own, outputs/<dataset>/<job>/adapter-<name>-<hash>/. Of a job with
 variants that are trained are evaluated.
 """
 
-import argparse
+import dataclasses
 import sys
 from pathlib import Path
 from typing import Any
 
 from common.cli import options, sweeps
 from common.cli.main import guard
-from common.cli.target import Target, adapter_folder, adapter_hash, resolve_target, run_command, trained_folder
+from common.cli.target import adapter_folder, adapter_hash, resolve_target, trained_folder
 from common.config.dataset import SPLITS
+from common.config.run_request import RunRequest
 from common.core import errors, files
 from common.data.load import load_rows, split_rows, trained_rows
 from common.data.rows import rows_fingerprint
@@ -28,28 +29,29 @@ from common.runs.run_config import job_of
 
 def main(argv: list[str] | None = None) -> int:
     """Evaluate one run, or those of a sweep; see the module."""
-    parser = options.parser(__doc__, "model", "dataset", "set", "seed", "data")
+    parser = options.parser(__doc__, "model", "dataset", "set", "seed", "data", "outputs")
     parser.add_argument("--split", choices=SPLITS, default="test", help="which rows to score (default test)")
     parser.add_argument(
         "--adapter", metavar="DIR", type=options.path, help="a folder that peft's save_pretrained wrote"
     )
-    arguments = parser.parse_args(argv)
-    variants = [arguments] if arguments.adapter else sweeps.variants(arguments)
-    if len(variants) > 1:
-        return sweeps.run_each(__file__, argv, _finished(variants, arguments), "evaluate")
-    evaluate = _adapter if arguments.adapter else _trained
-    folder, document = evaluate(resolve_target(variants[0]), variants[0])
-    print(run_folder.headline(document, arguments.split))
-    print(f"{options.shown(folder)}: predictions-{arguments.split}.jsonl and its metrics are written")
+    request, flags = options.parse(parser, argv)
+    if flags.adapter:
+        folder, document = evaluate_adapter(request, flags.adapter, flags.split)
+    else:
+        variants = sweeps.variants(request)
+        if len(variants) > 1:
+            return sweeps.run_each(__file__, argv, _finished(variants, request), "evaluate")
+        folder, document = evaluate_run(variants[0], flags.split)
+    print(run_folder.headline(document, flags.split))
+    print(f"{options.shown(folder)}: predictions-{flags.split}.jsonl and its metrics are written")
     return 0
 
 
-def _finished(variants: list[argparse.Namespace], arguments: argparse.Namespace) -> list[argparse.Namespace]:
-    """Return the variants whose runs are finished, naming the others."""
-    last = f"seed-{arguments.seed}"
-    finished = [v for v in variants if run_folder.is_finished(resolve_target(v).folder(arguments.outputs, last))]
+def _finished(variants: list[RunRequest], request: RunRequest) -> list[RunRequest]:
+    """Return the variants whose runs are finished, and print the others."""
+    finished = [variant for variant in variants if run_folder.is_finished(resolve_target(variant).folder)]
     if not finished:
-        train = run_command("train", arguments)
+        train = request.command("train")
         raise errors.RunError(f"none of the {len(variants)} variants is trained. Train them first: {train}")
     for variant in variants:
         if variant not in finished:
@@ -57,20 +59,19 @@ def _finished(variants: list[argparse.Namespace], arguments: argparse.Namespace)
     return finished
 
 
-def _trained(target: Target, arguments: argparse.Namespace) -> tuple[Path, dict[str, Any]]:
-    """Score the run that `make train` made and finished."""
-    folder = trained_folder(target, arguments)
+def evaluate_run(request: RunRequest, split: str) -> tuple[Path, dict[str, Any]]:
+    """Score a split with a finished run's model, and return the run folder and the metrics."""
+    target = resolve_target(request)
+    folder, train = trained_folder(target), request.command("train")
     if not run_folder.is_finished(folder):
-        raise errors.RunError(f"{folder}: the run is not finished. Finish it: {run_command('train', arguments)}")
-    frozen = run_folder.load_run_config(folder)
-    data_dir = target.data_dir or (Path(frozen.data_dir) if frozen.data_dir else None)
+        raise errors.RunError(f"{folder}: the run is not finished. Finish it: {train}")
+    recorded = run_folder.load_run_config(folder)
+    data_dir = request.data_dir or (Path(recorded.data_dir) if recorded.data_dir else None)
     rows = load_rows(target.dataset, data_dir)
-    members = split_rows(rows, arguments.split, "to evaluate on")
-    if arguments.split == "train":
-        members = trained_rows(members, job_of(frozen), frozen.dataset)
-    run_folder.create_run(
-        folder, target.config(arguments.seed, rows_fingerprint(rows)), run_command("train", arguments)
-    )
+    members = split_rows(rows, split, "to evaluate on")
+    if split == "train":
+        members = trained_rows(members, job_of(recorded), recorded.dataset)
+    run_folder.create_run(folder, target.config(rows_fingerprint(rows)), train)  # checks that nothing has changed
 
     from common.evaluation import write_results
     from common.model import saved_model
@@ -78,17 +79,21 @@ def _trained(target: Target, arguments: argparse.Namespace) -> tuple[Path, dict[
 
     quiet_libraries()
     with run_lock.acquire(folder), recorded_failure(folder, run_folder.this_command()):
-        head = saved_model.load(job_of(frozen), frozen.dataset, folder / run_folder.MODEL)
+        head = saved_model.load(job_of(recorded), recorded.dataset, folder / run_folder.MODEL)
         facts = files.read_json(folder / run_folder.TRAINING)
-        return folder, write_results.score_split(folder, frozen, arguments.split, members, head, facts)
+        return folder, write_results.score_split(folder, recorded, split, members, head, facts)
 
 
-def _adapter(target: Target, arguments: argparse.Namespace) -> tuple[Path, dict[str, Any]]:
-    """Score the job's base with an adapter from elsewhere; one that does not fit leaves no folder behind."""
-    rows = load_rows(target.dataset, target.data_dir)
-    members = split_rows(rows, arguments.split, "to evaluate on")
-    config = target.config(None, rows_fingerprint(rows), "adapter")
-    folder = adapter_folder(target, arguments, config)
+def evaluate_adapter(request: RunRequest, adapter: Path, split: str) -> tuple[Path, dict[str, Any]]:
+    """Score a split with the job's base model under an external adapter, and return the run folder and the metrics.
+
+    An adapter that does not fit the model leaves no folder behind.
+    """
+    target = resolve_target(dataclasses.replace(request, seed=None, baseline="adapter"))
+    rows = load_rows(target.dataset, request.data_dir)
+    members = split_rows(rows, split, "to evaluate on")
+    config = target.config(rows_fingerprint(rows))
+    folder = adapter_folder(target, adapter, config)
 
     from common.evaluation import write_results
     from common.model import saved_model
@@ -97,12 +102,12 @@ def _adapter(target: Target, arguments: argparse.Namespace) -> tuple[Path, dict[
     from common.runs import provenance
 
     quiet_libraries()
-    head = saved_model.load_adapter(target.job, target.dataset, arguments.adapter)
+    head = saved_model.load_adapter(target.job, target.dataset, adapter)
     run_folder.create_run(folder, config, run_folder.this_command())
-    facts = parameter_counts(head.model) | {"adapter_sha256": adapter_hash(arguments.adapter)}
+    facts: dict[str, Any] = {**parameter_counts(head.model), "adapter_sha256": adapter_hash(adapter)}
     with run_lock.acquire(folder), recorded_failure(folder, run_folder.this_command()):
-        facts |= {"hardware": provenance.hardware()}
-        return folder, write_results.score_split(folder, config, arguments.split, members, head, facts)
+        facts["hardware"] = provenance.hardware()
+        return folder, write_results.score_split(folder, config, split, members, head, facts)
 
 
 if __name__ == "__main__":

@@ -11,8 +11,6 @@ Of a model's repository only what is read is downloaded: config, tokenizer, safe
 again. One that fails stops no other. Rows in files are not brought, only named where they are missing. Needs no torch.
 """
 
-import argparse
-import copy
 import dataclasses
 import sys
 from collections.abc import Callable
@@ -26,6 +24,7 @@ from common.cli.target import resolve_target
 from common.config import catalog
 from common.config.dataset import Dataset
 from common.config.job import Job
+from common.config.run_request import RunRequest
 from common.core import errors
 from common.core.formatting import size, text_table
 from common.hub import download, locate
@@ -94,19 +93,18 @@ class Items:
         return "\n".join([text_table(("", "revision", "commit", "size", "in cache", "state"), rows), *notes])
 
 
-def collect(arguments: argparse.Namespace) -> Items:
-    """Ask the Hub about everything that the arguments mean."""
+def collect(request: RunRequest) -> Items:
+    """Return everything that a request means, having asked the Hub about it."""
     items = Items()
-    if arguments.dataset and not arguments.model:
-        items.add_rows(arguments.dataset, catalog.load_dataset(arguments.dataset))
+    if request.dataset and not request.model:
+        items.add_rows(request.dataset, catalog.load_dataset(request.dataset))
         return items
-    for name in [arguments.model] if arguments.model else catalog.names(catalog.JOBS):
-        job = copy.copy(arguments)
-        job.model = name
+    for name in [request.model] if request.model else catalog.names(catalog.JOBS):
         try:
-            targets = [resolve_target(variant) for variant in sweeps.variants(job)]
+            variants = sweeps.variants(dataclasses.replace(request, model=name))
+            targets = [resolve_target(variant) for variant in variants]
         except errors.ConfigError as error:
-            if arguments.model:
+            if request.model:
                 raise
             items.failed[f"job {name}"] = error
             continue
@@ -120,10 +118,10 @@ def main(argv: list[str] | None = None) -> None:
     """Look, say, download; see the module."""
     parser = options.parser(__doc__, "model", "dataset", "set")
     parser.add_argument("--dry-run", action="store_true", help="say what would be downloaded, and do nothing")
-    arguments = parser.parse_args(argv, argparse.Namespace(data_dir=None))
+    request, flags = options.parse(parser, argv)
     if constants.is_offline_mode():
         raise errors.ConfigError("HF_HUB_OFFLINE is set: unset it. Without the Hub there is make smoke DRY_RUN=1.")
-    items = collect(arguments)
+    items = collect(request)
     wanted = [need for need in items.needs if need.remaining_bytes != 0]
     print(items.table())
     unknown = ", and more of unknown size" if any(need.remaining_bytes is None for need in wanted) else ""
@@ -131,7 +129,7 @@ def main(argv: list[str] | None = None) -> None:
         f"\n{size(sum(need.remaining_bytes or 0 for need in wanted))} to download{unknown}; "
         f"{size(download.free_bytes())} are free in {constants.HF_HUB_CACHE}"
     )
-    if not arguments.dry_run:
+    if not flags.dry_run:
         download.check_room(wanted)
         for need in items.needs:
             name = f"{need.kind} {need.name}"
@@ -144,8 +142,8 @@ def main(argv: list[str] | None = None) -> None:
         done = sum(f"{need.kind} {need.name}" not in items.failed for need in wanted)
         all_there = "nothing to download" + ("" if items.failed else ": it is all in the cache")
         print(f"downloaded {done} of {len(wanted)}" if wanted else all_there)
-    for error in items.failed.values():
-        print(f"\nFAILED: {error}", file=sys.stderr)
+    for failure in items.failed.values():
+        print(f"\nFAILED: {failure}", file=sys.stderr)
     if items.failed:
         kind = type(next(iter(items.failed.values())))
         raise kind(f"{len(items.failed)} could not be fetched: {errors.choices(items.failed, 40)}.")

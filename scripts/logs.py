@@ -17,10 +17,10 @@ from common.core import errors
 
 def main(argv: list[str] | None = None) -> None:
     """Print the logs; see the module."""
-    parser = options.parser(__doc__, "model", "dataset")
+    parser = options.parser(__doc__, "model", "dataset", "outputs")
     parser.add_argument("--lines", metavar="N", type=options.positive, default=40, help="of each log (default 40)")
-    arguments = parser.parse_args(argv)
-    folders = run_index.named(arguments.outputs, arguments.model, arguments.dataset)
+    request, flags = options.parse(parser, argv)
+    folders = run_index.named(request.outputs, request.model, request.dataset)
     logs = [(folder.name, log) for folder in folders for log in submit_record.newest_logs(folder.path)]
     if not logs:
         raise errors.RunError(
@@ -28,7 +28,7 @@ def main(argv: list[str] | None = None) -> None:
         )
     for name, log in logs:
         print(f"==> {name}: {options.shown(log)} <==")
-        print("\n".join(submit_record.last_lines(log, arguments.lines)) + "\n")
+        print("\n".join(submit_record.last_lines(log, flags.lines)) + "\n")
 
 
 if __name__ == "__main__":

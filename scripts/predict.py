@@ -40,8 +40,7 @@ from common.runs import run_folder
 
 def main(argv: list[str] | None = None) -> int | None:
     """Predict for one text, one file, or shards of many rows; see the module."""
-    parser = options.parser(__doc__, "model", "dataset", "set", "seed", "force")
-    parser.set_defaults(data_dir=None)
+    parser = options.parser(__doc__, "model", "dataset", "set", "seed", "outputs", "force")
     add = parser.add_argument
     add("--run", metavar="DIR", type=options.path, help="a run folder, wherever it lies, not --model")
     add("--adapter", metavar="DIR", type=options.path, help="with --model: an adapter that peft saved")
@@ -68,41 +67,41 @@ def main(argv: list[str] | None = None) -> int | None:
         "--lane", metavar=("I", "N"), type=int, nargs=2, help="with --shard: every N-th of them, from the I-th (from 0)"
     )
     add("--merge", action="store_true", help="with --plan: check that every row is there once, write the output")
-    arguments = parser.parse_args(argv)
-    if sum(value is not None for value in (arguments.input, arguments.text, arguments.plan)) != 1:
+    request, flags = options.parse(parser, argv)
+    if sum(value is not None for value in (flags.input, flags.text, flags.plan)) != 1:
         raise errors.ConfigError("give either INPUT=<file> or TEXT=<text> (or --plan)")
-    if (arguments.plan is not None) != (arguments.shard is not None or arguments.merge):
+    if (flags.plan is not None) != (flags.shard is not None or flags.merge):
         raise errors.ConfigError("--plan goes with --shard or --merge, and those with --plan alone")
-    if arguments.plan is not None and (arguments.model or arguments.run or arguments.adapter):
+    if flags.plan is not None and (request.model or flags.run or flags.adapter):
         raise errors.ConfigError("--plan knows its model and its rows; give it with --shard or --merge alone")
-    if arguments.lane is not None and (arguments.shard is None or not 0 <= arguments.lane[0] < arguments.lane[1]):
+    if flags.lane is not None and (flags.shard is None or not 0 <= flags.lane[0] < flags.lane[1]):
         raise errors.ConfigError("--lane I N goes with --shard; I is a whole number from 0 to N - 1")
-    if arguments.processes is not None and arguments.shards is None:
+    if flags.processes is not None and flags.shards is None:
         raise errors.ConfigError("PROCESSES goes with SHARDS")
-    if arguments.text is not None and arguments.shards is not None:
+    if flags.text is not None and flags.shards is not None:
         raise errors.ConfigError("SHARDS divides the rows of an INPUT; one TEXT has none to divide")
-    if arguments.plan is not None:
-        first, every = arguments.lane or (0, 1)
-        numbers = [number for span in arguments.shard or [] for number in span]
-        return _continue(read_plan(arguments.plan), numbers[first::every], arguments.merge)
-    folder, config = find_run(arguments)
-    model = Scorer(config, arguments.adapter or folder / run_folder.MODEL, arguments.adapter is not None)
-    if arguments.text is not None:
-        row = one_row(arguments.text, config.dataset)
+    if flags.plan is not None:
+        first, every = flags.lane or (0, 1)
+        numbers = [number for span in flags.shard or [] for number in span]
+        return _continue(read_plan(flags.plan), numbers[first::every], flags.merge)
+    folder, config = find_run(request, flags.run, flags.adapter)
+    model = Scorer(config, flags.adapter or folder / run_folder.MODEL, flags.adapter is not None)
+    if flags.text is not None:
+        row = one_row(flags.text, config.dataset)
         _print_one(model([row])[0], config.dataset.labels)
         return 0
-    files = input_files(arguments.input)
-    output = output_file(arguments.output, arguments.input, files)
-    if arguments.shards is not None:
-        return _in_shards(output, files, model, arguments)
-    if files != [arguments.input]:
-        raise errors.ConfigError(f"INPUT={arguments.input} means {len(files)} files; they are labelled with SHARDS=1")
-    if output.exists() and not arguments.force:
+    files = input_files(flags.input)
+    output = output_file(flags.output, flags.input, files)
+    if flags.shards is not None:
+        return _in_shards(output, files, model, request.outputs, flags)
+    if files != [flags.input]:
+        raise errors.ConfigError(f"INPUT={flags.input} means {len(files)} files; they are labelled with SHARDS=1")
+    if output.exists() and not flags.force:
         raise errors.RunError(f"{output} exists already; give another OUTPUT=, or FORCE=1 to replace it.")
-    frame = table_files.read_table(arguments.input)
+    frame = table_files.read_table(flags.input)
     labels = config.dataset.labels
-    check_free_columns(frame.columns.tolist(), labels, arguments.input)
-    rows = to_rows(frame, config.dataset, str(arguments.input), "input", labelled=False)
+    check_free_columns(frame.columns.tolist(), labels, flags.input)
+    rows = to_rows(frame, config.dataset, str(flags.input), "input", labelled=False)
     start = time.perf_counter()
     scores = model(rows)
     seconds = time.perf_counter() - start
@@ -112,13 +111,13 @@ def main(argv: list[str] | None = None) -> int | None:
     return 0
 
 
-def _in_shards(output: Path, files: Sequence[Path], model: Scorer, arguments: argparse.Namespace) -> int:
+def _in_shards(output: Path, files: Sequence[Path], model: Scorer, outputs: Path, flags: argparse.Namespace) -> int:
     folder = plan_folder(output)
-    if output.exists() and not arguments.force and not (folder / PLAN).exists():
+    if output.exists() and not flags.force and not (folder / PLAN).exists():
         raise errors.RunError(f"{output} exists already; give another OUTPUT=, or FORCE=1 to replace it.")
-    how = (model.config, model.folder, model.adapter, arguments.shards, arguments.force)
+    how = (model.config, model.folder, model.adapter, flags.shards, flags.force)
     with plan_lock(output):
-        if arguments.force or not (folder / PLAN).exists():  # what lies there is deleted
+        if flags.force or not (folder / PLAN).exists():  # what lies there is deleted
             slurm_array.check_not_submitted(folder)
         plan = create_plan(output, files, *how)
         print(
@@ -127,12 +126,12 @@ def _in_shards(output: Path, files: Sequence[Path], model: Scorer, arguments: ar
         is_left = not merge_report(plan)
         if is_left:
             check_free_output(plan)
-            chosen = choose_scheduler("local" if arguments.processes else arguments.cluster, arguments.outputs)
+            chosen = choose_scheduler("local" if flags.processes else flags.cluster, outputs)
             if chosen[1].executor == "slurm":
-                print(slurm_array.submit(plan, arguments.outputs, chosen, yaml_io.split_overrides(arguments.resources)))
+                print(slurm_array.submit(plan, outputs, chosen, yaml_io.split_overrides(flags.resources)))
                 return 0
     if is_left:  # hours, in which others may read the plan
-        workers.score_shards(plan, arguments.processes, model)
+        workers.score_shards(plan, flags.processes, model)
     return _continue(plan, [], merge=True)
 
 

@@ -10,11 +10,11 @@ It asks Slurm twice at most, whatever the number of runs, and is of use when Slu
 import contextlib
 import sys
 import time
-from pathlib import Path
 
 from common.cli import options
 from common.cli.main import guard
 from common.cluster import run_index, status
+from common.config.run_request import RunRequest
 from common.core.formatting import duration, text_table
 
 _EVERY_S = 5
@@ -24,25 +24,25 @@ _WORTH_SAYING = ("failed", "out of memory", "time limit", "node lost", "refused"
 
 def main(argv: list[str] | None = None) -> None:
     """Print the table, once or again and again; see the module."""
-    parser = options.parser(__doc__, "model", "dataset")
+    parser = options.parser(__doc__, "model", "dataset", "outputs")
     parser.add_argument("--watch", action="store_true", help=f"again every {_EVERY_S} seconds, until Ctrl-C")
-    arguments = parser.parse_args(argv)
-    if not arguments.watch:
-        print(shown(arguments.outputs, arguments.model, arguments.dataset))
+    request, flags = options.parse(parser, argv)
+    if not flags.watch:
+        print(shown(request))
         return
     with contextlib.suppress(KeyboardInterrupt):  # as a person ends it
         while True:
-            text = shown(arguments.outputs, arguments.model, arguments.dataset)
+            text = shown(request)
             print(("\033[2J\033[H" if sys.stdout.isatty() else "") + text, flush=True)
             time.sleep(_EVERY_S)
 
 
-def shown(outputs: Path, model: str | None, dataset: str | None) -> str:
+def shown(request: RunRequest) -> str:
     """Return the table, what went wrong, and a summary."""
-    folders = run_index.named(outputs, model, dataset)
+    folders = run_index.named(request.outputs, request.model, request.dataset)
     if not folders:
-        return f"{options.shown(outputs)}: there is no run yet. make train MODEL=…, or make submit-all"
-    answers = status.ask(folders, outputs)
+        return f"{options.shown(request.outputs)}: there is no run yet. make train MODEL=…, or make submit-all"
+    answers = status.ask(folders, request.outputs)
     found = status.statuses(folders, answers)
     lines = [text_table(_HEADER, [_row(one) for one in found])]
     wrong = [one for one in found if (one.message and one.state in _WORTH_SAYING) or "\n" in one.message]

@@ -25,33 +25,31 @@ from common.cluster.scheduler import AUTO, Chosen, choose_scheduler, make_task
 from common.core import errors, yaml_io
 from common.core.formatting import text_table
 
-BASELINES = (*selection.CLASSICAL, *selection.MODEL_BASELINES.values())
-
 
 def main(argv: list[str] | None = None) -> int:
     """Submit; see the module."""
-    parser = options.parser(__doc__, "model", "dataset", "set", "data", "force")
+    parser = options.parser(__doc__, "model", "dataset", "set", "data", "baseline", "outputs", "force")
     parser.add_argument("--all", action="store_true", help="every job, with baselines and a report at the end")
     parser.add_argument("--jobs", metavar="PATTERN", default="*", help="with --all: jobs of these names alone")
     parser.add_argument("--seeds", metavar="N,…", type=_seeds, default=(1,), help="a run a seed (default 1)")
-    parser.add_argument("--baseline", metavar="NAME", choices=BASELINES, help="with --model: its baseline instead")
     parser.add_argument("--cluster", metavar="NAME", default=AUTO, help="slurm/<NAME>.yaml, local or auto")
     parser.add_argument("--resources", metavar="KEY=VALUE", nargs="+", default=[], help="over profile and job")
     parser.add_argument("--check", action="store_true", help="ask Slurm what it would say, and queue nothing")
-    arguments = parser.parse_args(argv)
-    if arguments.all == (arguments.model is not None):
+    request, flags = options.parse(parser, argv)
+    if flags.all == (request.model is not None):
         raise errors.ConfigError("give MODEL=<job>; make submit-all submits every job")
-    if arguments.all and arguments.baseline:
+    if flags.all and request.baseline:
         raise errors.ConfigError("BASELINE= goes with MODEL=; make submit-all submits every baseline")
-    members, left_out = (
-        selection.runs_of_all_jobs(arguments) if arguments.all else (selection.runs_of_job(arguments), [])
-    )
-    chosen = choose_scheduler(arguments.cluster, arguments.outputs)
-    given = yaml_io.split_overrides(arguments.resources, "RESOURCES", "time=02:00:00")
-    if arguments.check:
-        return check(members, left_out, arguments.outputs, chosen, given)
+    if flags.all:
+        members, left_out = selection.runs_of_all_jobs(request, flags.jobs, flags.seeds)
+    else:
+        members, left_out = selection.runs_of_job(request, flags.seeds), []
+    chosen = choose_scheduler(flags.cluster, request.outputs)
+    given = yaml_io.split_overrides(flags.resources, "RESOURCES", "time=02:00:00")
+    if flags.check:
+        return check(members, left_out, request.outputs, chosen, given)
     found = submit_runs.submit_runs(
-        members, left_out, arguments.outputs, chosen, given, force=arguments.force, is_scope=arguments.all
+        members, left_out, request.outputs, chosen, given, force=flags.force, is_scope=flags.all
     )
     print(text_table(("run", "what", "job"), [(one.name, one.action, one.job_id) for one in found]))
     print(_reasons([(f"{one.name}: {one.action}", one.detail) for one in found if one.detail]))

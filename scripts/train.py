@@ -11,14 +11,14 @@ SIGUSR2, which in a Slurm job also puts the job back into the queue. A job with 
 variants, one after the other; one that fails does not keep the others from running, and what all lack is said once.
 """
 
-import argparse
 import dataclasses
 import sys
 from pathlib import Path
 
 from common.cli import options, sweeps
 from common.cli.main import guard
-from common.cli.target import make_command, resolve_target, run_command
+from common.cli.target import resolve_target
+from common.config.run_request import RunRequest, make_command
 from common.core import errors, files
 from common.data.load import load_all_splits, trained_rows
 from common.data.rows import rows_fingerprint
@@ -30,45 +30,42 @@ from common.runs.run_config import RunConfig, job_of
 
 def main(argv: list[str] | None = None) -> int:
     """Train one run, or those of a sweep; see the module."""
-    parser = options.parser(__doc__, "model", "dataset", "set", "seed", "data", "force")
-    options.add_run(parser)
-    arguments = parser.parse_args(argv)
-    if arguments.run:
-        options.check_run_alone(parser, arguments)
-        resume(arguments.run)
+    parser = options.parser(__doc__, "model", "dataset", "set", "seed", "data", "outputs", "run", "force")
+    request, flags = options.parse(parser, argv)
+    if flags.run:
+        options.check_run_alone(flags.run, request, FORCE=flags.force)
+        resume(flags.run)
         return 0
-    variants = sweeps.variants(arguments)
+    variants = sweeps.variants(request)
     if len(variants) > 1:
-        _check_shared(variants)
+        _check_shared(variants, flags.force)
         return sweeps.run_each(__file__, argv, variants, "train")
-    train(variants[0])
+    train(variants[0], flags.force)
     return 0
 
 
-def _check_shared(variants: list[argparse.Namespace]) -> None:
+def _check_shared(variants: list[RunRequest], force: bool) -> None:
     """Raise once what would stop every variant of a sweep: their rows or their base model cannot be had."""
     targets = [resolve_target(variant) for variant in variants]
     if len({target.dataset_name for target in targets}) == 1:
-        load_all_splits(targets[0].dataset, targets[0].data_dir)
+        load_all_splits(targets[0].dataset, variants[0].data_dir)
     waiting = []
-    for target, variant in zip(targets, variants, strict=True):
-        folder = target.folder(variant.outputs, f"seed-{variant.seed}")
-        if variant.force or not run_folder.is_finished(folder):
-            if (folder / run_folder.TRAINING).exists() and not variant.force:
+    for target in targets:
+        if force or not run_folder.is_finished(target.folder):
+            if (target.folder / run_folder.TRAINING).exists() and not force:
                 return  # it is trained, and holds fast to the base that it was trained on
             waiting.append(target.job)
     if len({(job.model, job.revision) for job in waiting}) == 1:
         download.check_model(locate.locate(waiting[0].model, waiting[0].revision))
 
 
-def train(arguments: argparse.Namespace) -> None:
-    """Carry one run from wherever it stands to its end."""
-    target = resolve_target(arguments)
-    rows = load_all_splits(target.dataset, target.data_dir)
-    config = target.config(arguments.seed, rows_fingerprint(rows))
-    folder = target.folder(arguments.outputs, f"seed-{arguments.seed}")
-    command = run_command("train", arguments)
-    is_new = arguments.force or not (folder / run_folder.CONFIG).exists()
+def train(request: RunRequest, force: bool) -> None:
+    """Create a run or resume it, and train and evaluate it to its end."""
+    target = resolve_target(request)
+    rows = load_all_splits(target.dataset, request.data_dir)
+    config = target.config(rows_fingerprint(rows))
+    folder, command = target.folder, request.command("train")
+    is_new = force or not (folder / run_folder.CONFIG).exists()
     if not is_new:
         run_folder.create_run(folder, config, command)  # refuses a job that has changed since
         if run_folder.is_finished(folder):
@@ -82,7 +79,7 @@ def train(arguments: argparse.Namespace) -> None:
     quiet_libraries()
     if is_new:
         check_training_arguments(target.job, config.dataset, trained_rows(rows["train"], target.job, config.dataset))
-        if arguments.force and (aside := run_folder.archive_run(folder)):
+        if force and (aside := run_folder.archive_run(folder)):
             print(f"the old run is kept in {options.shown(aside)}")
         run_folder.create_run(folder, config, command)
     with run_lock.acquire(folder), recorded_failure(folder, command):
@@ -101,7 +98,7 @@ def resume(folder: Path) -> None:
     """Carry a run that exists to its end; all it reads is its frozen config, not the jobs of today."""
     if run_folder.load_run_config(folder).baseline:
         raise errors.RunError(f"{folder}: this is a baseline; evaluate it with: make baseline RUN={folder}")
-    resume_run(folder, make_command("train", run=folder.resolve()), _resume)
+    resume_run(folder, make_command("train", RUN=folder.resolve()), _resume)
     print(f"{options.shown(folder)} is finished: {_headline(folder)}")
 
 

@@ -88,9 +88,7 @@ def test_untuned_takes_a_method_that_would_not_fit(run_script, tiny_arguments):
 
 
 def test_classical_baselines_do_not_load_a_model(run_script, tiny_arguments, rows_dir, tmp_path, monkeypatch):
-    pass
-
-    monkeypatch.setattr("common.model.load.build_head", None)
+    monkeypatch.setattr("common.evaluation.baselines.build_untuned", None)
     monkeypatch.setattr("common.model.load.load_base", None)
     assert run_script("baseline", *words(tiny_arguments, rows_dir, tmp_path, "majority"))[0] == 0
 

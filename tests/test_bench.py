@@ -60,9 +60,7 @@ def test_it_is_held_as_the_model_that_training_builds(name, tmp_path):
 
 
 def benched(run_script, tmp_path, model, *settings):
-    code, out, err = run_script(
-        "bench", "--model", model, "--set", *settings, "--json", "--outputs", str(tmp_path / "outputs")
-    )
+    code, out, err = run_script("bench", "--model", model, "--set", *settings, "--json")
     assert code == 0, err
     assert not (tmp_path / "outputs").exists()
     return json.loads(out)

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from conftest import ROOT
 
-from common.cli import options
 from common.cli.target import resolve_target
 from common.config import catalog
+from common.config.run_request import RunRequest
 from common.core import files, yaml_io
 from common.data.load import load_rows
 from common.data.rows import rows_fingerprint
@@ -58,11 +58,9 @@ def test_folders_and_recipes_are_those_the_scripts_use(demo):
         words = dict(zip(step.words[1::2], step.words[2::2], strict=True))
         last = f"seed-{words['--seed']}" if step.words[0] == "train.py" else f"baseline-{words['--baseline']}"
         if step.job:
-            words_of_target = [*("--model", words["--model"]), *(["--set", words["--set"]] if "--set" in words else [])]
-            target = resolve_target(
-                options.parser("", "model", "dataset", "set", "seed", "data").parse_args(words_of_target)
-            )
-            assert target.folder(demo.OUTPUTS, last) == step.folder
+            overrides = (words["--set"],) if "--set" in words else ()
+            target = resolve_target(RunRequest(words["--model"], overrides=overrides, outputs=demo.OUTPUTS))
+            assert target.folder_named(last) == step.folder
             assert target.job == step.job
         else:
             assert step.folder == demo.OUTPUTS / demo.DATASET / "classical" / last

@@ -1,74 +1,118 @@
-"""What the scripts' command lines have in common: which run is meant, and where runs lie."""
+"""The options that the scripts share, and the `RunRequest` that a command line means.
+
+parser = options.parser(__doc__, "model", "seed", "outputs")
+parser.add_argument("--json", action="store_true")       # the script's own flags
+request, flags = options.parse(parser, argv)
+"""
 
 import argparse
+import dataclasses
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from common.config import catalog
+from common.config.run_request import BASELINES, OUTPUTS, RunRequest
 from common.core.errors import ConfigError, Interrupted
 from common.runs import run_folder
-
-OUTPUTS = catalog.ROOT / "outputs"
-
-
-def parser(docstring: str, *groups: str) -> argparse.ArgumentParser:
-    """Return a parser with the shared options.
-
-    Args:
-        docstring: of the script; its text is the help.
-        groups: which options: "model", "dataset", "set", "seed", "data", "force".
-    """
-    result = argparse.ArgumentParser(
-        description=docstring, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-    )
-    result.error = _refuse  # type: ignore[method-assign]
-    add = result.add_argument
-    if "model" in groups:
-        add("--model", metavar="NAME", help="a job: jobs/<NAME>.yaml")
-    if "dataset" in groups:
-        add("--dataset", metavar="NAME", help="data/<NAME>.yaml instead of the job's own dataset")
-    if "set" in groups:
-        add(
-            "--set",
-            metavar="KEY=VALUE",
-            nargs="+",
-            action="extend",
-            default=[],
-            help="overrides, e.g. --set training.epochs=1 method.r=8",
-        )
-    if "seed" in groups:
-        add("--seed", metavar="N", type=_seed, default=1, help="of initialisation and order (default 1)")
-    if "data" in groups:
-        add("--data-dir", metavar="DIR", type=path, help="read {train,validation,test}.<format> of this folder instead")
-    if "force" in groups:
-        add("--force", action="store_true", help="start over; what is there is kept beside it or, for files, replaced")
-    add("--outputs", metavar="DIR", type=path, default=OUTPUTS, help="where run folders lie (default outputs/)")
-    return result
-
-
-def add_run(result: argparse.ArgumentParser) -> None:
-    """Add --run: a run that exists, carried on by what is frozen in its folder."""
-    result.add_argument(
-        "--run", metavar="DIR", type=path, help="carry on the run of this folder, by its config.yaml alone; goes alone"
-    )
-
-
-def check_run_alone(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> None:
-    """Raise a `ConfigError` when --run is given with an option that says which run is meant, or how to make it."""
-    others = [name for name in vars(arguments) if name != "run" and vars(arguments)[name] != parser.get_default(name)]
-    if others:
-        raise ConfigError(
-            f"RUN={arguments.run} goes without {', '.join(map(str.upper, others))}: a run that exists is carried on as "
-            f"its {run_folder.CONFIG} says. For another run leave RUN out."
-        )
 
 
 def path(text: str) -> Path:
     """Read a path argument; a shell leaves `~` alone inside NAME=~/folder."""
     return Path(text).expanduser()
+
+
+def _seed(text: str) -> int:
+    if not text.isdigit() or int(text) >= 2**32:
+        raise argparse.ArgumentTypeError(f"SEED is '{text}'; allowed is a whole number from 0 to 4294967295")
+    return int(text)
+
+
+_SET: dict[str, Any] = {"dest": "overrides", "metavar": "KEY=VALUE", "nargs": "+", "action": "extend", "default": []}
+_GROUPS: dict[str, tuple[str, dict[str, Any]]] = {
+    "model": ("--model", {"metavar": "NAME", "help": "a job: jobs/<NAME>.yaml"}),
+    "dataset": ("--dataset", {"metavar": "NAME", "help": "data/<NAME>.yaml instead of the job's own dataset"}),
+    "set": ("--set", _SET | {"help": "overrides, e.g. --set training.epochs=1 method.r=8"}),
+    "seed": (
+        "--seed",
+        {"metavar": "N", "type": _seed, "default": 1, "help": "of initialisation and order (default 1)"},
+    ),
+    "data": (
+        "--data-dir",
+        {"metavar": "DIR", "type": path, "help": "read {train,validation,test}.<format> of this folder instead"},
+    ),
+    "baseline": ("--baseline", {"choices": BASELINES, "default": "", "help": "which baseline"}),
+    "outputs": (
+        "--outputs",
+        {
+            "metavar": "DIR",
+            "type": path,
+            "default": OUTPUTS,
+            "help": "the folder of all run folders (default outputs/)",
+        },
+    ),
+    "run": (
+        "--run",
+        {"metavar": "DIR", "type": path, "help": "resume the run of this folder as its config.yaml says; goes alone"},
+    ),
+    "force": (
+        "--force",
+        {"action": "store_true", "help": "start over: an old run is kept under another name, an old file replaced"},
+    ),
+}
+_FIELDS = [field.name for field in dataclasses.fields(RunRequest)]
+
+
+def parser(docstring: str | None, *groups: str) -> argparse.ArgumentParser:
+    """Return a parser with the shared options.
+
+    Args:
+        docstring: of the script; its text is the help.
+        groups: which options: "model", "dataset", "set", "seed", "data", "baseline", "outputs", "run", "force".
+    """
+    result = argparse.ArgumentParser(
+        description=docstring, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+    result.error = _refuse  # type: ignore[method-assign]
+    for group in groups:
+        option, settings = _GROUPS[group]
+        result.add_argument(option, **settings)
+    return result
+
+
+def parse(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> tuple[RunRequest, argparse.Namespace]:
+    """Return the run that a command line means, and the flags that are the script's own.
+
+    Args:
+        parser: of the script.
+        argv: arguments without the program's name; None takes `sys.argv[1:]`.
+
+    Raises:
+        ConfigError: an option is unknown or its value is wrong.
+    """
+    given = vars(parser.parse_args(argv))
+    fields = {name: given.pop(name) for name in _FIELDS if name in given}
+    if "overrides" in fields:
+        fields["overrides"] = tuple(fields["overrides"])
+    return RunRequest(**fields), argparse.Namespace(**given)
+
+
+def check_run_alone(run: Path, request: RunRequest, **flags: bool) -> None:
+    """Raise a `ConfigError` when --run is given with an option that says which run is meant, or how to make it.
+
+    Args:
+        run: the folder given as --run.
+        request: the rest of the command line.
+        flags: further make variables by name, and whether each is given.
+    """
+    others = [*request.variables(), *(name for name, is_given in flags.items() if is_given)]
+    if others:
+        raise ConfigError(
+            f"RUN={run} goes without {', '.join(others)}: an existing run is resumed as its {run_folder.CONFIG} says. "
+            "For another run leave RUN out."
+        )
 
 
 def _refuse(message: str) -> Any:
@@ -79,12 +123,6 @@ def positive(text: str) -> int:
     """Read a whole number from 1 on."""
     if not (text.isdecimal() and int(text)):
         raise argparse.ArgumentTypeError(f"'{text}' is given; allowed is a whole number from 1")
-    return int(text)
-
-
-def _seed(text: str) -> int:
-    if not text.isdigit() or int(text) >= 2**32:
-        raise argparse.ArgumentTypeError(f"SEED is '{text}'; allowed is a whole number from 0 to 4294967295")
     return int(text)
 
 

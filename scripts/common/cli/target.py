@@ -1,18 +1,14 @@
-"""Which run a command line means: its job, its dataset, its folder, and the command that starts it."""
+"""The run that a request means: its job, dataset and folder, read from the YAML files."""
 
-import argparse
 import dataclasses
 import json
 import re
-import shlex
 from pathlib import Path
-from typing import Any
 
-from common.cli.options import OUTPUTS
 from common.config import catalog
 from common.config.dataset import Dataset
 from common.config.job import Job
-from common.core import yaml_io
+from common.config.run_request import CLASSICAL_BASELINES, MODEL_BASELINES, RunRequest
 from common.core.errors import ConfigError, ModelError
 from common.core.files import sha256, sha256_file
 from common.runs import run_folder
@@ -21,100 +17,114 @@ from common.runs.run_config import RunConfig
 
 @dataclasses.dataclass(frozen=True)
 class Target:
-    """The run that a command line means."""
+    """A run of a job: a trained one, or the baseline that the job's model is before training."""
 
+    request: RunRequest
     job_name: str
     job: Job
     variant: str
     dataset_name: str
     dataset: Dataset
-    data_dir: Path | None
 
-    def config(self, seed: int | None, data_sha256: str, baseline: str = "") -> RunConfig:
-        """Return the configuration to freeze."""
-        data_dir = str(self.data_dir.resolve()) if self.data_dir else None
+    def config(self, data_sha256: str) -> RunConfig:
+        """Return the configuration that the run's config.yaml records."""
         return RunConfig(
             self.job_name,
             self.dataset_name,
             self.variant,
-            seed,
+            self.request.seed,
             self.job,
             self.dataset,
             data_sha256,
-            data_dir,
-            baseline,
+            _recorded(self.request.data_dir),
+            self.request.baseline,
         )
 
-    def folder(self, outputs: Path, last: str) -> Path:
-        """Return the run's folder."""
-        return run_folder.folder(outputs, self.dataset_name, self.job_name, self.variant, last)
+    @property
+    def folder(self) -> Path:
+        """The run's folder."""
+        request = self.request
+        return self.folder_named(f"baseline-{request.baseline}" if request.baseline else f"seed-{request.seed}")
+
+    def folder_named(self, last: str) -> Path:
+        """Return the folder of this job, variant and dataset whose name is `last`."""
+        return run_folder.folder(self.request.outputs, self.dataset_name, self.job_name, self.variant, last)
 
 
 @dataclasses.dataclass(frozen=True)
-class Classical:
+class ClassicalTarget:
     """A baseline that needs no model: it belongs to a dataset, not to a job."""
 
+    request: RunRequest
     dataset_name: str
     dataset: Dataset
-    data_dir: Path | None
-    name: str
 
     def config(self, data_sha256: str) -> RunConfig:
-        """Return the configuration to freeze."""
-        data_dir = str(self.data_dir.resolve()) if self.data_dir else None
+        """Return the configuration that the run's config.yaml records."""
         return RunConfig(
-            "classical", self.dataset_name, "", None, None, self.dataset, data_sha256, data_dir, baseline=self.name
+            "classical",
+            self.dataset_name,
+            "",
+            None,
+            None,
+            self.dataset,
+            data_sha256,
+            _recorded(self.request.data_dir),
+            self.request.baseline,
         )
 
-    def folder(self, outputs: Path) -> Path:
-        """Return the run's folder."""
-        return run_folder.folder(outputs, self.dataset_name, "classical", "", f"baseline-{self.name}")
+    @property
+    def folder(self) -> Path:
+        """The run's folder."""
+        last = f"baseline-{self.request.baseline}"
+        return run_folder.folder(self.request.outputs, self.dataset_name, "classical", "", last)
 
 
-def resolve_target(arguments: argparse.Namespace) -> Target:
-    """Resolve --model, --dataset, --set and --data-dir.
+def _recorded(data_dir: Path | None) -> str | None:
+    return str(data_dir.resolve()) if data_dir else None
+
+
+def resolve_target(request: RunRequest) -> Target:
+    """Return the run of a job that a request means.
 
     Raises:
-        ConfigError: one of them is wrong.
+        ConfigError: the job, the dataset or an override is wrong, or the baseline is that of another head.
     """
-    job, variant = catalog.load_job(arguments.model, yaml_io.split_overrides(arguments.set))
-    dataset_name = arguments.dataset or job.dataset
+    job, variant = catalog.load_job(request.model, request.settings)
+    dataset_name = request.dataset or job.dataset
     dataset = catalog.load_dataset(dataset_name)
     if job.training.best_metric == "validation_f1_mean_labels" and not dataset.mean_f1_labels:
         raise ConfigError(
             f"training.best_metric is validation_f1_mean_labels, but data/{dataset_name}.yaml has no mean_f1_labels."
         )
-    return Target(arguments.model, job, variant, dataset_name, dataset, arguments.data_dir)
+    own = MODEL_BASELINES[job.head]
+    if request.baseline in MODEL_BASELINES.values() and request.baseline != own:
+        raise ConfigError(f"BASELINE={request.baseline}: {request.model} has head {job.head}, whose baseline is {own}.")
+    return Target(request, str(request.model), job, variant, dataset_name, dataset)
 
 
-def make_command(verb: str, **values: Any) -> str:
-    """Return the make command a message recommends: `make train MODEL=… SEED=2`."""
-    given = {name.upper(): shlex.quote(str(value)) for name, value in values.items() if value not in (None, "", [])}
-    return " ".join(["make", verb, *(f"{name}={value}" for name, value in given.items())])
+def resolve_baseline(request: RunRequest) -> Target | ClassicalTarget:
+    """Return the baseline that a request means; where it names none, that of the job's head.
+
+    Raises:
+        ConfigError: the job, the dataset or an override is wrong, or the baseline is that of another head.
+    """
+    if request.baseline in CLASSICAL_BASELINES:
+        name = request.dataset or catalog.load_job(request.model)[0].dataset
+        return ClassicalTarget(request, name, catalog.load_dataset(name))
+    target = resolve_target(request)
+    named = dataclasses.replace(request, baseline=MODEL_BASELINES[target.job.head])
+    return dataclasses.replace(target, request=named)
 
 
-def run_command(verb: str, arguments: argparse.Namespace) -> str:
-    """Return the make command of the run that `arguments` mean."""
-    return make_command(
-        verb,
-        model=arguments.model,
-        dataset=arguments.dataset,
-        set=" ".join(arguments.set),
-        seed=arguments.seed if getattr(arguments, "seed", 1) != 1 else None,
-        data_dir=arguments.data_dir,
-        outputs=arguments.outputs if arguments.outputs != OUTPUTS else None,
-    )
-
-
-def trained_folder(target: Target, arguments: argparse.Namespace) -> Path:
-    """Return the folder of the trained run that is meant.
+def trained_folder(target: Target) -> Path:
+    """Return the folder of a trained run.
 
     Raises:
         RunError: it has not been trained; the message says how.
     """
-    folder = target.folder(arguments.outputs, f"seed-{arguments.seed}")
-    run_folder.check_trained(folder, run_command("train", arguments))
-    return folder
+    run_folder.check_trained(target.folder, target.request.command("train"))
+    return target.folder
 
 
 def adapter_hash(path: Path) -> str:
@@ -123,10 +133,14 @@ def adapter_hash(path: Path) -> str:
     return sha256_file(file) if file.is_file() else ""
 
 
-def adapter_folder(target: Target, arguments: argparse.Namespace, config: RunConfig) -> Path:
-    """Return the run folder of an external adapter, named after its folder, its weights and what it is scored with."""
-    if not arguments.adapter.is_dir():
-        raise ModelError(f"ADAPTER={arguments.adapter}: there is no such folder.")
-    name = re.sub(r"[^A-Za-z0-9._-]", "_", arguments.adapter.resolve().name)
-    content = adapter_hash(arguments.adapter) + json.dumps(config.identity(), sort_keys=True)
-    return target.folder(arguments.outputs, f"adapter-{name}-{sha256(content.encode())[:8]}")
+def adapter_folder(target: Target, adapter: Path, config: RunConfig) -> Path:
+    """Return the run folder of an external adapter, named after its folder, its weights and what it is scored with.
+
+    Raises:
+        ModelError: there is no such adapter.
+    """
+    if not adapter.is_dir():
+        raise ModelError(f"ADAPTER={adapter}: there is no such folder.")
+    name = re.sub(r"[^A-Za-z0-9._-]", "_", adapter.resolve().name)
+    content = adapter_hash(adapter) + json.dumps(config.identity(), sort_keys=True)
+    return target.folder_named(f"adapter-{name}-{sha256(content.encode())[:8]}")

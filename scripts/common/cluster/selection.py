@@ -1,28 +1,24 @@
-"""Which runs a command line means: a job's variants and seeds, or every job's, with their baselines.
+"""Which runs a request means: a job's variants and seeds, or every job's, with their baselines.
 
-for wanted in of_job(arguments): …           MODEL=, SEEDS=, SET=, BASELINE=
-found, left_out = of_all(arguments)          JOBS=
+for spec in runs_of_job(request, seeds): …                    MODEL=, SEEDS=, SET=, BASELINE=
+found, left_out = runs_of_all_jobs(request, jobs, seeds)      JOBS=
 """
 
-import argparse
-import copy
 import dataclasses
 import fnmatch
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from common.cli import sweeps
-from common.cli.target import Classical, make_command, resolve_target, run_command
+from common.cli.target import ClassicalTarget, Target, resolve_baseline, resolve_target
 from common.config import catalog
 from common.config.dataset import Dataset
 from common.config.job import Job
+from common.config.run_request import CLASSICAL_BASELINES, MODEL_BASELINES, RunRequest
 from common.core.errors import ConfigError, DataError, PeftableError, choices
 from common.data.load import check_splits, load_rows
 from common.data.rows import Rows, rows_fingerprint
 from common.runs.run_config import RunConfig
-
-CLASSICAL = ("majority", "tfidf")
-MODEL_BASELINES = {"classification": "untuned", "prompt": "zero-shot"}  # by head
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,20 +53,27 @@ class Skipped:
     reason: str
 
 
-def runs_of_job(arguments: argparse.Namespace) -> list[RunSpec]:
-    """Return the runs of one job: its variants × seeds, or its baseline where `arguments.baseline` names one."""
-    if arguments.baseline is not None:
-        return [_baseline(arguments, arguments.baseline)]
-    return [_trained(_with(variant, seed=seed)) for variant in sweeps.variants(arguments) for seed in arguments.seeds]
+def runs_of_job(request: RunRequest, seeds: Sequence[int] = (1,)) -> list[RunSpec]:
+    """Return the runs of one job: its variants × seeds, or its baseline where the request names one."""
+    if request.baseline:
+        return [_baseline(request)]
+    return [_trained(dataclasses.replace(variant, seed=seed)) for variant in sweeps.variants(request) for seed in seeds]
 
 
-def runs_of_all_jobs(arguments: argparse.Namespace) -> tuple[list[RunSpec], list[Skipped]]:
-    """Return the runs of every job that JOBS= means, baselines first, and the jobs that cannot be read.
+def runs_of_all_jobs(
+    request: RunRequest, jobs: str = "*", seeds: Sequence[int] = (1,)
+) -> tuple[list[RunSpec], list[Skipped]]:
+    """Return the runs of all jobs, baselines first, and the jobs that cannot be read.
+
+    Args:
+        request: what holds for all of them: dataset, overrides, outputs.
+        jobs: JOBS=, patterns of job names.
+        seeds: of each trained run.
 
     Raises:
-        ConfigError: JOBS= means none.
+        ConfigError: a pattern means no job.
     """
-    patterns = [pattern for pattern in arguments.jobs.replace(",", " ").split() if pattern]
+    patterns = [pattern for pattern in jobs.replace(",", " ").split() if pattern]
     available = catalog.names(catalog.JOBS)
     for pattern in patterns:
         if not fnmatch.filter(available, pattern):
@@ -80,11 +83,11 @@ def runs_of_all_jobs(arguments: argparse.Namespace) -> tuple[list[RunSpec], list
     for name in available:
         if not any(fnmatch.fnmatch(name, pattern) for pattern in patterns):
             continue
-        own = _with(arguments, model=name)
+        own = dataclasses.replace(request, model=name)
         try:
-            head = catalog.load_job(name, {})[0].head
-            baselines = [*CLASSICAL, MODEL_BASELINES[head]]
-            members = [*(_baseline(own, baseline) for baseline in baselines), *runs_of_job(_with(own, baseline=None))]
+            baselines = [*CLASSICAL_BASELINES, MODEL_BASELINES[catalog.load_job(name)[0].head]]
+            members = [_baseline(dataclasses.replace(own, baseline=baseline)) for baseline in baselines]
+            members += runs_of_job(own, seeds)
         except PeftableError as error:
             left_out.append(Skipped(name, str(error)))
             continue
@@ -93,45 +96,30 @@ def runs_of_all_jobs(arguments: argparse.Namespace) -> tuple[list[RunSpec], list
     return sorted(found.values(), key=lambda wanted: wanted.verb), left_out
 
 
-def _with(arguments: argparse.Namespace, **changes: object) -> argparse.Namespace:
-    changed = copy.copy(arguments)
-    vars(changed).update(changes)
-    return changed
+def _trained(request: RunRequest) -> RunSpec:
+    target = resolve_target(request)
+    return _spec("train", target, target.job)
 
 
-def _trained(arguments: argparse.Namespace) -> RunSpec:
-    target = resolve_target(arguments)
+def _baseline(request: RunRequest) -> RunSpec:
+    resolve_target(request)  # a wrong job or override stops a classical baseline, too
+    target = resolve_baseline(request)
+    return _spec("baseline", target, target.job if isinstance(target, Target) else None)
+
+
+def _spec(verb: str, target: Target | ClassicalTarget, job: Job | None) -> RunSpec:
+    request = target.request
     return RunSpec(
-        target.folder(arguments.outputs, f"seed-{arguments.seed}"),
-        "train",
-        target.job,
+        target.folder,
+        verb,
+        job,
         target.dataset_name,
         target.dataset,
-        target.data_dir,
-        run_command("train", arguments),
-        _fetch(arguments),
-        lambda sha256: target.config(arguments.seed, sha256),
+        request.data_dir,
+        request.command(verb),
+        RunRequest(request.model, request.dataset, request.overrides).command("fetch"),
+        target.config,
     )
-
-
-def _baseline(arguments: argparse.Namespace, name: str) -> RunSpec:
-    arguments = _with(arguments, seed=1)
-    target = resolve_target(arguments)
-    command = run_command("baseline", arguments) + f" BASELINE={name}"
-    place = target.dataset_name, target.dataset, target.data_dir
-    commands = command, _fetch(arguments)
-    if name in CLASSICAL:
-        classical = Classical(*place, name)
-        return RunSpec(classical.folder(arguments.outputs), "baseline", None, *place, *commands, classical.config)
-    own = MODEL_BASELINES[target.job.head]
-    if name != own:
-        raise ConfigError(f"BASELINE={name}: {target.job_name} has head {target.job.head}, whose baseline is {own}.")
-    folder = target.folder(arguments.outputs, f"baseline-{name}")
-    return RunSpec(folder, "baseline", target.job, *place, *commands, lambda sha256: target.config(1, sha256, name))
-
-
-def _fetch(arguments: argparse.Namespace) -> str:
-    return make_command("fetch", model=arguments.model, dataset=arguments.dataset, set=" ".join(arguments.set))
 
 
 class Fingerprints:

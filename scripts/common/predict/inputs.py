@@ -1,6 +1,6 @@
 """What prediction adds to a table, for whole files and for shards alike: who predicts, and the columns it writes."""
 
-import argparse
+import dataclasses
 import glob
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,6 +8,7 @@ from pathlib import Path
 from common.cli import sweeps
 from common.cli.target import resolve_target, trained_folder
 from common.config.dataset import Dataset
+from common.config.run_request import RunRequest
 from common.core.errors import ConfigError, DataError
 from common.data import table_files
 from common.data.rows import Row
@@ -17,25 +18,29 @@ from common.runs.run_config import RunConfig
 SEPARATOR = "||"
 
 
-def find_run(arguments: argparse.Namespace) -> tuple[Path, RunConfig]:
-    """Return the folder of the run, or of the adapter, that a command line means, and its configuration.
+def find_run(request: RunRequest, run: Path | None, adapter: Path | None) -> tuple[Path, RunConfig]:
+    """Return the folder of the run, or of the adapter, that predicts, and its configuration.
+
+    Args:
+        request: the run of a job, or the job of an adapter.
+        run: RUN=, a run folder, instead of the two others.
+        adapter: ADAPTER=, a folder that peft's save_pretrained wrote.
 
     Raises:
         ConfigError: contradicting options.
         RunError: the run has not been trained.
     """
-    if arguments.run is not None:
-        if arguments.model or arguments.adapter:
+    if run is not None:
+        if request.model or adapter:
             raise ConfigError("give either RUN=<folder> or MODEL=<job>")
-        config = run_folder.load_run_config(arguments.run)
-        run_folder.check_trained(arguments.run, f"make train MODEL={config.job_name}")
-        return arguments.run, config
-    if arguments.adapter:
-        return arguments.adapter, resolve_target(arguments).config(None, "")
-    arguments = sweeps.single_variant(arguments)
-    target = resolve_target(arguments)
-    folder = trained_folder(target, arguments)
-    return folder, run_folder.load_matching_config(folder, target.config(arguments.seed, ""))
+        config = run_folder.load_run_config(run)
+        run_folder.check_trained(run, f"make train MODEL={config.job_name}")
+        return run, config
+    if adapter is not None:
+        return adapter, resolve_target(dataclasses.replace(request, seed=None)).config("")
+    target = resolve_target(sweeps.single_variant(request))
+    folder = trained_folder(target)
+    return folder, run_folder.load_matching_config(folder, target.config(""))
 
 
 def input_files(given: Path) -> list[Path]:

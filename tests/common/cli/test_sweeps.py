@@ -9,82 +9,74 @@ import pytest
 from conftest import ROOT
 
 from common.cli import options, sweeps
-from common.cli.target import resolve_target, run_command
+from common.cli.target import resolve_target
 from common.config import catalog
+from common.config.run_request import RunRequest
 from common.core import yaml_io
 from common.core.errors import ConfigError
 
 JOB = "minilm-emotion-lora"
 
 
-def parse(*words, job=JOB):
-    overrides = ["--set", *words] if words else []
-    return options.parser("", "model", "dataset", "set", "seed", "data").parse_args(["--model", job, *overrides])
+def request(*overrides, job=JOB):
+    return RunRequest(job, overrides=overrides)
 
 
-def names(arguments):
-    return [resolve_target(variant).variant for variant in sweeps.variants(arguments)]
+def names(wanted):
+    return [resolve_target(variant).variant for variant in sweeps.variants(wanted)]
 
 
 def test_a_job_without_a_sweep_is_itself():
-    arguments = parse("method.r=4", job="minilm-lora")
-    assert sweeps.variants(arguments) == [arguments]
-    assert sweeps.single_variant(arguments) is arguments
+    wanted = request("method.r=4", job="minilm-lora")
+    assert sweeps.variants(wanted) == [wanted]
+    assert sweeps.single_variant(wanted) is wanted
 
 
 def test_variants_in_the_order_of_the_sweep():
-    found = sweeps.variants(parse())
+    found = sweeps.variants(request())
     assert [sweeps.label(variant) for variant in found] == [
         f"method.r={r} method.alpha={scale * r}" for r in (1, 4, 8, 16) for scale in (1, 2)
     ]
-    assert names(parse())[:2] == ["method.alpha=1,method.r=1", "method.alpha=2,method.r=1"]
+    assert names(request())[:2] == ["method.alpha=1,method.r=1", "method.alpha=2,method.r=1"]
 
 
 def test_every_label_selects_its_variant():
-    for variant in sweeps.variants(parse("training.epochs=2")):
-        again = parse(sweeps.label(variant))
+    for variant in sweeps.variants(request("training.epochs=2")):
+        again = request(sweeps.label(variant))
         assert names(again) == [resolve_target(variant).variant]
-        assert resolve_target(again) == resolve_target(variant)
-        words = shlex.split(run_command("train", variant))
+        assert resolve_target(again).config("d") == resolve_target(variant).config("d")
+        words = shlex.split(variant.command("train"))
         assert words == ["make", "train", f"MODEL={JOB}", f"SET={sweeps.label(variant)}"]
 
 
 def test_set_applies_on_top_of_every_variant():
-    assert len(names(parse("training.epochs=2"))) == 8
-    assert all("training.epochs=2" in name for name in names(parse("training.epochs=2")))
+    assert len(names(request("training.epochs=2"))) == 8
+    assert all("training.epochs=2" in name for name in names(request("training.epochs=2")))
     ranks = [",method.r=1", ",method.r=4", "", ",method.r=16"]  # 8 is the job's own
-    assert names(parse("method.alpha=4")) == [f"method.alpha=4{rank}" for rank in ranks]
+    assert names(request("method.alpha=4")) == [f"method.alpha=4{rank}" for rank in ranks]
 
 
 def test_set_of_all_keys_is_one_variant_in_the_sweep_or_not():
     for text in ("method.r=4 method.alpha=8", "method.r=3 method.alpha=5", "method={name: full}"):
-        arguments = parse(text)
-        assert names(arguments) == [catalog.load_job(JOB, yaml_io.split_overrides([text]))[1]]
+        assert names(request(text)) == [catalog.load_job(JOB, yaml_io.split_overrides([text]))[1]]
 
 
 def test_entries_with_different_keys_can_all_be_selected(swept):
     job = swept("sweep: [{method.r: 4}, {method.r: 4, method.lora_alpha: 4}, {method.name: full}]")
-    found = sweeps.variants(parse(job=job))
+    found = sweeps.variants(request(job=job))
     assert len(found) == 3
     for variant in found:
-        assert names(parse(sweeps.label(variant), job=job)) == [resolve_target(variant).variant]
+        assert names(request(sweeps.label(variant), job=job)) == [resolve_target(variant).variant]
 
 
 def test_set_that_does_not_go_with_the_sweep():
     with pytest.raises(ConfigError, match=r"unknown key 'method.alpha'"):
-        sweeps.variants(parse("method.name=adapters method.r=3"))
-
-
-def test_set_may_be_repeated():
-    arguments = options.parser("", "model", "set").parse_args(
-        ["--model", JOB, "--set", "method.r=4", "--set", "x=1", "y=2"]
-    )
-    assert arguments.set == ["method.r=4", "x=1", "y=2"]
+        sweeps.variants(request("method.name=adapters method.r=3"))
 
 
 def test_need_one_lists_what_to_type():
     with pytest.raises(ConfigError) as raised:
-        sweeps.single_variant(parse("training.epochs=2"))
+        sweeps.single_variant(request("training.epochs=2"))
     message = str(raised.value)
     assert f"MODEL={JOB} is a sweep of 8 variants" in message
     assert "\n  SET='method.r=4 method.alpha=8 training.epochs=2'" in message
@@ -105,7 +97,7 @@ def run_each(tmp_path, **codes):
     table = {f"method.r={r} method.alpha={2 * r}": codes[f"r{r}"] for r in (1, 4, 8, 16) if f"r{r}" in codes}
     script.write_text(SCRIPT.format(codes=table))
     return sweeps.run_each(
-        str(script), ["--model", JOB, "--set", "x=1", "--set", "y=2"], sweeps.variants(parse())[1::2], "train"
+        str(script), ["--model", JOB, "--set", "x=1", "--set", "y=2"], sweeps.variants(request())[1::2], "train"
     )
 
 
@@ -150,10 +142,10 @@ def test_a_signal_reaches_the_variant_and_stops_the_sweep(tmp_path):
     )
     code = (
         f"import sys; sys.path[:0] = {[str(ROOT / 'scripts')]!r}\n"
-        "from common.cli import options, sweeps\nfrom common.cli.main import guard\n"
-        f"arguments = options.parser('', 'model', 'dataset', 'set', 'data').parse_args(['--model', '{JOB}'])\n"
-        "each = lambda argv: sweeps.run_each(%r, argv, sweeps.variants(arguments), 'train')\n"
-        "sys.exit(guard(each, []))" % str(script)
+        "from common.cli import sweeps\nfrom common.cli.main import guard\n"
+        "from common.config.run_request import RunRequest\n"
+        f"found = sweeps.variants(RunRequest({JOB!r}))\n"
+        f"sys.exit(guard(lambda argv: sweeps.run_each({str(script)!r}, argv, found, 'train'), []))"
     )
     process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
     assert process.stdout.readline().startswith("[1/8]")

@@ -1,20 +1,17 @@
-"""Which runs a command line means."""
+"""Which runs a request means."""
 
-import argparse
+import dataclasses
 from pathlib import Path
 
 import pytest
 
 from common.cluster import selection
 from common.config import catalog
+from common.config.run_request import RunRequest
 from common.core.errors import ConfigError, DataError
 
-FIELDS = {"model": "minilm-lora", "dataset": None, "set": [], "data_dir": None, "outputs": Path("outputs")}
-FIELDS |= {"seeds": (1,), "baseline": None, "jobs": "*", "force": False}
-
-
-def arguments(**changes):
-    return argparse.Namespace(**FIELDS | changes)
+REQUEST = RunRequest("minilm-lora", outputs=Path("outputs"))
+EVERY_JOB = dataclasses.replace(REQUEST, model=None)
 
 
 def shown(members):
@@ -22,7 +19,7 @@ def shown(members):
 
 
 def test_a_run_a_seed():
-    found = selection.runs_of_job(arguments(seeds=(1, 3)))
+    found = selection.runs_of_job(REQUEST, (1, 3))
     assert shown(found) == ["train stance-sample/minilm-lora/seed-1", "train stance-sample/minilm-lora/seed-3"]
     assert [one.command for one in found] == [
         "make train MODEL=minilm-lora OUTPUTS=outputs",
@@ -32,10 +29,10 @@ def test_a_run_a_seed():
 
 
 def test_variants_of_a_sweep_and_seeds():
-    found = selection.runs_of_job(arguments(model="minilm-emotion-lora", seeds=(1, 2)))
+    found = selection.runs_of_job(dataclasses.replace(REQUEST, model="minilm-emotion-lora"), (1, 2))
     assert len(found) == len({one.folder for one in found}) == 2 * len(catalog.load_sweep("minilm-emotion-lora"))
     assert {one.configure("d" * 64).seed for one in found} == {1, 2}
-    one = selection.runs_of_job(arguments(set=["method.r=4"]))[0]
+    one = selection.runs_of_job(dataclasses.replace(REQUEST, overrides=("method.r=4",)))[0]
     assert one.folder == Path("outputs/stance-sample/minilm-lora/method.r=4/seed-1")
 
 
@@ -49,7 +46,7 @@ def test_variants_of_a_sweep_and_seeds():
 )
 def test_a_baseline_is_that_of_baseline_py(model, baseline, folder, has_job):
     data = catalog.load_job(model)[0].dataset
-    [one] = selection.runs_of_job(arguments(model=model, baseline=baseline, seeds=(1, 2)))
+    [one] = selection.runs_of_job(dataclasses.replace(REQUEST, model=model, baseline=baseline), (1, 2))
     assert shown([one]) == [f"baseline {folder.replace('stance-sample', data)}"]
     assert (one.job is not None) == has_job and one.configure("d" * 64).baseline == baseline
     assert one.command.endswith(f"BASELINE={baseline}")
@@ -59,11 +56,11 @@ def test_another_head_s_baseline():
     with pytest.raises(
         ConfigError, match=r"BASELINE=untuned: gemma-2-9b-it has head prompt, whose baseline is zero-shot"
     ):
-        selection.runs_of_job(arguments(model="gemma-2-9b-it", baseline="untuned"))
+        selection.runs_of_job(dataclasses.replace(REQUEST, model="gemma-2-9b-it", baseline="untuned"))
 
 
 def test_every_job_of_the_project():
-    found, left_out = selection.runs_of_all_jobs(arguments(model=None))
+    found, left_out = selection.runs_of_all_jobs(EVERY_JOB)
     assert left_out == []
     assert len(found) == len({one.folder for one in found})
     trained = {one.folder.parts[2] for one in found if one.verb == "train"}
@@ -75,22 +72,22 @@ def test_every_job_of_the_project():
 
 
 def test_patterns_of_jobs():
-    found, _ = selection.runs_of_all_jobs(arguments(model=None, jobs="minilm-l*, gemma-*"))
+    found, _ = selection.runs_of_all_jobs(EVERY_JOB, "minilm-l*, gemma-*")
     assert {one.folder.parts[2] for one in found} - {"classical"} == {
         name for name in catalog.names(catalog.JOBS) if name.startswith(("minilm-l", "gemma-"))
     }
     with pytest.raises(ConfigError, match=r"JOBS=mnilm-\*: no job of that name. Available:"):
-        selection.runs_of_all_jobs(arguments(model=None, jobs="minilm-* mnilm-*"))
+        selection.runs_of_all_jobs(EVERY_JOB, "minilm-* mnilm-*")
 
 
 def test_rows_are_read_once(monkeypatch):
     loaded = []
-    real = selection.data.load
-    monkeypatch.setattr(selection.data, "load", lambda *given: loaded.append(given) or real(*given))
+    real = selection.load_rows
+    monkeypatch.setattr(selection, "load_rows", lambda *given: loaded.append(given) or real(*given))
     fingerprints = selection.Fingerprints()
-    members = selection.runs_of_job(arguments(seeds=(1, 2, 3)))
+    members = selection.runs_of_job(REQUEST, (1, 2, 3))
     assert len({fingerprints.of(one) for one in members}) == 1 and len(loaded) == 1
-    [missing] = selection.runs_of_job(arguments(dataset="perspectrum"))
+    [missing] = selection.runs_of_job(dataclasses.replace(REQUEST, dataset="perspectrum"))
     for _ in range(2):
         with pytest.raises(DataError):
             fingerprints.of(missing)
