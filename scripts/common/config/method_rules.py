@@ -31,6 +31,7 @@ NOT_QUANTIZED = {
     "nf4": (*_DECOMPOSING, "loha", "lokr"),
     "int8": _DECOMPOSING,
 }
+_LOSS_WEIGHTS = {"adalora": "orth_reg_weight", "shadow": "auxiliary_loss_weight"}  # of terms beside the cross-entropy
 _INITS_NOT_QUANTIZED = ("pissa", "orthogonal", "mica")
 
 
@@ -47,8 +48,8 @@ def library_conflict(job: Any, method: LibraryMethod) -> str | None:
         return f"method.init_lora_weights is {init}.{nearest(init, allowed)} Allowed: {choices(allowed)}"
     if name == "adalora" and not isinstance(init, bool):
         return f"method adalora starts in its own way: leave init_lora_weights {init} out, or use method lora"
-    if name == "adalora" and "orth_reg_weight" in options:
-        return "method adalora: orth_reg_weight would have no effect, since our loss is the cross-entropy alone"
+    if (weight := _LOSS_WEIGHTS.get(name)) in options:
+        return f"method {name}: {weight} would have no effect, since our loss is the cross-entropy alone"
     if name == "adalora" and not options.get("total_step"):
         return "method adalora plans its ranks over the run: give total_step, epochs times rows over batch_size"
     if name == "adamss" and options.get("use_asa"):

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 import torch
 import torch.nn.functional as F
-from peft import PeftModel
+from peft import PeftModel, PeftType
 from torch import nn
 
 from common.data.rows import Row
@@ -100,9 +100,19 @@ class ClassificationHead(Head):
         with self.autocast():
             if not hasattr(inner, "score"):
                 return self.model(**inputs).logits.float()  # (B, C)
-            hidden = inner.base_model(**inputs, use_cache=False).last_hidden_state  # (B, L, d)
+            hidden = self._hidden(inner, inputs)  # (B, L, d)
             last = batch["attention_mask"].sum(dim=1) - 1  # (B,)
             return inner.score(hidden[torch.arange(len(last), device=last.device), last]).float()
+
+    def _hidden(self, inner: Any, inputs: Batch) -> torch.Tensor:
+        """Return the output of a decoder's backbone (B, L, d)."""
+        if not (isinstance(self.model, PeftModel) and self.model.peft_type == PeftType.SHADOW):
+            return inner.base_model(**inputs, use_cache=False).last_hidden_state
+        # Shadow computes its first state in a hook on the whole model; without that, its layers are the base's.
+        kept: list[torch.Tensor] = []
+        with inner.base_model.register_forward_hook(lambda _, __, output: kept.append(output.last_hidden_state)):
+            inner(**inputs, use_cache=False)
+        return kept[0]
 
     def training_batch(self, rows: Sequence[Encoded]) -> Batch:
         """Return rows padded on the right, their labels and weights."""

@@ -1,6 +1,7 @@
 """Methods of the peft library: each attaches, learns, reloads and starts where it should, or is refused."""
 
 import dataclasses
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -32,6 +33,7 @@ from common.config.methods import SET_BY_TRAINING, Lora
 from common.core.errors import ConfigError, ModelError
 from common.methods import adalora, attach, eva, peft_library
 from common.model.build import count_parameters
+from common.model.heads import ClassificationHead
 from common.model.inspect import parameter_counts
 from common.model.saved_model import load_trained_state, trained_state
 
@@ -198,6 +200,26 @@ def test_every_method_on_a_causal_model(name, tmp_path):
     assert torch.equal(logits(peft_library.reload(tiny_model("llama", "prompt"), tmp_path)), trained)
 
 
+@pytest.mark.parametrize("name", [name for kind, name in POSSIBLE if kind == "llama"])
+def test_a_decoders_classification_head_computes_with_what_trains(name):
+    set_seed(1)
+    model = attach(tiny_model("llama"), method(name)).eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.requires_grad:
+                parameter.add_(0.05 * torch.randn_like(parameter))  # as if trained
+    head = ClassificationHead(model, SimpleNamespace(tokenizer=SimpleNamespace(pad_token_id=0)), bfloat16=False)
+    found = head.logits(batch())  # before the model has been called as a whole
+    found.square().sum().backward()
+    reached = {key for key, p in model.named_parameters() if p.grad is not None and p.grad.any()}
+    own = model(**batch()).logits
+    torch.testing.assert_close(found, own, rtol=0, atol=1e-5)
+    model.zero_grad()
+    own.square().sum().backward()
+    assert reached == {key for key, p in model.named_parameters() if p.grad is not None and p.grad.any()}
+    assert any("score" not in key for key in reached)
+
+
 def test_padding_does_not_change_what_virtual_tokens_give():
     model = attach(tiny_model("bert"), method("prefix_tuning")).eval()
     whole = batch()
@@ -350,6 +372,7 @@ def job(tiny_job, name: str, options: dict | None = None, **changes: object) -> 
         ("adalora", {}, {}, "give total_step"),
         ("adalora", {"total_step": 9, "init_lora_weights": "pissa"}, {}, "starts in its own way"),
         ("adalora", {"total_step": 9, "orth_reg_weight": 0.1}, {}, "no effect"),
+        ("shadow", {"auxiliary_loss_weight": 0.1}, {}, "no effect"),
         *((name, {}, {"quantization": "nf4"}, "rounded away") for name in method_rules.NOT_QUANTIZED["nf4"]),
         *((name, {}, {"quantization": "int8"}, "rounded away") for name in method_rules.NOT_QUANTIZED["int8"]),
         *(
