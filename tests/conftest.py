@@ -159,6 +159,21 @@ def trained_outputs(tmp_path_factory, tiny_model, run_main) -> Path:
     return place / "outputs"
 
 
+@pytest.fixture(scope="session")
+def resumable(tmp_path_factory, tiny_model):
+    """A job whose runs are stopped at known moments and started again (tests/support/interrupted_runs.py)."""
+    from interrupted_runs import ResumableJob
+
+    return ResumableJob(tmp_path_factory.mktemp("resumable"), tiny_model)
+
+
+@pytest.fixture(scope="session")
+def undisturbed_run(resumable, run_main) -> Path:
+    """The finished run that every interrupted one must equal."""
+    assert run_main("train", *resumable.arguments("undisturbed")) == 0
+    return resumable.run_folder("undisturbed")
+
+
 @pytest.fixture
 def trained(trained_outputs, tiny_model, tmp_path):
     """A copy of that run to spoil: (arguments that mean it, its folder)."""

@@ -5,7 +5,7 @@ import shutil
 import subprocess
 
 import pytest
-from test_kill_and_resume import STEPS_PER_EPOCH, complete, partial, place, same, undisturbed  # noqa: F401  # fixtures
+from interrupted_runs import STEPS_PER_EPOCH, check_same, complete, partial
 
 from common.core import errors, files
 from common.evaluation import write_results
@@ -101,11 +101,11 @@ MOMENTS = {
 
 
 @pytest.mark.parametrize("moment", MOMENTS)
-def test_a_run_goes_on_when_there_is_room_again(place, undisturbed, disk, run_script, monkeypatch, moment):  # noqa: F811
+def test_a_run_goes_on_when_there_is_room_again(resumable, undisturbed_run, disk, run_script, monkeypatch, moment):
     free, target, name = MOMENTS[moment]
     folder = disk.path / "run"
     folder.mkdir()
-    shutil.copy(undisturbed / "config.yaml", folder)
+    shutil.copy(undisturbed_run / "config.yaml", folder)
     original = getattr(target, name)
     calls = []
 
@@ -127,4 +127,4 @@ def test_a_run_goes_on_when_there_is_room_again(place, undisturbed, disk, run_sc
     disk(None)
     code, _, err = run_script("train", "--run", str(folder))
     assert (code, err) == (0, "")
-    same(folder, undisturbed)
+    check_same(folder, undisturbed_run)

@@ -11,20 +11,17 @@ import signal
 from pathlib import Path
 
 import pytest
-from test_kill_and_resume import (  # noqa: F401  # fixtures
+from interrupted_runs import (
     PLATEAU,
     STEPS_PER_EPOCH,
     STOPS_EARLY,
     Killed,
     Process,
-    _losses,
+    check_same,
     complete,
     crash_at,
-    folder_of,
+    losses,
     partial,
-    place,
-    same,
-    undisturbed,
 )
 
 from common.core import files
@@ -34,14 +31,14 @@ from common.train import trainer
 
 
 @pytest.fixture
-def created(place, undisturbed, request):  # noqa: F811
-    """`created(workers=2)` → the folder of a run that is as `undisturbed`, of which nothing but the config is there."""
+def created(resumable, undisturbed_run, request):
+    """`created(workers=2)` → the folder of a run like `undisturbed_run` that has its config.yaml alone."""
 
     def create(workers: int = 0, checkpoint_minutes: str = "30.0") -> Path:
-        folder = place[0] / request.node.name / "seed-1"
+        folder = resumable.folder / request.node.name / "seed-1"
         shutil.rmtree(folder.parent, ignore_errors=True)
         folder.mkdir(parents=True)
-        text = (undisturbed / "config.yaml").read_text()
+        text = (undisturbed_run / "config.yaml").read_text()
         for key, value in (("dataloader_workers", workers), ("checkpoint_minutes", checkpoint_minutes)):
             [line] = [line for line in text.splitlines() if line.strip().startswith(f"{key}:")]
             text = text.replace(line, f"{line.partition(':')[0]}: {value}")
@@ -51,13 +48,13 @@ def created(place, undisturbed, request):  # noqa: F811
     return create
 
 
-def job(place, folder: Path, restart: int = 0) -> Process:  # noqa: F811
+def job(folder: Path, restart: int = 0) -> Process:
     """Start the run as Slurm starts submission 1 of it for the (restart + 1)-th time."""
     environment = {"PEFTABLE_SUBMISSION": str(folder / "slurm" / "1"), "SLURM_JOB_ID": "12"}
     (folder / "slurm" / "1").mkdir(parents=True, exist_ok=True)
     if restart:
         environment["SLURM_RESTART_COUNT"] = str(restart)
-    return Process(place, str(folder.parent), ["--run", str(folder)], **environment)
+    return Process(folder.parent, ["--run", str(folder)], **environment)
 
 
 def signalled(process: Process, name: str) -> tuple[int, str]:
@@ -90,7 +87,7 @@ def snapshot(folder: Path) -> dict[Path, bytes]:
 
 
 def in_training(folder: Path) -> bool:
-    return len(_losses(folder)) > STEPS_PER_EPOCH + 3
+    return len(losses(folder)) > STEPS_PER_EPOCH + 3
 
 
 def in_scoring(folder: Path) -> bool:
@@ -99,17 +96,17 @@ def in_scoring(folder: Path) -> bool:
 
 def in_loading(folder: Path) -> bool:
     """The process that owns the folder has begun to load what it needs."""
-    if not (folder / "owner.json").exists() or _losses(folder):
+    if not (folder / "owner.json").exists() or losses(folder):
         return False
     owner = files.read_json(folder / "owner.json")
     return not owner["released"] and "libtorch" in Path(f"/proc/{owner['pid']}/maps").read_text()
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_the_time_limit_in_training(place, undisturbed, created, fake_command, workers):  # noqa: F811
+def test_the_time_limit_in_training(resumable, undisturbed_run, created, fake_command, workers):
     scontrol = fake_command("scontrol")
     folder = created(workers)
-    process = job(place, folder)
+    process = job(folder)
     process.stop_when(in_training)
     assert complete(folder) == [STEPS_PER_EPOCH]
     code, err = signalled(process, "SIGUSR2")
@@ -123,8 +120,8 @@ def test_the_time_limit_in_training(place, undisturbed, created, fake_command, w
     assert files.read_json(folder / "owner.json")["released"] and not partial(folder)
     progress = files.read_json(folder / "progress.json")
     assert (progress["what"], progress["done"], progress["total"]) == ("train", reached, 4 * STEPS_PER_EPOCH)
-    assert f"continuing from checkpoint-{reached}" in finished_by(job(place, folder, restart=1))
-    same(folder, undisturbed)
+    assert f"continuing from checkpoint-{reached}" in finished_by(job(folder, restart=1))
+    check_same(folder, undisturbed_run)
     assert files.read_json(folder / "owner.json")["restart"] == 1
 
 
@@ -133,10 +130,12 @@ def test_the_time_limit_in_training(place, undisturbed, created, fake_command, w
     [(("SIGTERM",), 2), (("SIGUSR2", "SIGTERM"), 0)],
     ids=["cancelled", "cancelled at the limit"],
 )
-def test_a_cancelled_job_does_not_come_back(place, undisturbed, created, fake_command, run_main, names, workers):  # noqa: F811
+def test_a_cancelled_job_does_not_come_back(
+    resumable, undisturbed_run, created, fake_command, run_main, names, workers
+):
     scontrol = fake_command("scontrol")
     folder = created(workers)
-    process = job(place, folder)
+    process = job(folder)
     process.stop_when(in_training)
     for name in names[:-1]:
         os.killpg(process.child.pid, getattr(signal, name))
@@ -145,37 +144,37 @@ def test_a_cancelled_job_does_not_come_back(place, undisturbed, created, fake_co
     assert scontrol() == [] and requeues(folder) == []
     assert complete(folder)[-1] > STEPS_PER_EPOCH and not partial(folder)
     assert run_main("train", "--run", str(folder)) == 0  # by hand: the process is dead, on this host
-    same(folder, undisturbed)
+    check_same(folder, undisturbed_run)
 
 
-def test_the_time_limit_in_loading_helps_once(place, undisturbed, created, fake_command):  # noqa: F811
+def test_the_time_limit_in_loading_helps_once(resumable, undisturbed_run, created, fake_command):
     scontrol = fake_command("scontrol")
     folder = created()
-    code, _ = at_its_limit(job(place, folder), in_loading)
+    code, _ = at_its_limit(job(folder), in_loading)
     assert code == 75 and scontrol() == ["requeue 12"]
     assert [(line["what"], line["done"]) for line in requeues(folder)] == [("load", 0)]
-    code, err = at_its_limit(job(place, folder, restart=1), in_loading)
+    code, err = at_its_limit(job(folder, restart=1), in_loading)
     assert code == 5 and "the time limit is too short: nothing was done since the last start" in err
     assert scontrol() == ["requeue 12"] and len(requeues(folder)) == 1
     failure = files.read_json(folder / "failure.json")
     assert failure["expected"] is True and failure["interrupted"] is False
-    finished_by(job(place, folder, restart=2))
-    same(folder, undisturbed)
+    finished_by(job(folder, restart=2))
+    check_same(folder, undisturbed_run)
 
 
-def test_the_time_limit_in_scoring(place, undisturbed, created, fake_command):  # noqa: F811
+def test_the_time_limit_in_scoring(resumable, undisturbed_run, created, fake_command):
     scontrol = fake_command("scontrol")
     folder = created()
-    code, _ = at_its_limit(job(place, folder), in_scoring)
+    code, _ = at_its_limit(job(folder), in_scoring)
     assert code == 75 and scontrol() == ["requeue 12"] and not (folder / "metrics.json").exists()
-    finished_by(job(place, folder, restart=1))
-    same(folder, undisturbed)
+    finished_by(job(folder, restart=1))
+    check_same(folder, undisturbed_run)
 
 
-def test_a_scontrol_that_fails_is_told_with_the_command(place, created, fake_command):  # noqa: F811
+def test_a_scontrol_that_fails_is_told_with_the_command(resumable, created, fake_command):
     fake_command("scontrol", "echo 'Invalid job id specified' >&2; exit 1")  # others are tried again for a minute
     folder = created()
-    code, err = at_its_limit(job(place, folder), in_training)
+    code, err = at_its_limit(job(folder), in_training)
     assert code == 75 and requeues(folder) == []
     failure = files.read_json(folder / "failure.json")
     for text in (err, failure["error"]):
@@ -196,14 +195,14 @@ VARIED = {
 
 
 @pytest.fixture(scope="module")
-def wholes(place, run_main):  # noqa: F811
+def wholes(resumable, run_main):
     """Undisturbed runs of `VARIED`, made when first asked for."""
     made = {}
 
     def whole(name: str) -> Path:
         if name not in made:
-            assert run_main("train", *place[1](f"whole-{name}", *VARIED[name])) == 0
-            made[name] = folder_of(place, f"whole-{name}")
+            assert run_main("train", *resumable.arguments(f"whole-{name}", *VARIED[name])) == 0
+            made[name] = resumable.run_folder(f"whole-{name}")
         return made[name]
 
     return whole
@@ -237,9 +236,9 @@ def signal_at(patch, target, method: str, name: str, count: int) -> list[str]:
     return calls
 
 
-def run_folder(place, outputs: str, reference: Path) -> Path:  # noqa: F811
+def run_folder(resumable, outputs: str, reference: Path) -> Path:
     """A created run with the config of another."""
-    folder = place[0] / outputs / "seed-1"
+    folder = resumable.folder / outputs / "seed-1"
     shutil.rmtree(folder.parent, ignore_errors=True)
     folder.mkdir(parents=True)
     shutil.copy(reference / "config.yaml", folder)
@@ -249,7 +248,7 @@ def run_folder(place, outputs: str, reference: Path) -> Path:  # noqa: F811
 @pytest.mark.parametrize("name", ["SIGUSR2", "SIGTERM"])
 @pytest.mark.parametrize(("variant", "evaluation"), [("epochs", 2), ("by-steps", 3), ("plateau", 2)])
 def test_a_signal_in_an_evaluation(
-    place,  # noqa: F811
+    resumable,
     wholes,
     here,
     run_main,
@@ -261,7 +260,7 @@ def test_a_signal_in_an_evaluation(
     evaluation,
 ):
     scontrol, reference = fake_command("scontrol"), wholes(variant)
-    folder = run_folder(place, f"in-{variant}-{name}", reference)
+    folder = run_folder(resumable, f"in-{variant}-{name}", reference)
     here(folder, 0)
     batch = 12 * (evaluation - 1) + 5
     with monkeypatch.context() as patch:
@@ -281,7 +280,7 @@ def test_a_signal_in_an_evaluation(
 
 
 def equal(folder: Path, reference: Path) -> None:
-    same(folder, reference)
+    check_same(folder, reference)
     weights = "model/adapter_model.safetensors"
     assert (folder / weights).read_bytes() == (reference / weights).read_bytes()
     logs = [files.read_jsonl(path / "train_log.jsonl") for path in (folder, reference)]
@@ -290,7 +289,7 @@ def equal(folder: Path, reference: Path) -> None:
 
 @pytest.mark.parametrize("variant", ["epochs", "half-an-epoch", "early-stopping"])
 def test_a_signal_in_the_last_evaluation_and_in_the_one_that_catches_up(
-    place,  # noqa: F811
+    resumable,
     wholes,
     here,
     run_main,
@@ -302,7 +301,7 @@ def test_a_signal_in_the_last_evaluation_and_in_the_one_that_catches_up(
     scontrol, reference = fake_command("scontrol"), wholes(variant)
     log = files.read_jsonl(reference / "train_log.jsonl")
     evaluations = sum("validation_loss" in entry for entry in log)
-    folder = run_folder(place, f"twice-{variant}", reference)
+    folder = run_folder(resumable, f"twice-{variant}", reference)
     for restart, (batch, code) in enumerate([(12 * evaluations - 1, 75), (11, 5)]):
         here(folder, restart)
         with monkeypatch.context() as patch:
@@ -315,7 +314,7 @@ def test_a_signal_in_the_last_evaluation_and_in_the_one_that_catches_up(
 
 
 def test_a_signal_in_the_step_before_an_evaluation_and_after_all_its_batches(
-    place,  # noqa: F811
+    resumable,
     wholes,
     here,
     run_main,
@@ -324,7 +323,7 @@ def test_a_signal_in_the_step_before_an_evaluation_and_after_all_its_batches(
 ):
     """The next start evaluates alone, which is progress enough to be put back once more."""
     scontrol, reference = fake_command("scontrol"), wholes("epochs")
-    folder = run_folder(place, "around", reference)
+    folder = run_folder(resumable, "around", reference)
     here(folder, 0)
     with monkeypatch.context() as patch:
         scores = signal_at(patch, ClassificationHead, "scores", "SIGUSR2", 0)
@@ -342,10 +341,10 @@ def test_a_signal_in_the_step_before_an_evaluation_and_after_all_its_batches(
     equal(folder, reference)
 
 
-def test_killed_while_catching_up(place, wholes, here, run_main, fake_command, monkeypatch):  # noqa: F811
+def test_killed_while_catching_up(resumable, wholes, here, run_main, fake_command, monkeypatch):
     fake_command("scontrol")
     reference = wholes("epochs")
-    folder = run_folder(place, "catching-up", reference)
+    folder = run_folder(resumable, "catching-up", reference)
     here(folder, 0)
     with monkeypatch.context() as patch:
         signal_at(patch, ClassificationHead, "scores", "SIGUSR2", 15)
@@ -371,15 +370,15 @@ MOMENTS = {
 
 
 @pytest.mark.parametrize(("moment", "name"), [*((moment, "SIGCONT") for moment in MOMENTS), ("loading", "SIGUSR2")])
-def test_an_old_start_that_wakes_up_writes_nothing(place, undisturbed, created, fake_command, moment, name):  # noqa: F811
+def test_an_old_start_that_wakes_up_writes_nothing(resumable, undisturbed_run, created, fake_command, moment, name):
     """A node that Slurm took for dead, and whose job it started again elsewhere; also when its time limit comes."""
     scontrol = fake_command("scontrol")
     minutes, condition = MOMENTS[moment]
     folder = created(checkpoint_minutes=minutes)
-    old = job(place, folder)
+    old = job(folder)
     old.stop_when(condition)
-    finished_by(job(place, folder, restart=1))
-    same(folder, undisturbed)
+    finished_by(job(folder, restart=1))
+    check_same(folder, undisturbed_run)
     before = snapshot(folder)
     code, err = signalled(old, name)
     assert code == 76 and "a newer start has taken this run over (Slurm job 12, submission 1, restart 1" in err
@@ -388,23 +387,23 @@ def test_an_old_start_that_wakes_up_writes_nothing(place, undisturbed, created, 
     assert [path.name for path in folder.rglob(".*")] == [".owner.lock"]
 
 
-def test_an_old_start_wakes_up_while_the_new_one_trains(place, undisturbed, created):  # noqa: F811
+def test_an_old_start_wakes_up_while_the_new_one_trains(resumable, undisturbed_run, created):
     folder = created()
-    old, new = job(place, folder), None
+    old, new = job(folder), None
     old.stop_when(in_training)
-    new = job(place, folder, restart=1)
-    new.stop_when(lambda folder: len(_losses(folder)) > 2 * STEPS_PER_EPOCH + 3)
+    new = job(folder, restart=1)
+    new.stop_when(lambda folder: len(losses(folder)) > 2 * STEPS_PER_EPOCH + 3)
     before = snapshot(folder)
     assert signalled(old, "SIGCONT")[0] == 76
     assert snapshot(folder) == before
     assert new.end()[0] == 0
-    same(folder, undisturbed)
+    check_same(folder, undisturbed_run)
 
 
 # --- processes that prepare batches ----------------------------------------------------------------------------------
 
 
-def test_workers_change_nothing(created, undisturbed, run_main):  # noqa: F811
+def test_workers_change_nothing(created, undisturbed_run, run_main):
     folder = created(workers=2)
     assert run_main("train", "--run", str(folder)) == 0
-    same(folder, undisturbed)
+    check_same(folder, undisturbed_run)

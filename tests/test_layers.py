@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-SCRIPTS = Path(__file__).resolve().parents[1] / "scripts"
+TESTS = Path(__file__).resolve().parent
+SCRIPTS = TESTS.parent / "scripts"
 COMMON = SCRIPTS / "common"
 
 # The order of the work. A module imports from its own package and from those above it in this list only.
@@ -94,6 +95,18 @@ def test_scripts_do_not_import_each_other(path):
             assert node.module not in others
         elif isinstance(node, ast.Import):
             assert not {alias.name for alias in node.names} & others
+
+
+@pytest.mark.parametrize("path", sorted(TESTS.rglob("*.py")), ids=lambda path: str(path.relative_to(TESTS)))
+def test_no_test_imports_another(path):
+    """Fixtures lie in conftest.py, helpers in tests/support."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom):
+            found.add(node.module or "")
+        elif isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+    assert not [name for name in found if name.split(".")[-1].startswith("test_")]
 
 
 @pytest.mark.parametrize("script", NO_TORCH)

@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from toy_runs import run_config
+from toy_scores import Score, table, truth
 
 from common.core import files
 from common.core.errors import ConfigError, DataError, ModelError, RunError
@@ -26,37 +27,7 @@ from common.predict.merge import merge_parts, merge_report, merge_summary
 from common.predict.plan import create_plan, read_plan
 
 LABELS = ["con", "pro"]
-TEXTS = ["plain", 'say "no", twice', "two\nlines", "naïve – 中文 😀", "one\u2028two\x85three", "007", "NA", "tab\there"]
 ENDINGS = ["csv", "tsv", "jsonl", "parquet", "xlsx", "csv.gz", "jsonl.gz", "parquet.gz"]
-
-
-class Score:
-    """A row's log probabilities, from its text alone; `fails_after` parts it is killed."""
-
-    gpu = None
-
-    def __init__(self, fails_after: int | None = None) -> None:
-        self.fails_after, self.rows = fails_after, []
-
-    def __call__(self, rows, progress):
-        if self.fails_after is not None and len(self.rows) == self.fails_after:
-            raise KeyboardInterrupt
-        self.rows.append(len(rows))
-        progress.update(len(rows))
-        return truth([row.texts[1] for row in rows])
-
-
-def truth(texts):
-    share = np.array([int(files.sha256(text.encode())[:6], 16) / 2**24 * 0.98 + 0.01 for text in texts])
-    return np.log(np.stack([share, 1 - share], axis=1)).astype(np.float32).reshape(-1, 2)
-
-
-def table(count: int, first: int = 0) -> pd.DataFrame:
-    rows = [
-        {"id": f"r{n} \"'\n", "claim": "C.", "sentence": f"{TEXTS[n % 8]} {n}", "n": str(n)}
-        for n in range(first, first + count)
-    ]
-    return pd.DataFrame(rows, columns=["id", "claim", "sentence", "n"], dtype=object)
 
 
 @pytest.fixture

@@ -1,8 +1,8 @@
 """A prediction as an array of a make-believe Slurm: what is submitted, and what is left alone."""
 
 import pytest
-from test_shards import Score, table
 from toy_runs import run_config
+from toy_scores import Score, table
 
 from common.cluster import profiles, run_index, status, submit_record
 from common.cluster.scheduler import SlurmScheduler
