@@ -13,7 +13,7 @@ SUBMIT_OPTIONS = $(RUN_OPTIONS) $(call given,DATA_DIR,--data-dir) $(call given,S
 JOB_OPTIONS = $(RUN_OPTIONS) $(call given,SEED,--seed) $(call given,DATA_DIR,--data-dir)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo smoke fetch check bench train evaluate baseline predict report submit submit-all submit-check status logs cancel setup test testbed test-slurm lint format clean
+.PHONY: help demo smoke fetch check bench train evaluate baseline predict report submit submit-all submit-check status logs cancel setup test test-all testbed test-slurm lint format clean
 
 help: ## print this help
 	@"$(PYTHON)" scripts/make_help.py Makefile
@@ -58,8 +58,10 @@ cancel: .venv/requirements ## take submitted runs back, all or MODEL='s; they ke
 
 ## Development
 setup: .venv/requirements .venv/demo .venv/dev ## create .venv with everything
-test: setup ## run the tests
-	@$(PY) -m pytest --numprocesses=auto --cov --cov-report=term
+test: setup ## run the fast tests, which cover every module (5 minutes on two cores)
+	@$(PY) -m pytest -m "not slow" --numprocesses=auto --cov --cov-report= --cov-fail-under=$(FAST_COVERAGE)
+test-all: test ## run the slow tests, too: kills, methods that learn, whole journeys (20 minutes)
+	@$(PY) -m pytest -m slow --numprocesses=auto --cov --cov-append --cov-report=term
 testbed: ## bring a real Slurm with two small nodes up on this machine (root on Debian 12; installs what is missing)
 	@slurm/testbed/install.sh && slurm/testbed/up.sh
 test-slurm: setup ## run the tests of jobs on a real Slurm, in testbeds of their own that are gone afterwards (root)

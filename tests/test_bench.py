@@ -5,6 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from marks import slow_except
 
 from common.config import catalog
 from common.estimate import benchmark
@@ -42,7 +43,7 @@ def described(model):
     return parameters, {name: type(one) for name, one in model.named_modules()}, parameter_counts(model)
 
 
-@pytest.mark.parametrize("name", HELD)
+@pytest.mark.parametrize("name", slow_except(["llama-3.1-8b-instruct"], HELD))
 def test_it_is_held_as_the_model_that_training_builds(name, tmp_path):
     job, _ = catalog.load_job(name)
     folder = tiny_models.make_tiny_model(job.model, tmp_path / "twin")
@@ -68,7 +69,10 @@ def benched(run_script, tmp_path, model, *settings):
 
 @pytest.mark.parametrize(
     ("name", "settings"),
-    [("minilm-lora", SHORT), ("mistral-7b-v0.3", SHORT), ("qwen3-4b-instruct-prompt", PROMPT)],
+    slow_except(
+        [("minilm-lora", SHORT)],
+        [("minilm-lora", SHORT), ("mistral-7b-v0.3", SHORT), ("qwen3-4b-instruct-prompt", PROMPT)],
+    ),
 )
 def test_a_job_is_measured(run_script, tmp_path, monkeypatch, name, settings):
     steps, plain = [], trainer.StepTrainer.training_step

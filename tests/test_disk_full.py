@@ -100,6 +100,7 @@ MOMENTS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("moment", MOMENTS)
 def test_a_run_goes_on_when_there_is_room_again(resumable, undisturbed_run, disk, run_script, monkeypatch, moment):
     free, target, name = MOMENTS[moment]

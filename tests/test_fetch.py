@@ -164,6 +164,7 @@ def missing(model: str, revision: str = "main") -> str | None:
     return download.missing(job, catalog.load_dataset("stance-sample"), None, "make fetch MODEL=one")
 
 
+@pytest.mark.slow
 def test_a_model_is_fetched_once_and_then_loads_without_the_hub(server, jobs, offline, run_script, sharded, tiny_model):
     server.publish("lab/sharded", sharded, OLD)
     server.publish("lab/tiny", tiny_model, OLD)
@@ -392,6 +393,7 @@ def tweets(server, tmp_path, monkeypatch) -> Source:
     return catalog.load_dataset("tweets").source
 
 
+@pytest.mark.slow
 def test_rows_are_fetched_once_and_then_load_without_the_hub(server, jobs, offline, tweets, tmp_path):
     def fetch(*words: str) -> subprocess.CompletedProcess:
         code = (

@@ -52,6 +52,7 @@ def refused(done: subprocess.CompletedProcess) -> str:
     return done.stderr
 
 
+@pytest.mark.slow
 def test_a_hub_model_from_download_to_a_moved_branch(run, tmp_path, tiny_model, moved):
     with fake_hub.serve() as hub:
         hub.publish("lab/tiny", tiny_model, OLD)

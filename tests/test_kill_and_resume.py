@@ -43,6 +43,7 @@ MOMENTS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("moment", MOMENTS)
 def test_killed_and_started_again(resumable, undisturbed_run, run_main, moment):
     overrides, condition = MOMENTS[moment]
@@ -57,6 +58,7 @@ def test_killed_and_started_again(resumable, undisturbed_run, run_main, moment):
     check_same(folder, undisturbed_run)
 
 
+@pytest.mark.slow
 def test_killed_in_the_middle_of_an_epoch_and_finished_by_another_process(resumable, undisturbed_run):
     arguments = resumable.arguments("middle", OFTEN)
     process = Process(resumable.folder / "middle", arguments)
@@ -73,6 +75,7 @@ def test_killed_in_the_middle_of_an_epoch_and_finished_by_another_process(resuma
     assert files.read_json(folder / "owner.json")["attempt"] == 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGINT"])
 def test_a_signal_saves_and_says_how_to_continue(resumable, undisturbed_run, run_main, name):
     process = Process(resumable.folder / name, resumable.arguments(name))
@@ -99,6 +102,7 @@ def test_a_signal_saves_and_says_how_to_continue(resumable, undisturbed_run, run
     check_same(folder, undisturbed_run)
 
 
+@pytest.mark.slow
 def test_a_second_process_is_refused_and_the_first_unharmed(resumable, undisturbed_run, run_main, capsys):
     arguments = resumable.arguments("two")
     process = Process(resumable.folder / "two", arguments)
@@ -152,6 +156,7 @@ def references(resumable, run_main):
     return reference
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("behind", [0, 1])
 def test_early_stopping_after_the_last_checkpoint(resumable, references, run_main, monkeypatch, behind):
     reference = references("early-stopping")
@@ -172,6 +177,7 @@ def test_early_stopping_after_the_last_checkpoint(resumable, references, run_mai
     check_same(folder, reference)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("save", [2, 4])
 def test_plateau_scheduler(resumable, references, run_main, monkeypatch, save):
     reference = references("plateau")
@@ -184,6 +190,7 @@ def test_plateau_scheduler(resumable, references, run_main, monkeypatch, save):
     assert [e["learning_rate"] for e in losses(folder)] == [e["learning_rate"] for e in losses(reference)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("save", [3])
 def test_evaluation_by_steps(resumable, references, run_main, monkeypatch, save):
     reference = references("by-steps")
@@ -197,6 +204,7 @@ def test_evaluation_by_steps(resumable, references, run_main, monkeypatch, save)
     check_same(folder, reference)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("step", [16, 24])
 def test_killed_at_a_step_with_checkpoints_at_every_step(resumable, references, run_main, monkeypatch, step):
     """Around the end of an epoch, and at the last step of training that ends within an epoch."""
@@ -216,11 +224,10 @@ def test_killed_at_a_step_with_checkpoints_at_every_step(resumable, references, 
 @pytest.mark.parametrize(
     ("target", "name", "count"),
     [
-        (inference, "score", 2),  # in the second evaluation of training
-        (trainer.StepTrainer, "load_best", 1),  # after training, before the model is saved
-        (inference, "score", 5),  # while the saved model is proved
+        pytest.param(inference, "score", 2, id="in-the-second-evaluation"),
+        pytest.param(trainer.StepTrainer, "load_best", 1, id="before-saving", marks=pytest.mark.slow),
+        pytest.param(inference, "score", 5, id="while-the-saved-model-is-checked", marks=pytest.mark.slow),
     ],
-    ids=["in-an-evaluation", "before-saving", "while-proving"],
 )
 def test_killed_around_the_end_of_training(resumable, undisturbed_run, run_main, monkeypatch, target, name, count):
     outputs = f"end-{name}-{count}"
@@ -231,6 +238,7 @@ def test_killed_around_the_end_of_training(resumable, undisturbed_run, run_main,
 NF4 = {"quantization": "nf4", "training__epochs": 2, "training__batch_size": 6, "training__learning_rate": 0.01}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("save", [1, 2])
 def test_a_quantised_prompt_job(resumable, run_main, tiny_causal_model, monkeypatch, save):
     """Resumed with the bytes of an undisturbed run, evaluations and answers of several tokens between the steps."""
@@ -255,6 +263,7 @@ def test_a_quantised_prompt_job(resumable, run_main, tiny_causal_model, monkeypa
     assert (resumed / weights).read_bytes() == (reference / weights).read_bytes()
 
 
+@pytest.mark.slow
 def test_runtime_may_change_between_two_starts(resumable, undisturbed_run, run_main, monkeypatch):
     with monkeypatch.context() as patch:
         crash_at(patch, trainer.StepTrainer, "_save_checkpoint", 2)
@@ -267,6 +276,7 @@ def test_runtime_may_change_between_two_starts(resumable, undisturbed_run, run_m
     check_same(resumable.run_folder("runtime"), undisturbed_run)
 
 
+@pytest.mark.slow
 def test_no_signal_handler_is_left_behind(resumable, undisturbed_run):
     assert signal.getsignal(signal.SIGINT) in (signal.default_int_handler, signal.SIG_IGN)
     assert json.loads((undisturbed_run / "owner.json").read_text())["released"]

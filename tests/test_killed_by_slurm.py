@@ -29,6 +29,8 @@ from common.model.heads import ClassificationHead
 from common.runs import requeue
 from common.train import trainer
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def created(resumable, undisturbed_run, request):

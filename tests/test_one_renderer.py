@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import tiny_causal
+from marks import slow_except
 from transformers import AutoConfig
 
 from common.config import catalog
@@ -81,7 +82,7 @@ def recorded(monkeypatch):
     return taken
 
 
-@pytest.mark.parametrize("family", list(tiny_causal.FAMILIES))
+@pytest.mark.parametrize("family", slow_except(["gemma"], tiny_causal.FAMILIES))
 def test_all_scripts_see_the_same_prompts(
     run_script, arguments, recorded, same_rows, tiny_causal_model, tmp_path, family
 ):
@@ -141,7 +142,7 @@ def test_every_family_has_a_job_here():
     assert list(FAMILIES) == list(tiny_models._FAMILIES)
 
 
-@pytest.mark.parametrize("family", list(FAMILIES))
+@pytest.mark.parametrize("family", slow_except(["llama"], FAMILIES))
 def test_all_scripts_see_the_same_pairs(run_script, same_rows, tmp_path, monkeypatch, family):
     """The classification head, on the job's own tokenizer, attention and method; decoders may lack a pad token."""
     job, _ = catalog.load_job(FAMILIES[family])
@@ -208,19 +209,22 @@ def test_a_zero_shot_baseline(run_script, arguments, tmp_path):
 LORA = {"name": "lora", "r": 4, "target_modules": "all-linear"}
 
 
-@pytest.mark.parametrize("head", ["prompt", "classification"])
+@pytest.mark.parametrize("head", slow_except(["prompt"], ["prompt", "classification"]))
 @pytest.mark.parametrize(
     "method",
-    [
-        LORA,
-        LORA | {"use_dora": True},
-        LORA | {"use_rslora": True},
-        LORA | {"init_lora_weights": "olora"},
-        LORA | {"init_lora_weights": "eva"},
-        {"name": "lora-from-scratch", "r": 4},
-        {"name": "adapters", "size": 4},
-        {"name": "last-layers", "k": 0},
-    ],
+    slow_except(
+        [LORA],
+        [
+            LORA,
+            LORA | {"use_dora": True},
+            LORA | {"use_rslora": True},
+            LORA | {"init_lora_weights": "olora"},
+            LORA | {"init_lora_weights": "eva"},
+            {"name": "lora-from-scratch", "r": 4},
+            {"name": "adapters", "size": 4},
+            {"name": "last-layers", "k": 0},
+        ],
+    ),
     ids=lambda method: "-".join(map(str, method.values())),
 )
 def test_quantised_runs_reload_with_the_same_scores(run_script, arguments, tmp_path, head, method):

@@ -187,6 +187,7 @@ def test_no_torch_and_no_secret(fake_slurm, words, folders, tmp_path):
         assert not file.is_file() or "hf_secret" not in file.read_text()
 
 
+@pytest.mark.slow
 def test_this_machine_trains_two_seeds_and_reports(no_slurm, words, folders, tmp_path):
     environment = os.environ | {"TMPDIR": str(tmp_path), "HF_TOKEN": "hf_secret"}
 
@@ -218,6 +219,7 @@ def test_this_machine_trains_two_seeds_and_reports(no_slurm, words, folders, tmp
         assert "hf_secret" not in file.read_text()
 
 
+@pytest.mark.slow
 def test_this_machine_goes_on_when_its_user_leaves(no_slurm, tiny_arguments, tmp_path):
     environment = os.environ | {"TMPDIR": str(tmp_path)}
     outputs = tmp_path / "outputs"

@@ -5,6 +5,7 @@ import shutil
 
 import pytest
 import torch
+from marks import slow_except
 from transformers import BertConfig, BertModel
 
 LORA = "method={name: lora, r: 8, target_modules: all-linear, init_lora_weights: "
@@ -39,7 +40,7 @@ def attentive_model(tiny_model, tmp_path_factory):
     return folder
 
 
-@pytest.mark.parametrize("method", METHODS.values(), ids=METHODS)
+@pytest.mark.parametrize("method", slow_except([METHODS["last-layers"]], METHODS.values()), ids=METHODS)
 def test_every_kind_of_method_learns_and_scores_again_alike(method, run_script, attentive_model, rows_dir, tmp_path):
     words = ["--model", "minilm-full", "--set", f'model="{attentive_model}"', *method]
     code, _, err = run_script("train", *words, "--data-dir", str(rows_dir), "--outputs", str(tmp_path / "outputs"))

@@ -6,6 +6,7 @@ import json
 import pytest
 import torch
 import torch.nn.functional as F
+from marks import slow_except
 from peft_cases import CONFIGS, MISFITS, OPTIONS, POSSIBLE
 from transformers import set_seed
 
@@ -134,7 +135,7 @@ JOBS = [
 ]
 
 
-@pytest.mark.parametrize("name", JOBS)
+@pytest.mark.parametrize("name", slow_except(["minilm-full", "qwen2.5-3b-instruct-prompt"], JOBS))
 def test_training_and_scoring_take_what_was_estimated(name, tmp_path):
     """With real numbers on the job's twin; dropout leaves other masks on a CPU than on a GPU, and is off."""
     twin = tiny_models.make_tiny_model(catalog.load_job(name)[0].model, tmp_path / "twin")
@@ -193,7 +194,7 @@ def library_job(tmp_path_factory):
     return job
 
 
-@pytest.mark.parametrize("quantization", ["none", "nf4", "int8"])
+@pytest.mark.parametrize("quantization", slow_except(["none"], ["none", "nf4", "int8"]))
 @pytest.mark.parametrize(("kind", "name", "options"), LIBRARY, ids=str)
 def test_every_method_of_the_library_is_estimated_or_said_not_to_be(library_job, kind, name, options, quantization):
     if name in method_rules.NOT_QUANTIZED.get(quantization, ()):
