@@ -23,6 +23,7 @@ from common.core import errors, files
 from common.data.load import load_rows, split_rows, trained_rows
 from common.data.rows import rows_fingerprint
 from common.runs import run_folder, run_lock
+from common.runs.documents import Metrics
 from common.runs.lifecycle import recorded_failure
 from common.runs.run_config import job_of
 
@@ -59,7 +60,7 @@ def _finished(variants: list[RunRequest], request: RunRequest) -> list[RunReques
     return finished
 
 
-def evaluate_run(request: RunRequest, split: str) -> tuple[Path, dict[str, Any]]:
+def evaluate_run(request: RunRequest, split: str) -> tuple[Path, Metrics]:
     """Score a split with a finished run's model, and return the run folder and the metrics."""
     target = resolve_target(request)
     folder, train = trained_folder(target), request.command("train")
@@ -84,7 +85,7 @@ def evaluate_run(request: RunRequest, split: str) -> tuple[Path, dict[str, Any]]
         return folder, write_results.score_split(folder, recorded, split, members, head, facts)
 
 
-def evaluate_adapter(request: RunRequest, adapter: Path, split: str) -> tuple[Path, dict[str, Any]]:
+def evaluate_adapter(request: RunRequest, adapter: Path, split: str) -> tuple[Path, Metrics]:
     """Score a split with the job's base model under an external adapter, and return the run folder and the metrics.
 
     An adapter that does not fit the model leaves no folder behind.

@@ -23,7 +23,7 @@ import numpy as np
 
 from common.cli import options
 from common.cli.main import guard
-from common.cluster.scheduler import AUTO, choose_scheduler
+from common.cluster.scheduler import AUTO, SLURM, choose_cluster
 from common.config.dataset import Label
 from common.core import errors, yaml_io
 from common.core.formatting import duration
@@ -126,9 +126,9 @@ def _in_shards(output: Path, files: Sequence[Path], model: Scorer, outputs: Path
         is_left = not merge_report(plan)
         if is_left:
             check_free_output(plan)
-            chosen = choose_scheduler("local" if flags.processes else flags.cluster, outputs)
-            if chosen[1].executor == "slurm":
-                print(slurm_array.submit(plan, outputs, chosen, yaml_io.split_overrides(flags.resources)))
+            cluster = choose_cluster("local" if flags.processes else flags.cluster, outputs)
+            if cluster.profile.executor == SLURM:
+                print(slurm_array.submit(plan, outputs, cluster, yaml_io.split_overrides(flags.resources)))
                 return 0
     if is_left:  # hours, in which others may read the plan
         workers.score_shards(plan, flags.processes, model)

@@ -1,12 +1,13 @@
-"""Show what has become of every run: from the run folders first, then from Slurm or this machine's queue.
+"""Show the state of every run: from the run folders first, then from Slurm or this machine's queue.
 
     python scripts/status.py
     python scripts/status.py --model minilm-lora --watch
     make status [MODEL=] [DATASET=] [WATCH=1]
 
-It asks Slurm twice at most, whatever the number of runs, and is of use when Slurm does not answer. Needs no torch.
+It calls Slurm twice at most, whatever the number of runs, and works while Slurm does not answer. Needs no torch.
 """
 
+import collections
 import contextlib
 import sys
 import time
@@ -14,12 +15,17 @@ import time
 from common.cli import options
 from common.cli.main import guard
 from common.cluster import run_index, status
+from common.cluster.status import RunState
 from common.config.run_request import RunRequest
 from common.core.formatting import duration, text_table
 
 _EVERY_S = 5
 _HEADER = ("run", "state", "job", "node", "elapsed/limit", "step", "loss", "examples/s", "left", "tries", "why")
-_WORTH_SAYING = ("failed", "out of memory", "time limit", "node lost", "refused", "ended", "interrupted")
+# A person should read the message of a run in one of these states.
+_WITH_MESSAGE = (
+    *(RunState.FAILED, RunState.OUT_OF_MEMORY, RunState.TIME_LIMIT, RunState.NODE_LOST),
+    *(RunState.REFUSED, RunState.ENDED, RunState.INTERRUPTED),
+)
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -38,16 +44,16 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def shown(request: RunRequest) -> str:
-    """Return the table, what went wrong, and a summary."""
-    folders = run_index.named(request.outputs, request.model, request.dataset)
-    if not folders:
+    """Return the table, the messages of runs that failed, and a summary."""
+    entries = run_index.named(request.outputs, request.model, request.dataset)
+    if not entries:
         return f"{options.shown(request.outputs)}: there is no run yet. make train MODEL=…, or make submit-all"
-    answers = status.ask(folders, request.outputs)
-    found = status.statuses(folders, answers)
+    answers = status.ask(entries, request.outputs)
+    found = status.statuses(entries, answers)
     lines = [text_table(_HEADER, [_row(one) for one in found])]
-    wrong = [one for one in found if (one.message and one.state in _WORTH_SAYING) or "\n" in one.message]
-    lines += [f"\n{one.name}: {one.state}: {one.message}" for one in wrong]
-    counts = {state: sum(one.state == state for one in found) for state in sorted({one.state for one in found})}
+    explained = [one for one in found if (one.message and one.state in _WITH_MESSAGE) or "\n" in one.message]
+    lines += [f"\n{one.name}: {one.shown}: {one.message}" for one in explained]
+    counts = collections.Counter(sorted(one.shown for one in found))
     runs = "1 run" if len(found) == 1 else f"{len(found)} runs"
     lines += ["", f"{runs}: " + ", ".join(f"{count} {state}" for state, count in counts.items())]
     return "\n".join([*lines, *(f"note: {note}" for note in answers.notes)])
@@ -60,8 +66,8 @@ def _row(one: status.Status) -> list[str]:
     rate = "" if one.examples_per_s is None else f"{one.examples_per_s:.1f}"
     left = "" if one.eta_s is None else duration(one.eta_s)
     tries = "" if one.attempts is None else str(one.attempts)
-    why = one.message.partition("\n")[0] if one.state in ("queued", "requeued") else ""
-    return [one.name, one.state, one.job_id, one.node, times, steps, loss, rate, left, tries, why]
+    why = one.message.partition("\n")[0] if one.state in (RunState.QUEUED, RunState.REQUEUED) else ""
+    return [one.name, one.shown, one.job_id, one.node, times, steps, loss, rate, left, tries, why]
 
 
 if __name__ == "__main__":

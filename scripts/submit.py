@@ -6,7 +6,7 @@
     python scripts/submit.py --all --check                        ask Slurm what it would say; queue nothing
     make submit MODEL=… | make submit-all [JOBS=] [SEEDS=] [CLUSTER=] | make submit-check
 
-Typed again, it does only what is left to do: finished runs are skipped, live ones left alone, dead ones resumed,
+Typed again, it does only the rest: finished, queued and running runs are left as they are, ended ones are resumed, and
 changed ones refused with the difference. Needs no torch.
 """
 
@@ -21,7 +21,8 @@ os.environ["HF_HUB_OFFLINE"] = "1"  # before the hub's library is imported: what
 from common.cli import options
 from common.cli.main import guard
 from common.cluster import batch_script, profiles, selection, submit_record, submit_runs
-from common.cluster.scheduler import AUTO, Chosen, choose_scheduler, make_task
+from common.cluster.scheduler import AUTO, SLURM, Cluster, choose_cluster
+from common.cluster.task import make_task
 from common.core import errors, yaml_io
 from common.core.formatting import text_table
 
@@ -41,61 +42,57 @@ def main(argv: list[str] | None = None) -> int:
     if flags.all and request.baseline:
         raise errors.ConfigError("BASELINE= goes with MODEL=; make submit-all submits every baseline")
     if flags.all:
-        members, left_out = selection.runs_of_all_jobs(request, flags.jobs, flags.seeds)
+        specs, skipped = selection.runs_of_all_jobs(request, flags.jobs, flags.seeds)
     else:
-        members, left_out = selection.runs_of_job(request, flags.seeds), []
-    chosen = choose_scheduler(flags.cluster, request.outputs)
+        specs, skipped = selection.runs_of_job(request, flags.seeds), []
+    cluster = choose_cluster(flags.cluster, request.outputs)
     given = yaml_io.split_overrides(flags.resources, "RESOURCES", "time=02:00:00")
     if flags.check:
-        return check(members, left_out, request.outputs, chosen, given)
-    found = submit_runs.submit_runs(
-        members, left_out, request.outputs, chosen, given, force=flags.force, is_scope=flags.all
-    )
+        return check(specs, skipped, request.outputs, cluster, given)
+    how = submit_runs.Options(given, force=flags.force, of_all_jobs=flags.all)
+    found = submit_runs.submit_runs(specs, skipped, request.outputs, cluster, how)
     print(text_table(("run", "what", "job"), [(one.name, one.action, one.job_id) for one in found]))
     print(_reasons([(f"{one.name}: {one.action}", one.detail) for one in found if one.detail]))
     actions = sorted({one.action for one in found})
     counts = ", ".join(f"{sum(one.action == action for one in found)} {action}" for action in actions)
-    print(f"{chosen[0]}: {counts}. make status shows how they go.")
+    print(f"{cluster.name}: {counts}. make status shows how they go.")
     return errors.RunError.exit_code if any(one.is_failure for one in found) else 0
 
 
 def check(
-    members: list[selection.RunSpec],
-    left_out: list[selection.Skipped],
+    specs: list[selection.RunSpec],
+    skipped: list[selection.Skipped],
     outputs: Path,
-    chosen: Chosen,
+    cluster: Cluster,
     given: dict[str, object],
 ) -> int:
     """Print what the scheduler says of every run without queueing it."""
-    name, profile, scheduler = chosen
-    if profile.executor == "slurm":
+    if cluster.profile.executor == SLURM:
         batch_script.check_log_path(outputs.resolve())
-    refused = [(f"{one.name}: left out", one.reason) for one in left_out]
+    refused = [(f"{one.name}: left out", one.reason) for one in skipped]
     said = []
     with tempfile.TemporaryDirectory() as place:
-        for wanted in members:
-            request = profiles.for_job(
-                profile, wanted.job.resources if wanted.job else None, given, wanted.job is not None
-            )
-            task = make_task(
-                submit_record.job_name(wanted.folder), [wanted.verb, "--run", str(wanted.folder)], Path(place)
-            )
-            run = str(wanted.folder.relative_to(outputs))
+        for spec in specs:
+            resources = spec.job.resources if spec.job else None
+            request = profiles.for_job(cluster.profile, resources, given, gpu=spec.job is not None)
+            command = [spec.verb, "--run", str(spec.folder)]
+            task = make_task(submit_record.job_name(spec.folder), command, Path(place))
+            run = str(spec.folder.relative_to(outputs))
             try:
-                said.append(scheduler.check(task, request))
+                said.append(cluster.scheduler.check(task, request))
             except errors.PeftableError as error:
                 if isinstance(error, errors.SlurmError) and error.is_silent:
                     raise
                 refused.append((f"{run}: refused", str(error)))
     if said:
-        print(f"{name}: {len(said)} of {len(members)} runs are sound, as far as it looks. It says of the first:")
+        print(f"{cluster.name}: {len(said)} of {len(specs)} runs are sound, as far as it looks. It says of the first:")
         print(f"  {said[0]}")
     print(_reasons(refused), end="")
-    return errors.SlurmError.exit_code if len(said) < len(members) else 0
+    return errors.SlurmError.exit_code if len(said) < len(specs) else 0
 
 
 def _reasons(found: list[tuple[str, str]]) -> str:
-    """Return what there is to say of some runs, each reason once, above whom it concerns."""
+    """Return the reasons of some runs, each reason once, followed by the runs that have it."""
     by_reason: dict[str, list[str]] = {}
     for run, reason in found:
         by_reason.setdefault(reason, []).append(run)

@@ -1,4 +1,4 @@
-"""Work this machine's queue off on one slot; `make submit CLUSTER=local` starts it, detached.
+"""Run tasks of this machine's queue on one slot; `make submit CLUSTER=local` starts it, detached.
 
     python scripts/worker.py outputs/.queue 0 ""
 
@@ -8,7 +8,7 @@ Arguments: the queue's folder, the worker's number, the GPU (empty: none). It en
 import sys
 from pathlib import Path
 
-from common.cluster import local_queue
+from common.cluster import local_worker
 
 if __name__ == "__main__":
-    local_queue.work(Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3])
+    local_worker.work(Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3])

@@ -21,13 +21,14 @@ def outputs(tmp_path):
 
 @pytest.fixture
 def submitted(outputs, fake_slurm):
-    """`submitted("toy/lora/seed-1", log="…")`: a run with a job that the make-believe Slurm knows."""
+    """`submitted("toy/lora/seed-1", log="…")`: a run with a job that the fake Slurm knows."""
 
     def make(name, log="", executor="slurm", **job):
         folder = outputs / name
         files.write_text(folder / run_folder.CONFIG, "schema: 1\n")
         number = job.get("id", "17")
-        document = {"number": 1, "name": submit_record.job_name(folder), "token": "t", "executor": executor}
+        document = {"number": 1, "name": submit_record.job_name(folder), "token": "t", "cluster": "testbed"}
+        document |= {"executor": executor, "command": []}
         document |= {"state": "submitted", "job_id": number, "error": None, "time": "2026-11-21T03:00:00Z"}
         files.write_json(folder / submit_record.SUBMIT, document)
         if log:
@@ -179,8 +180,8 @@ def test_cancelling_nothing_when_slurm_is_down(run_script, submitted, outputs, f
 
 def test_cancelling_in_the_queue_of_this_machine(run_script, submitted, outputs, fake_slurm):
     folder = submitted("toy/lora/seed-1", executor="local", id="local-1")
-    entry = {"name": submit_record.job_name(folder), "command": [], "directory": "", "log": "", "environment": {}}
-    local_queue.add(outputs / ".queue", entry | {"after": []})
+    task = {"name": submit_record.job_name(folder), "command": [], "directory": "", "log": "", "environment": {}}
+    local_queue.add(outputs / ".queue", **task)
     code, out, _ = run_script("cancel", "--outputs", str(outputs))
     assert (code, out) == (0, "cancelled local-1  toy/lora/seed-1\n")
     assert local_queue.jobs(outputs / ".queue") == [] and fake_slurm.calls() == []

@@ -205,7 +205,7 @@ def test_this_machine_trains_two_seeds_and_reports(no_slurm, words, folders, tmp
         time.sleep(0.3)
     assert sorted(folders()) == ["baseline-majority", "baseline-tfidf", "baseline-untuned", "seed-1", "seed-2"]
     for folder in folders().values():
-        assert run_folder.is_finished(folder) and submit_record.read(folder)["executor"] == "local"
+        assert run_folder.is_finished(folder) and submit_record.read(folder).executor == "local"
         assert files.read_json(folder / run_lock.FILE)["released"]
         assert "test (n=12)" in submit_record.newest_log(folder).read_text()
     report = submit_record.newest_log(outputs / ".collect").read_text()

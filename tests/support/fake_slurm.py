@@ -1,6 +1,6 @@
-"""Slurm's commands as small executables on PATH, driven by a JSON file: what they know, what they refuse, how slow.
+"""A fake Slurm: its commands as small executables on PATH, whose state (jobs, refusals, delays) is a JSON file.
 
-Every call is recorded, with the environment that it saw. A job that was submitted stays PENDING until a test moves it.
+Every call is recorded, with its environment. A submitted job stays PENDING until a test changes its state.
 """
 
 import contextlib
@@ -98,7 +98,7 @@ elif name == "sbatch":
 
 
 class FakeSlurm:
-    """A make-believe cluster below a folder; `bin` belongs on PATH, first."""
+    """A fake cluster below a folder; `bin` belongs on PATH, first."""
 
     def __init__(self, place: Path) -> None:
         self.place, self.bin = place, place / "bin"

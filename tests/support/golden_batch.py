@@ -6,7 +6,8 @@ PYTHONPATH=scripts .venv/bin/python tests/support/golden_batch.py     writes the
 from pathlib import Path
 
 from common.cluster import profiles
-from common.cluster.batch_script import Task, batch_text
+from common.cluster.batch_script import batch_text
+from common.cluster.task import Task
 from common.config.catalog import names
 from common.config.resources import Resources
 

@@ -46,7 +46,7 @@ def guard(main: Callable[[list[str] | None], int | None], argv: list[str] | None
         try:
             return main(argv) or 0
         except TimeLimit as limit:
-            raise requeue.settle(limit) from None
+            raise requeue.requeue_job(limit) from None
     except PeftableError as error:
         _say(f"error: {error}")
         return error.exit_code

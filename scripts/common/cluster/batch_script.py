@@ -1,57 +1,38 @@
-"""The batch text of a job, a pure function: the same job and profile give the same text, byte for byte.
+"""The batch text of a Slurm job, a pure function of task and profile, and its submission by sbatch.
 
-submitit writes the text; what stands in it was chosen against a real Slurm:
+submitit writes the text. Its options were chosen by tests on a real Slurm:
 
-- no srun: the batch shell becomes our process (`exec`), so that the signal before the time limit reaches it alone, not
-  the workers that it has forked, and running out of memory is reported as what it is;
+- no srun: the batch shell becomes our process (`exec`), so that the signal before the time limit reaches only that
+  process, not the data loaders that it has forked, and Slurm reports running out of memory as OUT_OF_MEMORY;
 - `set -e`: a failing `module load` must not end as COMPLETED. No `-u`: conda's and Lmod's own scripts read unset
   variables;
-- one name a run with `dependency=singleton`: two submissions of one run can never run side by side.
+- one name per run with `dependency=singleton`: two submissions of one run can never run side by side.
 """
 
-import dataclasses
+import contextlib
+import io
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
+import submitit
+from submitit.core.utils import FailedJobError, FailedSubmissionError
 from submitit.slurm.slurm import _make_sbatch_string
 
+from common.cluster import slurm_commands
 from common.cluster.profiles import Profile
-from common.core.errors import ConfigError
+from common.cluster.task import Task, environment
+from common.core.errors import ConfigError, SlurmError
 from common.core.formatting import spans
 
-_PLACES = ("%j", "%t", "%A", "%a")  # for submitit, in any path, what is filled in once a job has its id
-SUBMISSION, MAX_REQUEUES = "PEFTABLE_SUBMISSION", "PEFTABLE_MAX_REQUEUES"
-
-
-@dataclasses.dataclass(frozen=True)
-class Task:
-    """One thing to carry out as a job, on a cluster or on this machine.
-
-    Attributes:
-        name: unique to what it works on; there is at most one live job of a name.
-        command: argv.
-        folder: of this submission: batch file and log; its name is the submission's number.
-        directory: where the command is run.
-        token: of this submission, kept as the job's comment.
-        after: ids of jobs that must have ended, however, before it starts.
-        array: the numbers of an array's tasks; empty for a single job.
-    """
-
-    name: str
-    command: tuple[str, ...]
-    folder: Path
-    directory: Path
-    token: str
-    after: tuple[str, ...] = ()
-    array: tuple[int, ...] = ()
+_PLACES = ("%j", "%t", "%A", "%a")  # submitit replaces these in every path, once the job has its id
 
 
 def batch_text(task: Task, profile: Profile) -> str:
-    """Return the file that sbatch is given.
+    """Return the content of a task's batch file.
 
     Args:
-        task: what to carry out; in its command the word "$SLURM_ARRAY_TASK_ID" is the number of an array's task.
+        task: the task; in its command the word "$SLURM_ARRAY_TASK_ID" is the number of an array's task.
         profile: of the cluster, with what this job asks for.
 
     Raises:
@@ -97,6 +78,35 @@ def batch_text(task: Task, profile: Profile) -> str:
     )
 
 
+def submit(task: Task, profile: Profile) -> str:
+    """Write a task's batch file and submit it by sbatch; return the job's id.
+
+    Raises:
+        SlurmError: sbatch rejects it, or does not answer.
+    """
+    printed = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(printed):  # submitit also prints what it raises
+            return str(_Executor(task, profile)._submit_command("").job_id)
+    except (FailedJobError, FailedSubmissionError, RuntimeError) as error:
+        raise SlurmError(" ".join(str(error).split())) from error
+
+
+class _Executor(submitit.SlurmExecutor):
+    """submitit's executor for a command line that a person could type: nothing is pickled."""
+
+    def __init__(self, task: Task, profile: Profile) -> None:
+        super().__init__(folder=task.folder)
+        self.task, self.profile = task, profile
+
+    def _make_submission_file_text(self, command: str, uid: str) -> str:
+        return batch_text(self.task, self.profile)
+
+    def _make_submission_command(self, submission_file_path: Path) -> list[str]:
+        hidden = (*slurm_commands.secret_variables(), *slurm_commands.slurm_variables())
+        return ["env", *(f"--unset={name}" for name in hidden), "sbatch", str(submission_file_path)]
+
+
 def check_log_path(folder: Path) -> None:
     """Raise a `ConfigError` where a folder's path cannot stand in a batch file."""
     path = str(folder)
@@ -105,11 +115,6 @@ def check_log_path(folder: Path) -> None:
             raise ConfigError(
                 f"{path!r}: jobs cannot write their logs below a path with {name}; choose another OUTPUTS=."
             )
-
-
-def environment(task: Task, profile: Profile) -> dict[str, str]:
-    """Return the variables that a task is given, whoever carries it out."""
-    return {SUBMISSION: str(task.folder), MAX_REQUEUES: str(profile.max_requeues), "HF_HUB_OFFLINE": "1"}
 
 
 def _setup(task: Task, profile: Profile) -> list[str]:
@@ -133,4 +138,4 @@ def _expanded(value: str) -> str:
 
 
 def _literal(path: str) -> str:
-    return path.replace("%", "%%")  # sbatch takes %j and the like for patterns
+    return path.replace("%", "%%")  # sbatch reads %j and the like as patterns

@@ -1,11 +1,12 @@
-"""A queue on this machine: entries in a folder, worked off by detached workers, one task at a time on each slot.
+"""A queue on this machine: a folder of JSON entries, which detached workers (`local_worker`) run in their order.
 
-A slot is a GPU, or the machine where there is none. Entries lie in `<outputs>/.queue/` as JSON, named by their order;
-while a worker carries one out it holds the worker's process. A worker ends when the queue is empty. Machines that share
-the folder each work on the queue; one takes another's tasks for alive. Standard library only.
+The entries are `<outputs>/.queue/<number>.json`. While a worker runs an entry, the entry names the worker's process and
+the task's; it is removed when the task has ended. Machines that share the folder each run tasks of the queue; none can
+see whether a process of another one still runs, so each takes such a process for running. Standard library only.
 """
 
 import contextlib
+import dataclasses
 import datetime
 import os
 import shutil
@@ -13,31 +14,214 @@ import signal
 import socket
 import subprocess
 import sys
-import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from common.cluster import slurm_commands
-from common.cluster.slurm_commands import LiveJob
+from common.cluster.slurm_commands import ActiveJob, JobState
 from common.core import files
+from common.core.documents import from_json, read_object, to_json
 from common.core.locks import lock, try_lock
-from common.runs import run_lock
+from common.core.processes import Process
 
 ID = "local-"  # how ids begin
+NO_WORKER = "no worker runs; make submit goes on"
 _WORKER = Path(__file__).resolve().parents[2] / "worker.py"
-_KILL_AFTER_S = 60.0
-_LOOK_S = 2.0  # between a worker's looks whether its task was cancelled on another host
-_NO_WORKER = "no worker runs; make submit goes on"
+KILL_AFTER_S = 60.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Cancellation:
+    """Who has cancelled a task that runs: the machine, and the Unix time."""
+
+    host: str
+    since: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Entry:
+    """A task of the queue, the content of its file.
+
+    Attributes:
+        command: argv.
+        directory: where the command is run.
+        log: the file that takes its output.
+        environment: variables of the task, beside those of its worker.
+        after: ids of tasks that must have ended before.
+        expanded: more variables, in which `$NAME` is replaced by the worker's variable of that name.
+        since: Unix time at which a worker took it.
+        place: the worker's place (`local_worker`).
+        worker, child: processes of the worker and of the task.
+        cancelled: set while a cancelled task has not ended yet.
+    """
+
+    id: str
+    name: str
+    command: Sequence[str]
+    directory: str
+    log: str
+    environment: dict[str, str]
+    after: Sequence[str] = ()
+    expanded: dict[str, str] = dataclasses.field(default_factory=dict)
+    since: float | None = None
+    place: str | None = None
+    worker: Process | None = None
+    child: Process | None = None
+    cancelled: Cancellation | None = None
+
+    @property
+    def is_taken(self) -> bool:
+        """Whether its worker or its task may run."""
+        return any(process is not None and process.may_run() for process in (self.worker, self.child))
+
+    @property
+    def is_over(self) -> bool:
+        """Whether it was cancelled and has ended, and only its file remains."""
+        return self.cancelled is not None and not self.is_taken
 
 
 def folder_of(outputs: Path) -> Path:
-    """Return where the queue of an outputs folder lies."""
+    """Return the folder of the queue of an outputs folder."""
     return outputs / ".queue"
 
 
+def queue_lock(queue: Path) -> contextlib.AbstractContextManager[None]:
+    """Return the lock under which entries of a queue are added, taken and removed."""
+    return lock(queue / ".lock")
+
+
+def waiting_file(queue: Path, place: str) -> Path:
+    """Return the file that a worker locks while it waits for a place; with "*", the pattern of all of them."""
+    return queue / f".waiting-{place}.lock"
+
+
+def entries(queue: Path) -> list[tuple[Path, Entry]]:
+    """Return the entries and their files, in order; a damaged file is no entry."""
+    found = []
+    for path in _entry_files(queue):
+        with contextlib.suppress(TypeError):
+            found.append((path, _parsed(read_object(path))))
+    return found
+
+
+def write(path: Path, entry: Entry) -> None:
+    """Write an entry's file."""
+    files.write_json(path, to_json(entry))
+
+
+def remove_over(queue: Path) -> list[tuple[Path, Entry]]:
+    """Remove the files of cancelled tasks that have ended, and return all other entries; the caller holds the lock."""
+    found = entries(queue)
+    for path, entry in found:
+        if entry.is_over:
+            path.unlink()
+    return [(path, entry) for path, entry in found if not entry.is_over]
+
+
+def _entry_files(queue: Path) -> list[Path]:
+    return sorted(queue.glob("[0-9]*.json"))
+
+
+def _parsed(document: dict[str, Any]) -> Entry:
+    kinds: dict[str, type] = {"worker": Process, "child": Process, "cancelled": Cancellation}
+    nested: dict[str, Any] = {key: from_json(kind, document[key]) for key, kind in kinds.items() if document.get(key)}
+    return from_json(Entry, document | nested)
+
+
+def add(queue: Path, **task: Any) -> str:
+    """Put a task at the end of the queue and return its id.
+
+    Args:
+        queue: its folder.
+        task: name, command, directory, log, environment, after, expanded of its `Entry`.
+    """
+    with queue_lock(queue):
+        numbers = [int(path.stem) for path in _entry_files(queue)]
+        last = queue / "last"
+        number = max([*numbers, int(last.read_text()) if last.exists() else 0]) + 1
+        files.write_text(last, str(number))
+        write(queue / f"{number:06d}.json", Entry(id=f"{ID}{number}", **task))
+    return f"{ID}{number}"
+
+
+def jobs(queue: Path) -> list[ActiveJob]:
+    """Return the tasks that wait or run, in order."""
+    found = entries(queue)
+    if any(entry.is_over for _, entry in found):
+        with contextlib.suppress(OSError), queue_lock(queue):  # another user may have no right to remove them
+            remove_over(queue)
+        found = [(path, entry) for path, entry in found if not entry.is_over]
+    taken = [entry.is_taken for _, entry in found]
+    reason = NO_WORKER if found and not any(taken) and not _has_waiting_worker(queue) else ""
+    return [_job(entry, is_taken, reason) for (_, entry), is_taken in zip(found, taken, strict=True)]
+
+
+def _job(entry: Entry, is_taken: bool, reason: str) -> ActiveJob:
+    if not is_taken or entry.worker is None:
+        return ActiveJob(entry.id, entry.name, JobState.PENDING, reason=reason)
+    elapsed = "" if entry.since is None else str(datetime.timedelta(seconds=int(time.time() - entry.since)))
+    state = JobState.RUNNING if entry.cancelled is None else JobState.COMPLETING
+    return ActiveJob(entry.id, entry.name, state, "localhost" if entry.worker.is_here else entry.worker.host, elapsed)
+
+
+def _has_waiting_worker(queue: Path) -> bool:
+    """Return whether a worker waits for its place, or may: another user cannot see that."""
+    try:
+        with queue_lock(queue):  # so that a worker that starts now does not find its file locked by this check
+            for path in queue.glob(waiting_file(queue, "*").name):
+                with try_lock(path) as is_free:
+                    if not is_free:
+                        return True
+    except OSError:
+        return True
+    return False
+
+
+def cancel(queue: Path, ids: Sequence[str]) -> None:
+    """Remove tasks from the queue; a running one is asked to save and end, and killed when it does not.
+
+    Its entry stays until the task has ended. A task on another host is ended by its worker, within seconds; when that
+    has not happened after two minutes, the next `cancel` removes the entry: the host may be gone.
+    """
+    running: list[tuple[Path, Process]] = []
+    with queue_lock(queue):
+        for path, entry in entries(queue):
+            if entry.id not in ids:
+                continue
+            since = entry.cancelled.since if entry.cancelled else time.time()
+            child, is_late = entry.child, time.time() - since > 2 * KILL_AFTER_S
+            if child is None or not child.may_run() or (is_late and not child.is_here):
+                path.unlink()  # a worker starts a task only while its entry exists
+            else:
+                running.append((path, child))
+                write(path, dataclasses.replace(entry, cancelled=Cancellation(socket.gethostname(), since)))
+    end_processes([child for _, child in running if child.is_here])
+    with queue_lock(queue):
+        for path, child in running:
+            if not child.may_run():
+                path.unlink(missing_ok=True)
+
+
+def end_processes(processes: Sequence[Process]) -> None:
+    """Send SIGTERM to the process groups of tasks, wait until they have ended, and kill what still runs then."""
+    _signal(processes, signal.SIGTERM)
+    deadline = time.monotonic() + KILL_AFTER_S
+    while processes := [process for process in processes if process.may_run()]:
+        if time.monotonic() > deadline:
+            _signal(processes, signal.SIGKILL)
+            return
+        time.sleep(0.1)
+
+
+def _signal(processes: Sequence[Process], number: signal.Signals) -> None:
+    for process in processes:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, number)
+
+
 def slots() -> list[str]:
-    """Return what tasks can be carried out on at the same time: GPU numbers as CUDA counts them, [""] without one."""
+    """Return the slots, on each of which one task runs at a time: GPU numbers as CUDA counts them, [""] without one."""
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     if visible is not None:
         return [part for part in visible.split(",") if part.strip()] or [""]
@@ -48,102 +232,12 @@ def slots() -> list[str]:
     return [str(number) for number in range(count)] or [""]
 
 
-def add(queue: Path, entry: dict[str, Any]) -> str:
-    """Put a task at the end of the queue and return its id.
-
-    Args:
-        queue: the folder.
-        entry: name, command (argv), directory, log (a file), environment, after (ids that must have ended before);
-            maybe `expanded`, more of the environment, in which `$NAME` means the worker's variables.
-    """
-    with lock(queue / ".lock"):
-        numbers = [int(path.stem) for path in _entries(queue)]
-        last = queue / "last"
-        number = max([*numbers, int(last.read_text()) if last.exists() else 0]) + 1
-        files.write_text(last, str(number))
-        files.write_json(queue / f"{number:06d}.json", {"schema": 1, "id": f"{ID}{number}", **entry})
-    return f"{ID}{number}"
-
-
-def jobs(queue: Path) -> list[LiveJob]:
-    """Return the tasks that wait or run, in order."""
-    entries = _read(queue)
-    if any(_is_over(entry) for _, entry in entries):
-        with contextlib.suppress(OSError), lock(queue / ".lock"):  # another user may look, too
-            _without_over(queue)
-        entries = [(path, entry) for path, entry in entries if not _is_over(entry)]
-    alive = [_is_alive(entry) for _, entry in entries]
-    why = _NO_WORKER if entries and not any(alive) and not _is_waited_for(queue) else ""
-    found = []
-    for (_, entry), lives in zip(entries, alive, strict=True):
-        since = entry.get("since") if lives else None
-        elapsed = "" if since is None else str(datetime.timedelta(seconds=int(time.time() - since)))
-        state = "PENDING" if not lives else "COMPLETING" if "cancelled" in entry else "RUNNING"
-        node = "localhost" if lives and _is_here(entry["worker"]) else entry["worker"]["host"] if lives else ""
-        found.append(LiveJob(entry["id"], entry["name"], state, node, elapsed, "", "" if lives else why))
-    return found
-
-
-def _is_waited_for(queue: Path) -> bool:
-    """Return whether a worker waits for its slot, or may: another user cannot see that."""
-    try:
-        with lock(queue / ".lock"):  # one that begins does not find its place taken by this look
-            for path in queue.glob(".waiting-*.lock"):
-                with try_lock(path) as is_free:
-                    if not is_free:
-                        return True
-    except OSError:
-        return True
-    return False
-
-
-def cancel(queue: Path, ids: list[str]) -> None:
-    """Take tasks out of the queue; one that runs is asked to save and end, and killed when it does not.
-
-    Its entry stays until it has ended. On another host its worker does that, within seconds; an entry whose worker has
-    not done so is taken out by the next `cancel`: that host may be gone.
-    """
-    running = []
-    with lock(queue / ".lock"):
-        for path, entry in _read(queue):
-            if entry["id"] not in ids:
-                continue
-            asked = entry.get("cancelled", {}).get("since", time.time())
-            child = entry.get("child")
-            is_given_up = time.time() - asked > 2 * _KILL_AFTER_S and child and not _is_here(child)
-            if child is None or not _lives(child) or is_given_up:
-                path.unlink()  # a worker begins only what is still there
-            else:
-                running.append((path, child))
-                mark = {"since": asked, "host": socket.gethostname()}
-                files.write_json(path, entry | {"cancelled": mark})
-    _end([child for _, child in running if _is_here(child)])
-    with lock(queue / ".lock"):
-        for path, child in running:
-            if not _lives(child):
-                path.unlink(missing_ok=True)
-
-
-def _end(children: list[dict[str, Any]]) -> None:
-    for child in children:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(child["pid"], signal.SIGTERM)
-    deadline = time.monotonic() + _KILL_AFTER_S
-    while children := [child for child in children if _lives(child)]:
-        if time.monotonic() > deadline:
-            for child in children:
-                with contextlib.suppress(ProcessLookupError):
-                    os.killpg(child["pid"], signal.SIGKILL)
-            return
-        time.sleep(0.1)
-
-
 def start_workers(queue: Path, count: int | None) -> None:
-    """Start a detached worker on every slot; one that finds its slot or the queue taken care of ends at once.
+    """Start a detached worker per slot; one that finds another worker in its place ends at once.
 
     Args:
-        queue: the folder.
-        count: how many; None is one a GPU, or one.
+        queue: its folder.
+        count: how many workers; None is one per GPU, or one.
     """
     found = slots()
     if count is not None:
@@ -157,139 +251,3 @@ def start_workers(queue: Path, count: int | None) -> None:
                 stderr=log,
                 start_new_session=True,  # neither the terminal's end nor Ctrl-C reaches it
             )
-
-
-def work(queue: Path, number: int, slot: str) -> None:
-    """Work the queue off, then return.
-
-    Args:
-        queue: the folder.
-        number: of this worker among those of the slot.
-        slot: the GPU to use, "" for none.
-    """
-    name = f"{slot or 'cpu'}-{number}"
-    # Two repositories of one user share the machine's GPUs: the lock is not in the queue.
-    place = Path(tempfile.gettempdir()) / f"peftable-{os.getuid()}" / f"slot-{name}.lock"
-    with contextlib.ExitStack() as working:
-        with contextlib.ExitStack() as waiting:
-            # One worker works, and one at most waits for it to end: it sees what the first was too late for.
-            with lock(queue / ".lock"):
-                is_next = waiting.enter_context(try_lock(queue / f".waiting-{name}.lock"))
-            if not is_next:
-                return
-            working.enter_context(lock(place))
-        while taken := _take(queue, name):
-            path, entry = taken
-            if child := _start(path, entry, slot):
-                _say(entry, f"exit code {_wait(path, child)}")
-            with lock(queue / ".lock"):
-                path.unlink(missing_ok=True)
-
-
-def _say(entry: dict[str, Any], what: str) -> None:
-    print(f"{files.utc_now()} {entry['id']} {entry['name']}: {what}", flush=True)
-
-
-def _take(queue: Path, place: str) -> tuple[Path, dict[str, Any]] | None:
-    """Claim the first task that nobody carries out; one whose worker has died begins again.
-
-    Where that worker's child lives on, this place is not free yet: it is waited for.
-    """
-    while any(_holds(entry, place) for _, entry in _read(queue)):
-        time.sleep(0.2)
-    with lock(queue / ".lock"):
-        found = _without_over(queue)
-        waiting = {entry["id"] for _, entry in found}
-        for path, entry in found:
-            if "cancelled" not in entry and not _is_alive(entry) and not waiting & set(entry["after"]):
-                entry |= {"since": time.time(), "place": place, "worker": run_lock.this_process()}
-                files.write_json(path, entry)
-                return path, entry
-    return None
-
-
-def _start(path: Path, entry: dict[str, Any], slot: str) -> subprocess.Popen[bytes] | None:
-    """Start a task; None where it has been cancelled meanwhile, or cannot be started, which its log and ours say."""
-    expanded = {name: os.path.expandvars(value) for name, value in entry.get("expanded", {}).items()}
-    # A worker that was started within a job is none of its tasks: they would answer for that job.
-    hidden = set(slurm_commands.habits())
-    own = {name: value for name, value in os.environ.items() if name not in hidden}
-    environment = own | entry["environment"] | expanded | {"CUDA_VISIBLE_DEVICES": slot}
-    log = Path(entry["log"])
-    with lock(path.parent / ".lock"):  # whoever cancels finds the child, or is in time to keep it from beginning
-        if not path.exists():
-            return None
-        try:
-            log.parent.mkdir(parents=True, exist_ok=True)
-            with log.open("ab") as stream:
-                child = subprocess.Popen(
-                    entry["command"],
-                    cwd=entry["directory"],
-                    env=environment,
-                    stdin=subprocess.DEVNULL,
-                    stdout=stream,
-                    stderr=subprocess.STDOUT,
-                    start_new_session=True,
-                )
-        except OSError as error:
-            with contextlib.suppress(OSError), log.open("a") as stream:
-                stream.write(f"could not be started: {error}\n")
-            _say(entry, f"could not be started: {error}")
-            return None
-        process = {"host": socket.gethostname(), "pid": child.pid, "started": run_lock.process_start(child.pid)}
-        files.write_json(path, entry | {"child": process})
-    return child
-
-
-def _wait(path: Path, child: subprocess.Popen[bytes]) -> int:
-    """Wait for a task and return its exit code; one that was cancelled on another host is ended from here."""
-    process = {"pid": child.pid, "started": run_lock.process_start(child.pid)}
-    while True:
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            return child.wait(_LOOK_S)
-        entries = [entry for file, entry in _read(path.parent) if file == path]
-        if any("cancelled" in entry and not _is_here(entry["cancelled"]) for entry in entries):
-            _end([process])
-            return child.wait()
-
-
-def _without_over(queue: Path) -> list[tuple[Path, dict[str, Any]]]:
-    """Return the entries, after those were removed whose `cancel` did not live to do it; the lock is held."""
-    found = _read(queue)
-    for path, entry in found:
-        if _is_over(entry):
-            path.unlink()
-    return [(path, entry) for path, entry in found if not _is_over(entry)]
-
-
-def _is_over(entry: dict[str, Any]) -> bool:
-    return "cancelled" in entry and not _is_alive(entry)
-
-
-def _holds(entry: dict[str, Any], place: str) -> bool:
-    return entry.get("place") == place and _is_here(entry["worker"]) and _is_alive(entry)
-
-
-def _is_alive(entry: dict[str, Any]) -> bool:
-    return any(_lives(entry[key]) for key in ("worker", "child") if key in entry)
-
-
-def _lives(process: dict[str, Any]) -> bool:
-    """Return whether a process has not ended, for all that can be seen from here: nothing of another host's."""
-    return not _is_here(process) or run_lock.process_start(process["pid"]) == process["started"]
-
-
-def _is_here(what: dict[str, Any]) -> bool:
-    return what.get("host", socket.gethostname()) == socket.gethostname()
-
-
-def _entries(queue: Path) -> list[Path]:
-    return sorted(queue.glob("[0-9]*.json"))
-
-
-def _read(queue: Path) -> list[tuple[Path, dict[str, Any]]]:
-    found = []
-    for path in _entries(queue):
-        with contextlib.suppress(OSError, ValueError):  # taken out meanwhile
-            found.append((path, dict(files.read_json(path))))
-    return found

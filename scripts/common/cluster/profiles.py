@@ -1,4 +1,4 @@
-"""Cluster profiles, slurm/<cluster>.yaml: what a site calls things, and what a job asks for where it says nothing.
+"""Cluster profiles, slurm/<cluster>.yaml: a site's names of partitions and accounts, and the default resources of jobs.
 
 profile = load("testbed")                       # slurm/_defaults.yaml < slurm/testbed.yaml
 request = for_job(profile, job.resources, {"time": 30}, gpu=True)
@@ -22,7 +22,7 @@ LOCAL = "local"
 
 
 class Profile(Strict):
-    """How jobs are carried out on one cluster, or on this machine; keys and defaults are slurm/_defaults.yaml's."""
+    """How jobs run on one cluster, or on this machine; slurm/_defaults.yaml explains the keys and has the defaults."""
 
     schema_: Literal[1] = Field(alias="schema")
     executor: Literal["slurm", "local"]
@@ -67,9 +67,9 @@ def for_job(profile: Profile, job: Resources | None, given: dict[str, Any], gpu:
 
     Args:
         profile: of the cluster.
-        job: the job's `resources:`; None for what is no job of ours, such as the collecting one.
+        job: the job's `resources:`; None for a Slurm job without a jobs/*.yaml, such as the one that makes the report.
         given: RESOURCES= of the command line.
-        gpu: whether it needs one; if not, the profile's `cpu:` counts and the job's resources do not.
+        gpu: whether it needs one; without a GPU the profile's `cpu:` counts instead of the job's resources.
 
     Raises:
         ConfigError: RESOURCES= has an unknown key or a wrong value.
@@ -96,7 +96,7 @@ def for_job(profile: Profile, job: Resources | None, given: dict[str, Any], gpu:
 def check_cache(profile: Profile) -> None:
     """Raise a `ConfigError` where jobs would look for models and rows in another folder than `make fetch` fills.
 
-    What is on this machine is looked up by this process, with this shell's variables; jobs get the profile's `env`.
+    `make fetch` and this process use the shell's variables; jobs get the profile's `env`.
     """
     used = {
         "HF_HOME": constants.HF_HOME,

@@ -1,56 +1,68 @@
-"""What the folders of runs, baselines, predictions and the report say of themselves, finished or not."""
+"""Find every run, baseline, submitted prediction and report job below an outputs folder, and read its JSON files."""
 
 import dataclasses
 import itertools
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import cast
 
 from common.cluster import submit_record
-from common.core import files
+from common.cluster.submit_record import Submission
+from common.core.documents import read_object
 from common.core.errors import RunError, choices, nearest
-from common.core.progress import PROGRESS
+from common.core.progress import PROGRESS, ProgressDocument
 from common.runs import run_folder, run_lock
+from common.runs.documents import Failure
+from common.runs.run_lock import Holder
 
 
 @dataclasses.dataclass(frozen=True)
-class Folder:
-    """What a run folder says: its JSON files, {} where one is missing, and whether there are metrics."""
+class RunEntry:
+    """A run folder as its files describe it.
+
+    Attributes:
+        name: its path below the outputs folder.
+        submission: the newest one, None where it was never submitted.
+        holder: the last holder of the run lock, None where no process has worked on it.
+        progress, failure: {} where the file is missing.
+        is_finished: whether it has metrics.
+        is_trained: whether training has ended.
+    """
 
     name: str
     path: Path
-    submit: dict[str, Any]
-    owner: dict[str, Any]
-    progress: dict[str, Any]
-    failure: dict[str, Any]
+    submission: Submission | None
+    holder: Holder | None
+    progress: ProgressDocument
+    failure: Failure
     is_finished: bool
     is_trained: bool
 
     @property
     def is_open(self) -> bool:
-        """Whether a scheduler was given the run and may know more of it."""
-        # Also what it refused: an sbatch that has waited too long for an answer may have been heard.
-        return not self.is_finished and bool(self.submit)
+        """Whether it is not finished and was submitted, so that a scheduler may know more of it."""
+        # A rejected submission counts, too: an sbatch that gave up waiting for an answer may have been heard.
+        return not self.is_finished and self.submission is not None
 
 
-def named(outputs: Path, model: str | None, dataset: str | None) -> list[Folder]:
-    """Return the runs of a job and of a data set; where none is named, all, with the predictions and the report.
+def named(outputs: Path, model: str | None, dataset: str | None) -> list[RunEntry]:
+    """Return the runs of a job and of a dataset; where none is named, all runs, predictions and the report's job.
 
     Raises:
         RunError: there are runs, and none of that name.
     """
     if model is None and dataset is None:
         return find(outputs) + predictions(outputs) + collecting(outputs)
-    folders = find(outputs)
+    runs = find(outputs)
     found = [
-        folder
-        for folder in folders
-        if (model is None or model in folder.name.split("/")[:2])
-        and (dataset is None or folder.name.split("/")[0] == dataset)
+        run
+        for run in runs
+        if (model is None or model in run.name.split("/")[:2])
+        and (dataset is None or run.name.split("/")[0] == dataset)
     ]
-    if not found and folders:
-        there = sorted({"/".join(folder.name.split("/")[:2]) for folder in folders})
+    if not found and runs:
+        there = sorted({"/".join(run.name.split("/")[:2]) for run in runs})
         words = {part for name in there for part in name.split("/")}
         unknown = next((word for word in (model, dataset) if word and word not in words), "")
         what = " on ".join(word for word in (model, dataset) if word)
@@ -58,34 +70,35 @@ def named(outputs: Path, model: str | None, dataset: str | None) -> list[Folder]
     return found
 
 
-def find(outputs: Path) -> list[Folder]:
+def find(outputs: Path) -> list[RunEntry]:
     """Return every run and baseline below an outputs folder, finished or not."""
     return [read(path, str(path.relative_to(outputs))) for path in _run_folders(outputs, top=True)]
 
 
-def collecting(outputs: Path) -> list[Folder]:
-    """Return the folder of the job that makes the report, where one was submitted."""
+def collecting(outputs: Path) -> list[RunEntry]:
+    """Return the entry of the job that makes the report, [] where none was submitted."""
     path = outputs / submit_record.COLLECT
     return [read(path, submit_record.COLLECT)] if (path / submit_record.SUBMIT).exists() else []
 
 
-def predictions(outputs: Path) -> list[Folder]:
-    """Return the predictions that were submitted as arrays, and their merges, by path; a deleted plan is none."""
+def predictions(outputs: Path) -> list[RunEntry]:
+    """Return the predictions that were submitted as arrays, and their merges, by path; deleted plans are skipped."""
     found = []
     for pointer in sorted((outputs / submit_record.PREDICTIONS).glob("*.json")):
-        path = Path(str(_json(pointer).get("folder", "")))
-        plan = _json(path / "plan.json")
+        path = Path(str(read_object(pointer).get("folder", "")))
+        plan = read_object(path / "plan.json")
         if not plan:
             continue
-        is_merged = _json(path / "report.json").get("plan") == plan["id"]
+        is_merged = read_object(path / "report.json").get("plan") == plan["id"]
         bounds = [plan["rows"] * number // plan["shards"] for number in range(plan["shards"] + 1)]
         total = sum(-(-(end - start) // plan["part_rows"]) for start, end in itertools.pairwise(bounds))
-        # What begins with a dot was being written when its process was killed.
-        parts = {"done": sum(1 for _ in (path / "parts").glob("[!.]*.parquet")), "total": total}
-        for place, progress in ((path, parts), (path / submit_record.MERGE, {})):
+        # A name that begins with a dot is a file whose writer was killed.
+        done = sum(1 for _ in (path / "parts").glob("[!.]*.parquet"))
+        parts = ProgressDocument(done=done, total=total)
+        for place, progress in ((path, parts), (path / submit_record.MERGE, ProgressDocument())):
             relative = os.path.relpath(place)
             one = read(place, str(place) if relative.startswith("..") else relative)
-            is_finished = is_merged or (place == path and parts["done"] == total)
+            is_finished = is_merged or (place == path and done == total)
             found.append(dataclasses.replace(one, is_finished=is_finished, progress=progress))
     return found
 
@@ -100,27 +113,25 @@ def _run_folders(folder: Path, top: bool = False) -> Iterator[Path]:
         yield folder
         return
     for entry in entries:
-        is_left = (
+        is_skipped = (
             entry.name.startswith(".")
             or ".replaced-" in entry.name
             or entry.name.endswith(".shards")
             or (top and entry.name in run_folder.NO_RESULTS)
         )
-        if not is_left and entry.is_dir():
+        if not is_skipped and entry.is_dir():
             yield from _run_folders(Path(entry.path))
 
 
-def read(path: Path, name: str) -> Folder:
-    """Return what a folder says now."""
-    submit, owner, progress, failure = (
-        _json(path / file) for file in (submit_record.SUBMIT, run_lock.FILE, PROGRESS, run_folder.FAILURE)
+def read(path: Path, name: str) -> RunEntry:
+    """Return the entry of a run folder, read now."""
+    return RunEntry(
+        name=name,
+        path=path,
+        submission=submit_record.read(path),
+        holder=run_lock.read(path),
+        progress=cast("ProgressDocument", read_object(path / PROGRESS)),
+        failure=cast("Failure", read_object(path / run_folder.FAILURE)),
+        is_finished=(path / run_folder.METRICS).exists(),
+        is_trained=(path / run_folder.TRAINING).exists(),
     )
-    is_finished, is_trained = (path / run_folder.METRICS).exists(), (path / run_folder.TRAINING).exists()
-    return Folder(name, path, submit, owner, progress, failure, is_finished, is_trained)
-
-
-def _json(path: Path) -> dict[str, Any]:
-    try:
-        return dict(files.read_json(path))
-    except (OSError, ValueError):
-        return {}

@@ -1,142 +1,164 @@
-"""Where jobs are carried out, behind one interface: a Slurm cluster through submitit, or this machine's own queue."""
+"""`Scheduler`: the one interface to a Slurm cluster, through submitit, and to this machine's own queue."""
 
-import contextlib
 import dataclasses
-import io
-import secrets
-import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Protocol
-
-import submitit
-from submitit.core.utils import FailedJobError, FailedSubmissionError
+from typing import Protocol
 
 from common.cluster import local_queue, profiles, slurm_commands
-from common.cluster.batch_script import Task, batch_text, environment
 from common.cluster.profiles import Profile
-from common.cluster.slurm_commands import LiveJob
-from common.config.catalog import ROOT
-from common.core.errors import ConfigError, SlurmError
+from common.cluster.slurm_commands import ActiveJob, EndedJob
+from common.cluster.task import Task, environment
+from common.core.errors import ConfigError
 
 AUTO = "auto"
+SLURM, LOCAL = "slurm", "local"  # executors, as a profile names them
 
 
 class Scheduler(Protocol):
-    """Carries tasks out."""
+    """Queues tasks as jobs, runs them, and knows which of them are active."""
 
-    def jobs(self) -> dict[str, LiveJob]:
-        """Return what waits or runs, by name, asked once; an array by its first task."""
+    def jobs(self) -> dict[str, ActiveJob]:
+        """Return the jobs that wait or run, by name; of an array one task.
+
+        Raises:
+            SlurmError: the scheduler does not answer.
+        """
+
+    def ended(self, ids: Sequence[str], since: str) -> dict[str, EndedJob]:
+        """Return what is remembered of jobs that ended, by id; {} where nothing is remembered.
+
+        Args:
+            ids: of the jobs.
+            since: UTC time before the first of them was submitted.
+
+        Raises:
+            SlurmError: the scheduler's accounting does not answer.
+        """
 
     def submit(self, task: Task, profile: Profile) -> str:
-        """Hand a task over and return its job id."""
+        """Queue a task and return its job id.
+
+        Raises:
+            SlurmError: the scheduler rejects it, or does not answer.
+        """
 
     def check(self, task: Task, profile: Profile) -> str:
-        """Return what would become of a task, which is not handed over."""
-
-    def cancel(self, ids: list[str]) -> None:
-        """Take jobs back."""
+        """Return when and where a task would run, without queueing it; a `SlurmError` where it would be rejected."""
 
     def start(self) -> None:
-        """Begin to work; called once after the last task."""
+        """Begin to run queued tasks; called once after the last `submit`."""
+
+    def cancel(self, ids: Sequence[str]) -> None:
+        """Remove jobs that wait, and end jobs that run."""
+
+    def stop(self, ids: Sequence[str]) -> list[str]:
+        """Ask running jobs to save and end; return the ids of those that this call has not waited for."""
 
 
-Chosen = tuple[str, Profile, Scheduler]  # name, profile, who carries tasks out
+@dataclasses.dataclass(frozen=True)
+class Cluster:
+    """A place where jobs run: the name of its profile, the profile, and its scheduler."""
 
-
-class _Executor(submitit.SlurmExecutor):
-    """submitit's executor for a command that is a script of ours, as a person would type it: nothing is pickled."""
-
-    def __init__(self, task: Task, profile: Profile) -> None:
-        super().__init__(folder=task.folder)
-        self.task, self.profile = task, profile
-
-    def _make_submission_file_text(self, command: str, uid: str) -> str:
-        return batch_text(self.task, self.profile)
-
-    def _make_submission_command(self, submission_file_path: Path) -> list[str]:
-        hidden = [f"--unset={name}" for name in (*slurm_commands.secrets(), *slurm_commands.habits())]
-        return ["env", *hidden, "sbatch", str(submission_file_path)]
+    name: str
+    profile: Profile
+    scheduler: Scheduler
 
 
 class SlurmScheduler:
-    """A cluster."""
+    """A Slurm cluster."""
 
-    def jobs(self) -> dict[str, LiveJob]:
-        """Return what waits or runs."""
+    def jobs(self) -> dict[str, ActiveJob]:
+        """Return the jobs that wait or run."""
         return slurm_commands.by_name(slurm_commands.queue())
 
-    def submit(self, task: Task, profile: Profile) -> str:
-        """Write the batch file and hand it to sbatch.
+    def ended(self, ids: Sequence[str], since: str) -> dict[str, EndedJob]:
+        """Return what accounting remembers of jobs."""
+        return slurm_commands.accounting(ids, since) if ids else {}
 
-        Raises:
-            SlurmError: sbatch refuses it, or does not answer.
-        """
-        said = io.StringIO()
-        try:
-            with contextlib.redirect_stderr(said):  # submitit prints what it raises, too
-                return str(_Executor(task, profile)._submit_command("").job_id)
-        except (FailedJobError, FailedSubmissionError, RuntimeError) as error:
-            raise SlurmError(" ".join(str(error).split())) from error
+    def submit(self, task: Task, profile: Profile) -> str:
+        """Write the batch file and submit it by sbatch."""
+        from common.cluster import batch_script  # here: `make status` needs no submitit, which is slow to import
+
+        return batch_script.submit(task, profile)
 
     def check(self, task: Task, profile: Profile) -> str:
-        """Return when and where the job would start; a `SlurmError` where sbatch would refuse it."""
-        return slurm_commands.test_only(batch_text(task, profile))
+        """Return what `sbatch --test-only` says."""
+        from common.cluster import batch_script
 
-    def cancel(self, ids: list[str]) -> None:
-        """Cancel jobs."""
-        slurm_commands.cancel(ids)
+        return slurm_commands.test_only(batch_script.batch_text(task, profile))
 
     def start(self) -> None:
-        """Slurm begins by itself."""
+        """Do nothing: Slurm starts jobs by itself."""
+
+    def cancel(self, ids: Sequence[str]) -> None:
+        """Cancel jobs; Slurm kills a running one that does not end soon."""
+        slurm_commands.cancel(ids)
+
+    def stop(self, ids: Sequence[str]) -> list[str]:
+        """Send running jobs SIGTERM and do not wait: a checkpoint may take longer than Slurm waits before SIGKILL."""
+        slurm_commands.stop(ids)
+        return list(ids)
 
 
 class LocalScheduler:
-    """This machine's queue below an outputs folder."""
+    """This machine's queue in an outputs folder."""
 
     def __init__(self, outputs: Path, slots: int | None = None) -> None:
         self.queue, self.slots = local_queue.folder_of(outputs), slots
 
-    def jobs(self) -> dict[str, LiveJob]:
-        """Return what waits or runs."""
-        found = local_queue.jobs(self.queue)
-        return {job.name: dataclasses.replace(job, reason="") for job in found}  # `start` mends what there may be
+    def jobs(self) -> dict[str, ActiveJob]:
+        """Return the tasks that wait or run."""
+        return {job.name: job for job in local_queue.jobs(self.queue)}
+
+    def ended(self, ids: Sequence[str], since: str) -> dict[str, EndedJob]:
+        """Return {}: the queue remembers nothing of tasks that ended."""
+        return {}
 
     def submit(self, task: Task, profile: Profile) -> str:
-        """Put a task into the queue; it begins with `start`."""
-        entry = {
-            "name": task.name,
-            "command": list(task.command),
-            "directory": str(task.directory),
-            "log": str(task.folder / "local.log"),
-            "environment": environment(task, profile),
-            "expanded": dict(profile.env),  # as it is written there: a value may mean a token
-            "after": list(task.after),
-        }
-        return local_queue.add(self.queue, entry)
+        """Put a task into the queue; it starts after `start`."""
+        return local_queue.add(
+            self.queue,
+            name=task.name,
+            command=task.command,
+            directory=str(task.directory),
+            log=str(task.folder / "local.log"),
+            environment=environment(task, profile),
+            expanded=dict(profile.env),  # unexpanded: a value may refer to a secret, which must not be in a file
+            after=task.after,
+        )
 
     def check(self, task: Task, profile: Profile) -> str:
-        """Return where it would run; nothing is limited here."""
+        """Return where it would run; this machine has no limits to check."""
         return f"on this machine, {self.slots or len(local_queue.slots())} at a time"
-
-    def cancel(self, ids: list[str]) -> None:
-        """Cancel jobs."""
-        local_queue.cancel(self.queue, ids)
 
     def start(self) -> None:
         """Start workers."""
         local_queue.start_workers(self.queue, self.slots)
 
+    def cancel(self, ids: Sequence[str]) -> None:
+        """Remove tasks; a running one is asked to save and end, and killed when it does not within a minute."""
+        local_queue.cancel(self.queue, ids)
 
-def choose_scheduler(name: str, outputs: Path) -> Chosen:
-    """Return the cluster that CLUSTER= means: its name, profile and scheduler.
+    def stop(self, ids: Sequence[str]) -> list[str]:
+        """Cancel tasks, and return []: `cancel` waits until they have ended."""
+        self.cancel(ids)
+        return []
 
-    "auto" is the profile of the cluster whose controller answers, by its ClusterName, or this machine where there is
-    no Slurm.
+
+def scheduler_of(executor: str, outputs: Path) -> Scheduler:
+    """Return the scheduler of an executor, "slurm" or "local", for runs below an outputs folder."""
+    return LocalScheduler(outputs) if executor == LOCAL else SlurmScheduler()
+
+
+def choose_cluster(name: str, outputs: Path) -> Cluster:
+    """Return the cluster that CLUSTER= names.
+
+    "auto" is the profile named like the cluster whose controller answers, or this machine where there is no Slurm.
 
     Raises:
-        ConfigError: no such profile.
-        SlurmError: Slurm is there and does not answer.
+        ConfigError: there is no such profile.
+        SlurmError: Slurm is installed and does not answer.
     """
     if name == AUTO:
         found = slurm_commands.cluster_name()
@@ -147,20 +169,6 @@ def choose_scheduler(name: str, outputs: Path) -> Chosen:
             )
         name = found or profiles.LOCAL
     profile = profiles.load(name)
-    if profile.executor == "local":
-        return name, profile, LocalScheduler(outputs, profile.slots)
-    return name, profile, SlurmScheduler()
-
-
-def make_task(name: str, command: Sequence[str], folder: Path, **more: Any) -> Task:
-    """Return a task that runs a script of this repository, with a token of its own.
-
-    Args:
-        name: of the job.
-        command: the script's name and its arguments.
-        folder: of the submission.
-        more: `after`, `array`.
-    """
-    script, *arguments = command
-    words = (sys.executable, "-u", f"scripts/{script}.py", *arguments)
-    return Task(name, words, folder, ROOT, f"peftable-{secrets.token_hex(8)}", **more)
+    if profile.executor == LOCAL:
+        return Cluster(name, profile, LocalScheduler(outputs, profile.slots))
+    return Cluster(name, profile, SlurmScheduler())

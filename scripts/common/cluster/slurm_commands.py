@@ -1,10 +1,10 @@
-"""Slurm's own commands, asked once each: what is queued, what accounting remembers, cancel, test.
+"""Slurm's own commands: squeue and sacct parsed into jobs, scancel, and `sbatch --test-only`. Standard library only.
 
-What Slurm does not answer is an error, never an empty answer: silence must not look like "nothing is running".
-Standard library only.
+A command that gets no answer is an error, never an empty result: a silent controller must not look like an empty queue.
 """
 
 import dataclasses
+import enum
 import os
 import re
 import subprocess
@@ -13,26 +13,51 @@ from collections.abc import Sequence
 from common.core.errors import SlurmError
 
 TIMEOUT_S = 20  # a stopped controller keeps clients waiting for about 10 s
-# Jobs need no token: they run offline. What Slurm's commands do not see stands in no environment that Slurm keeps.
+# Jobs need no token: they run offline. Slurm stores the environment of its commands, so these get no secret.
 _SECRET = re.compile(
     r"TOKEN(?!IZERS)|SECRET|PASSW|API_?KEY|CREDENTIAL|ACCESS_?KEY|PRIVATE_?KEY|_(KEY|PAT|PWD)$", re.IGNORECASE
 )
 _NEEDED = ("SLURM_CONF", "SLURM_CONF_SERVER", "SLURM_JWT")  # to reach the controller
-# Worst first, as far as a person has to do something about it.
-_ILL = ["FAILED", "OUT_OF_MEMORY", "TIMEOUT", "DEADLINE", "NODE_FAIL", "BOOT_FAIL", "PREEMPTED", "CANCELLED"]
-RUNNING = ("RUNNING", "COMPLETING", "STAGE_OUT", "SUSPENDED", "STOPPED")
+
+
+class JobState(enum.StrEnum):
+    """Slurm's states of a job, as far as this project compares them; a job may have others."""
+
+    PENDING = "PENDING"
+    RUNNING = "RUNNING"
+    COMPLETING = "COMPLETING"
+    STAGE_OUT = "STAGE_OUT"
+    SUSPENDED = "SUSPENDED"
+    STOPPED = "STOPPED"
+    COMPLETED = "COMPLETED"
+    FAILED = "FAILED"
+    OUT_OF_MEMORY = "OUT_OF_MEMORY"
+    TIMEOUT = "TIMEOUT"
+    DEADLINE = "DEADLINE"
+    NODE_FAIL = "NODE_FAIL"
+    BOOT_FAIL = "BOOT_FAIL"
+    PREEMPTED = "PREEMPTED"
+    CANCELLED = "CANCELLED"
+
+
+_STARTED = (JobState.RUNNING, JobState.COMPLETING, JobState.STAGE_OUT, JobState.SUSPENDED, JobState.STOPPED)
+# The states of a job that did not succeed; first those that a person must do most about.
+_UNSUCCESSFUL = (
+    *(JobState.FAILED, JobState.OUT_OF_MEMORY, JobState.TIMEOUT, JobState.DEADLINE),
+    *(JobState.NODE_FAIL, JobState.BOOT_FAIL, JobState.PREEMPTED, JobState.CANCELLED),
+)
 
 
 @dataclasses.dataclass(frozen=True)
-class LiveJob:
+class ActiveJob:
     """A job that is queued or runs.
 
     Attributes:
-        id: "17", of an array's task "17_3".
+        id: "17", or "17_3" of an array's task.
         name: its job name.
-        state: Slurm's word, such as PENDING or RUNNING.
+        state: a `JobState`, or a rarer state of Slurm's.
         node: where it runs, "" while it waits.
-        elapsed, limit: as Slurm writes times, "1-02:03:04".
+        elapsed, limit: times as Slurm writes them, "1-02:03:04".
         reason: why it waits.
         comment: the token of its submission.
     """
@@ -48,21 +73,21 @@ class LiveJob:
 
     @property
     def is_running(self) -> bool:
-        """Whether it has begun."""
-        return self.state in RUNNING
+        """Whether it has started."""
+        return self.state in _STARTED
 
     @property
     def whole_id(self) -> str:
-        """The id of the array that it is a task of, else its own."""
+        """Of an array's task the id of the array, else its own id."""
         return self.id.partition("_")[0]
 
 
 @dataclasses.dataclass(frozen=True)
-class PastJob:
-    """What accounting says of a job that is over: its final state, such as OUT_OF_MEMORY, and exit code "3:0".
+class EndedJob:
+    """A job as Slurm's accounting remembers it: its final state, such as OUT_OF_MEMORY, and exit code "3:0".
 
-    For some seconds the name may be "" (Slurm says "allocation"): it is not known yet. An array is what its worst task
-    is, and `failed` holds all that have not ended well, "17_3" or "17_[4-9]".
+    For some seconds the name may be "", while accounting does not know it yet (Slurm prints "allocation"). An array has
+    the state of its worst task, and `failed` holds all its tasks that did not succeed, "17_3" or "17_[4-9]".
     """
 
     id: str
@@ -71,19 +96,19 @@ class PastJob:
     exit_code: str
     node: str
     elapsed: str
-    failed: "tuple[PastJob, ...]" = ()
+    failed: "tuple[EndedJob, ...]" = ()
 
 
-def secrets() -> list[str]:
-    """Return the names of the variables of our environment that hold tokens, keys and passwords."""
+def secret_variables() -> list[str]:
+    """Return the names of the environment variables that hold tokens, keys and passwords."""
     return [name for name in sorted(os.environ) if _SECRET.search(name)]
 
 
-def habits() -> list[str]:
-    """Return the names of the variables of our environment that change what Slurm's commands do by default.
+def slurm_variables() -> list[str]:
+    """Return the names of the environment variables that change what Slurm's commands do by default.
 
-    Also those of a job that we may be part of: a job made from there would take itself for a task of that one's array,
-    and put that one back at its own time limit.
+    They include those of a job that this process may be part of: a job submitted with them would take itself for a task
+    of that job's array, and requeue that job at its own time limit.
     """
     prefixes = ("SBATCH_", "SQUEUE_", "SACCT_", "SCANCEL_", "SCONTROL_", "SLURM_", "SLURMD_")
     return [name for name in sorted(os.environ) if name.startswith(prefixes) and name not in _NEEDED]
@@ -105,8 +130,8 @@ def cluster_name() -> str | None:
     return found[1] if found else None
 
 
-def queue() -> list[LiveJob]:
-    """Return our jobs that are queued or run, by one `squeue`; an array's tasks one by one.
+def queue() -> list[ActiveJob]:
+    """Return this user's jobs that are queued or run, by one `squeue`; an array's tasks one by one.
 
     Raises:
         SlurmError: it does not answer.
@@ -114,26 +139,28 @@ def queue() -> list[LiveJob]:
     text = _call("squeue", "--me", "--noheader", "--array", "--format=%i|%j|%T|%N|%M|%l|%r|%k")
     jobs = []
     for line in text.splitlines():
-        # Names and comments of jobs that are not ours may hold anything, line breaks too; the comment comes last.
+        # Names and comments of other jobs of the user may hold any text, also line breaks; the comment comes last.
         if len(fields := line.split("|", 7)) < 8:
             continue
         number, name, state, node, elapsed, limit, reason, comment = fields
         reason = "" if reason == "None" else reason
-        jobs.append(LiveJob(number, name, state, node, elapsed, limit, reason, "" if comment == "(null)" else comment))
+        jobs.append(
+            ActiveJob(number, name, state, node, elapsed, limit, reason, "" if comment == "(null)" else comment)
+        )
     return jobs
 
 
-def by_name(jobs: list[LiveJob]) -> dict[str, LiveJob]:
-    """Return the jobs by name; an array by a task that runs, where one does."""
-    found: dict[str, LiveJob] = {}
+def by_name(jobs: list[ActiveJob]) -> dict[str, ActiveJob]:
+    """Return the jobs by name; of an array one task, one that runs where there is one."""
+    found: dict[str, ActiveJob] = {}
     for job in jobs:
         if job.name not in found or (job.is_running and not found[job.name].is_running):
             found[job.name] = job
     return found
 
 
-def accounting(ids: Sequence[str], since: str) -> dict[str, PastJob]:
-    """Return what accounting knows of some jobs, by id, by one `sacct`; of an array its tasks and the whole.
+def accounting(ids: Sequence[str], since: str) -> dict[str, EndedJob]:
+    """Return what accounting knows of some jobs, by id, by one `sacct`; of an array its tasks and the whole array.
 
     Args:
         ids: of the jobs.
@@ -149,15 +176,15 @@ def accounting(ids: Sequence[str], since: str) -> dict[str, PastJob]:
         *(f"--starttime={since.rstrip('Z')}", fields),
         TZ="UTC",
     )
-    found: dict[str, PastJob] = {}
-    tasks: dict[str, list[PastJob]] = {}
+    found: dict[str, EndedJob] = {}
+    tasks: dict[str, list[EndedJob]] = {}
     for line in text.splitlines():
         if len(columns := line.split("|", 5)) < 6:
             continue
         number, state, code, node, elapsed, name = columns
         node = "" if node == "None assigned" else node
         name = "" if name == "allocation" else name
-        job = PastJob(number, name, state.split()[0] if state else "", code, node, elapsed)
+        job = EndedJob(number, name, state.split()[0] if state else "", code, node, elapsed)
         found[number] = job
         whole, is_task, _ = number.partition("_")
         if is_task:
@@ -165,22 +192,22 @@ def accounting(ids: Sequence[str], since: str) -> dict[str, PastJob]:
     return found | {whole: _array(whole, members) for whole, members in tasks.items()}
 
 
-def _array(number: str, tasks: list[PastJob]) -> PastJob:
-    failed = [task for task in tasks if task.state in _ILL]
-    worst = min(failed, key=lambda task: _ILL.index(task.state), default=tasks[0])
+def _array(number: str, tasks: list[EndedJob]) -> EndedJob:
+    failed = [task for task in tasks if task.state in _UNSUCCESSFUL]
+    worst = min(failed, key=lambda task: _UNSUCCESSFUL.index(JobState(task.state)), default=tasks[0])
     return dataclasses.replace(worst, id=number, failed=tuple(failed))
 
 
-def cancel(ids: list[str]) -> None:
-    """Cancel jobs, an array as a whole; those that are over already are no error."""
+def cancel(ids: Sequence[str]) -> None:
+    """Cancel jobs, an array as a whole; those that have ended already are no error."""
     if ids:
         _call("scancel", *dict.fromkeys(number.partition("_")[0] for number in ids))
 
 
 def stop(ids: Sequence[str]) -> None:
-    """Ask running jobs, by SIGTERM to their one process, to save and end; Slurm kills nothing meanwhile.
+    """Send SIGTERM to the one process of each running job, so that it saves and ends; Slurm kills nothing meanwhile.
 
-    One that has ended since is no error.
+    A job that has ended meanwhile is no error.
     """
     failed: dict[str, SlurmError] = {}
     for number in dict.fromkeys(ids):
@@ -189,23 +216,23 @@ def stop(ids: Sequence[str]) -> None:
         except SlurmError as error:
             failed[number] = error
     for job in queue() if failed else []:
-        if job.state == "RUNNING" and job.whole_id in failed:
+        if job.state == JobState.RUNNING and job.whole_id in failed:
             raise failed[job.whole_id]
 
 
 def test_only(text: str) -> str:
-    """Have sbatch check a batch text without queueing it, and return what it says: when and where it would start.
+    """Return what sbatch says of a batch text without queueing it: when and where the job would start.
 
     Raises:
-        SlurmError: it would be refused.
+        SlurmError: sbatch would reject it.
     """
     said = _call("sbatch", "--test-only", text=text).strip().splitlines()
     return said[-1].removeprefix("sbatch: ") if said else ""
 
 
 def _call(*command: str, text: str | None = None, **environment: str) -> str:
-    # Of a user's habits SQUEUE_STATES and the like would hide jobs from us, SBATCH_… outdo the batch text.
-    hidden = {*secrets(), *habits()}
+    # A user's SQUEUE_STATES and the like would hide jobs from squeue; SBATCH_… would override the batch text.
+    hidden = {*secret_variables(), *slurm_variables()}
     try:
         done = subprocess.run(
             command,
@@ -223,7 +250,7 @@ def _call(*command: str, text: str | None = None, **environment: str) -> str:
         raise SlurmError(f"{command[0]}: Slurm has not answered within {TIMEOUT_S} s.") from None
     if done.returncode:
         said = " ".join(done.stderr.split()).removeprefix(f"{command[0]}: ") or f"exit code {done.returncode}"
-        # libslurm says so where there is no slurm.conf and none in DNS
+        # libslurm prints this where there is no slurm.conf and DNS names none
         absent = "Could not establish a configuration source" in said
         raise SlurmError(f"{command[0]}: {said}", is_absent=absent)
     return done.stdout + (done.stderr if text is not None else "")  # sbatch --test-only answers on stderr

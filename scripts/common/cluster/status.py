@@ -1,28 +1,47 @@
-"""What has become of every run: from its folder first, then from the scheduler; useful also when that does not answer.
-
-States: finished, running, scoring, queued, requeued, failed, out of memory, time limit, cancelled, node lost,
-pre-empted, refused, interrupted, ended, created; a `?` behind one says that the scheduler could not be asked.
-"""
+"""Decide the state of every run: first from its folder, then from the scheduler, also while that does not answer."""
 
 import dataclasses
+import enum
 from collections.abc import Sequence
 from pathlib import Path
 
-from common.cluster import local_queue, run_index, slurm_commands, submit_record
-from common.cluster.run_index import Folder
-from common.cluster.slurm_commands import LiveJob, PastJob
+from common.cluster import run_index, submit_record
+from common.cluster.run_index import RunEntry
+from common.cluster.scheduler import scheduler_of
+from common.cluster.slurm_commands import ActiveJob, EndedJob, JobState
+from common.cluster.submit_record import Submission, SubmissionState
 from common.core.errors import SlurmError
-from common.runs import run_lock
+
+
+class RunState(enum.StrEnum):
+    """The state of a run, as `make status` prints it."""
+
+    FINISHED = "finished"  # it has metrics
+    RUNNING = "running"
+    SCORING = "scoring"  # it runs, and training has ended
+    QUEUED = "queued"
+    REQUEUED = "requeued"  # it waits, and has run before
+    FAILED = "failed"
+    OUT_OF_MEMORY = "out of memory"
+    TIME_LIMIT = "time limit"
+    CANCELLED = "cancelled"
+    NODE_LOST = "node lost"
+    PREEMPTED = "pre-empted"
+    REFUSED = "refused"  # the scheduler rejected it
+    INTERRUPTED = "interrupted"  # by a signal
+    ENDED = "ended"  # without metrics, for an unknown reason
+    CREATED = "created"  # it has never run
+
 
 _SHOWN_TASKS = 8
-_PAST = {
-    "OUT_OF_MEMORY": "out of memory",
-    "TIMEOUT": "time limit",
-    "CANCELLED": "cancelled",
-    "NODE_FAIL": "node lost",
-    "PREEMPTED": "pre-empted",
-    "BOOT_FAIL": "node lost",
-    "DEADLINE": "time limit",
+_ENDED_STATES = {
+    JobState.OUT_OF_MEMORY: RunState.OUT_OF_MEMORY,
+    JobState.TIMEOUT: RunState.TIME_LIMIT,
+    JobState.DEADLINE: RunState.TIME_LIMIT,
+    JobState.CANCELLED: RunState.CANCELLED,
+    JobState.NODE_FAIL: RunState.NODE_LOST,
+    JobState.BOOT_FAIL: RunState.NODE_LOST,
+    JobState.PREEMPTED: RunState.PREEMPTED,
 }
 
 
@@ -31,13 +50,14 @@ class Status:
     """One line of the table; an empty text or None is unknown.
 
     Attributes:
-        state: see the module.
-        message: what went wrong, with the log where there is one.
+        is_certain: False when the state may be outdated, because the scheduler does not answer.
+        message: the error, with the path of the log where there is one, or why a job waits.
         eta_s: seconds to the end of what it does now.
     """
 
     name: str
-    state: str
+    state: RunState
+    is_certain: bool = True
     job_id: str = ""
     node: str = ""
     elapsed: str = ""
@@ -50,164 +70,200 @@ class Status:
     attempts: int | None = None
     message: str = ""
 
-
-def status(folder: Folder, live: LiveJob | None, past: PastJob | None, unasked: bool) -> Status:
-    """Put together what is known of a run.
-
-    Args:
-        folder: what it says itself.
-        live: its job that waits or runs.
-        past: what accounting says of its last job.
-        unasked: the scheduler was asked and has not answered.
-    """
-    state, message = _state(folder, live, past, unasked)
-    is_moving = state.rstrip("?") in ("running", "scoring")
-    progress = folder.progress
-    per_s, done, total = (progress.get(key) for key in ("per_s", "done", "total"))
-    node = live.node if live else past.node if past else ""
-    return Status(
-        name=folder.name,
-        state=state,
-        job_id=live.whole_id if live else str(folder.submit.get("job_id") or ""),
-        node=node or (str(folder.owner.get("host", "")) if is_moving else ""),
-        elapsed=live.elapsed if live else "",
-        limit=live.limit if live else "",
-        done=done,
-        total=total,
-        loss=progress.get("loss"),
-        examples_per_s=progress.get("examples_per_s") if is_moving else None,
-        eta_s=(total - done) / per_s if is_moving and per_s and total is not None else None,
-        attempts=folder.owner.get("attempt"),
-        message=message,
-    )
-
-
-def _state(folder: Folder, live: LiveJob | None, past: PastJob | None, unasked: bool) -> tuple[str, str]:
-    """Return state and message."""
-    if folder.is_finished:
-        return "finished", ""
-    works = "scoring" if folder.is_trained else "running"
-    failed = _failed_tasks(folder, past)
-    if live is not None:
-        if live.is_running:
-            return works, failed
-        return ("requeued" if folder.owner else "queued"), ": ".join(part for part in (live.reason, failed) if part)
-    if run_lock.may_live(folder.owner) and (not folder.owner.get("submission") or unasked):
-        return works + ("?" if unasked else ""), ""
-    if folder.submit.get("state") == "rejected":
-        return "refused", str(folder.submit["error"])
-    if unasked and folder.is_open:
-        return ("cancelled?" if folder.submit["state"] == "cancelled" else "queued?"), ""
-    if past is not None and past.state == "COMPLETED" and folder.name == submit_record.COLLECT:
-        return "finished", ""  # it has no metrics of its own
-    said = failed or _said(folder)
-    if past is not None and past.state in _PAST:
-        return _PAST[past.state], said
-    if folder.submit.get("state") == "cancelled":
-        return "cancelled", said
-    if folder.failure.get("interrupted"):
-        return "interrupted", said
-    if folder.failure or (past is not None and past.state == "FAILED"):
-        code = f"exit code {past.exit_code}: " if past is not None and not folder.failure and not failed else ""
-        return "failed", code + said
-    if folder.submit or folder.owner:
-        return "ended", said or "without metrics and without a word"
-    return "created", ""
-
-
-def _said(folder: Folder) -> str:
-    """Return what a run said last: its recorded failure, else the last line of its log; and where the log is."""
-    log = submit_record.newest_log(folder.path)
-    if log and folder.submit and log.parent.name != str(folder.submit["number"]):
-        log = None  # of an earlier submission: this one has written none
-    if folder.failure and str(folder.failure.get("time", "")) >= str(folder.submit.get("time", "")):
-        said = str(folder.failure["error"])
-    else:
-        said = next(iter(submit_record.last_lines(log, 1)), "") if log else ""
-    return said + (f"\n  log: {log}" if log else "")
-
-
-def _failed_tasks(folder: Folder, past: PastJob | None) -> str:
-    """Return which tasks of an array have not ended well, with the last line and the place of each one's log."""
-    if past is None or not past.failed:
-        return ""
-    lines = [f"{len(past.failed)} of the array's tasks {'has' if len(past.failed) == 1 else 'have'} not ended well"]
-    for task in past.failed[:_SHOWN_TASKS]:
-        state = _PAST.get(task.state, f"failed, exit code {task.exit_code}")
-        log = submit_record.task_log(folder.path, task.id)
-        said = next(iter(submit_record.last_lines(log, 1)), "") if log else ""
-        lines += ["  " + ": ".join(part for part in (f"task {task.id.partition('_')[2]}", state, said) if part)]
-        lines += [f"  log: {log}"] if log else []
-    if (left := len(past.failed) - _SHOWN_TASKS) > 0:
-        lines.append(f"  and {left} more")
-    return "\n".join(lines)
+    @property
+    def shown(self) -> str:
+        """The state as it is printed, with a `?` where it is not certain."""
+        return self.state if self.is_certain else f"{self.state}?"
 
 
 @dataclasses.dataclass(frozen=True)
 class Answers:
-    """What the schedulers said: jobs by run name, and why one of them could not be asked."""
+    """What the schedulers know of some runs.
 
-    live: dict[str, LiveJob]
-    past: dict[str, PastJob]
+    Attributes:
+        active, ended: the runs' jobs by the name of the run.
+        notes: why a scheduler, or its accounting, does not answer.
+        silent: executors that do not answer.
+    """
+
+    active: dict[str, ActiveJob]
+    ended: dict[str, EndedJob]
     notes: tuple[str, ...] = ()
-    unasked: frozenset[str] = frozenset()  # executors
+    silent: frozenset[str] = frozenset()
 
 
-def ask(folders: Sequence[Folder], outputs: Path) -> Answers:
-    """Ask each scheduler that was given an unfinished run, once: what lives, then what accounting remembers."""
-    asked = [folder for folder in folders if folder.is_open]
-    executors = {str(folder.submit.get("executor")) for folder in asked}
-    jobs: dict[str, LiveJob] = {}
-    notes, unasked = [], set()
-    if "local" in executors:
-        jobs |= {job.name: job for job in local_queue.jobs(local_queue.folder_of(outputs))}
-    if "slurm" in executors:
+def status(entry: RunEntry, active: ActiveJob | None, ended: EndedJob | None, is_silent: bool) -> Status:
+    """Return the status of a run.
+
+    Args:
+        entry: its folder.
+        active: its job that waits or runs.
+        ended: its last job, as accounting remembers it.
+        is_silent: whether its scheduler does not answer.
+    """
+    state, is_certain, message = _state(entry, active, ended, is_silent)
+    is_working = state in (RunState.RUNNING, RunState.SCORING)
+    progress = entry.progress
+    per_s, done, total = progress.get("per_s"), progress.get("done"), progress.get("total")
+    node = active.node if active else ended.node if ended else ""
+    recorded_id = entry.submission.job_id if entry.submission else None
+    return Status(
+        name=entry.name,
+        state=state,
+        is_certain=is_certain,
+        job_id=active.whole_id if active else recorded_id or "",
+        node=node or (entry.holder.host if entry.holder and is_working else ""),
+        elapsed=active.elapsed if active else "",
+        limit=active.limit if active else "",
+        done=done,
+        total=total,
+        loss=progress.get("loss"),
+        examples_per_s=progress.get("examples_per_s") if is_working else None,
+        eta_s=(total - done) / per_s if is_working and per_s and done is not None and total is not None else None,
+        attempts=entry.holder.attempt if entry.holder else None,
+        message=message,
+    )
+
+
+def _state(
+    entry: RunEntry, active: ActiveJob | None, ended: EndedJob | None, is_silent: bool
+) -> tuple[RunState, bool, str]:
+    """Return the state, whether it is certain, and the message."""
+    if entry.is_finished:
+        return RunState.FINISHED, True, ""
+    working = RunState.SCORING if entry.is_trained else RunState.RUNNING
+    if active is not None:
+        failed = _failed_tasks(entry, ended)
+        if active.is_running:
+            return working, True, failed
+        waiting = RunState.REQUEUED if entry.holder else RunState.QUEUED
+        return waiting, True, ": ".join(part for part in (active.reason, failed) if part)
+    if entry.holder and entry.holder.may_run() and (not entry.holder.submission or is_silent):
+        return working, not is_silent, ""
+    submission = entry.submission
+    if submission and submission.state is SubmissionState.REJECTED:
+        return RunState.REFUSED, True, str(submission.error)
+    if submission and is_silent:
+        is_cancelled = submission.state is SubmissionState.CANCELLED
+        return RunState.CANCELLED if is_cancelled else RunState.QUEUED, False, ""
+    if ended is not None and ended.state == JobState.COMPLETED and entry.name == submit_record.COLLECT:
+        return RunState.FINISHED, True, ""  # the job that makes the report has no metrics of its own
+    state, message = _ended_state(entry, ended)
+    return state, True, message
+
+
+def _ended_state(entry: RunEntry, ended: EndedJob | None) -> tuple[RunState, str]:
+    """Return state and message of a run that has ended without metrics, or has never run."""
+    failed = _failed_tasks(entry, ended)
+    message = failed or _last_message(entry)
+    if ended is not None and ended.state in _ENDED_STATES:
+        return _ENDED_STATES[JobState(ended.state)], message
+    if entry.submission and entry.submission.state is SubmissionState.CANCELLED:
+        return RunState.CANCELLED, message
+    if entry.failure.get("interrupted"):
+        return RunState.INTERRUPTED, message
+    if entry.failure or (ended is not None and ended.state == JobState.FAILED):
+        code = f"exit code {ended.exit_code}: " if ended is not None and not entry.failure and not failed else ""
+        return RunState.FAILED, code + message
+    if entry.submission or entry.holder:
+        return RunState.ENDED, message or "without metrics and without a word"
+    return RunState.CREATED, ""
+
+
+def _last_message(entry: RunEntry) -> str:
+    """Return a run's recorded failure, or the last line of its log, with the log's path."""
+    submission = entry.submission
+    log = submit_record.newest_log(entry.path)
+    if log and submission and log.parent.name != str(submission.number):
+        log = None  # of an earlier submission: the newest one has written none
+    if entry.failure and entry.failure.get("time", "") >= (submission.time if submission else ""):
+        message = entry.failure["error"]
+    else:
+        message = _last_line(log)
+    return message + (f"\n  log: {log}" if log else "")
+
+
+def _failed_tasks(entry: RunEntry, ended: EndedJob | None) -> str:
+    """Return which tasks of an array have not succeeded, with the last line and the path of each one's log."""
+    if ended is None or not ended.failed:
+        return ""
+    lines = [f"{len(ended.failed)} of the array's tasks {'has' if len(ended.failed) == 1 else 'have'} not ended well"]
+    for task in ended.failed[:_SHOWN_TASKS]:
+        is_known = task.state in _ENDED_STATES
+        state = _ENDED_STATES[JobState(task.state)] if is_known else f"failed, exit code {task.exit_code}"
+        log = submit_record.task_log(entry.path, task.id)
+        parts = (f"task {task.id.partition('_')[2]}", state, _last_line(log))
+        lines += ["  " + ": ".join(part for part in parts if part)]
+        lines += [f"  log: {log}"] if log else []
+    if (left := len(ended.failed) - _SHOWN_TASKS) > 0:
+        lines.append(f"  and {left} more")
+    return "\n".join(lines)
+
+
+def _last_line(log: Path | None) -> str:
+    return next(iter(submit_record.last_lines(log, 1)), "") if log else ""
+
+
+def ask(entries: Sequence[RunEntry], outputs: Path) -> Answers:
+    """Ask the scheduler of each unfinished run, once for all its runs: which jobs are active, and how others ended."""
+    submitted = {entry.name: entry.submission for entry in entries if entry.is_open and entry.submission}
+    paths = {entry.name: entry.path for entry in entries}
+    active: dict[str, ActiveJob] = {}
+    ended: dict[str, EndedJob] = {}
+    notes, silent = [], set()
+    for executor in sorted({submission.executor for submission in submitted.values()}):
+        scheduler = scheduler_of(executor, outputs)
+        theirs = {name: submission for name, submission in submitted.items() if submission.executor == executor}
+        # The name that belongs to the folder, not the recorded one: a copy of a run folder has no jobs.
+        job_names = {name: submit_record.job_name(paths[name]) for name in theirs}
         try:
-            jobs |= slurm_commands.by_name(slurm_commands.queue())
+            jobs = scheduler.jobs()
         except SlurmError as error:
             notes.append(f"Slurm does not answer, so this is what the folders say. {error}")
-            unasked.add("slurm")
-    # The name of this folder, not the one that was written down: a copy of it has no jobs.
-    live = {folder.name: jobs[name] for folder in asked if (name := submit_record.job_name(folder.path)) in jobs}
-    # Of an array that lives, some tasks may be over.
-    gone = [
-        folder
-        for folder in asked
-        if folder.submit["executor"] == "slurm" and (folder.name not in live or "_" in live[folder.name].id)
-    ]
-    past: dict[str, PastJob] = {}
-    if gone and not unasked:
+            silent.add(executor)
+            continue
+        active |= {name: jobs[job_name] for name, job_name in job_names.items() if job_name in jobs}
+        # Some tasks of an active array may have ended.
+        gone = {name: one for name, one in theirs.items() if name not in active or "_" in active[name].id}
+        ids = [submission.job_id for submission in gone.values() if submission.job_id]
         try:
-            ids = [str(folder.submit["job_id"]) for folder in gone if folder.submit.get("job_id")]
-            known = slurm_commands.accounting(ids, min(str(folder.submit["time"]) for folder in gone)) if ids else {}
+            known = scheduler.ended(ids, min((one.time for one in gone.values()), default=""))
         except SlurmError as error:
             notes.append(f"accounting does not answer, so reasons may be missing. {error}")
-        else:
-            # A controller that lost its state gives an id out again: the job is the run's whose name it has and,
-            # while accounting does not know the name, the run's that was given the id last.
-            newest = {folder.submit.get("job_id"): folder for folder in sorted(asked, key=_submitted)}
-            for folder in gone:
-                job = known.get(str(number := folder.submit.get("job_id")))
-                if job and (
-                    job.name == submit_record.job_name(folder.path) or (not job.name and folder is newest[number])
-                ):
-                    past[folder.name] = job
-    return Answers(live, past, tuple(notes), frozenset(unasked))
+            continue
+        ended |= _ended_jobs(gone, theirs, job_names, known)
+    return Answers(active, ended, tuple(notes), frozenset(silent))
 
 
-def _submitted(folder: Folder) -> str:
-    return str(folder.submit["time"])
+def _ended_jobs(
+    gone: dict[str, Submission],
+    submitted: dict[str, Submission],
+    job_names: dict[str, str],
+    known: dict[str, EndedJob],
+) -> dict[str, EndedJob]:
+    """Return the ended jobs by the name of their run.
+
+    A controller that has lost its state gives an id out again: the job is that of the run whose name it has and, while
+    accounting does not know the name, that of the run to which the id was given last.
+    """
+    newest = {submitted[name].job_id: name for name in sorted(submitted, key=lambda name: submitted[name].time)}
+    found = {}
+    for name, submission in gone.items():
+        job = known.get(submission.job_id or "")
+        if job and (job.name == job_names[name] or (not job.name and newest[submission.job_id] == name)):
+            found[name] = job
+    return found
 
 
-def statuses(folders: Sequence[Folder], answers: Answers) -> list[Status]:
-    """Return a line a run."""
+def statuses(entries: Sequence[RunEntry], answers: Answers) -> list[Status]:
+    """Return the status of each run."""
     return [
         status(
-            # It may have ended between the look at its folder and the one at the queue.
-            run_index.read(folder.path, folder.name) if folder.is_open and folder.name not in answers.live else folder,
-            answers.live.get(folder.name),
-            answers.past.get(folder.name),
-            folder.submit.get("executor") in answers.unasked,
+            # A run may have ended after its folder was read and before the scheduler was asked.
+            run_index.read(entry.path, entry.name) if entry.is_open and entry.name not in answers.active else entry,
+            answers.active.get(entry.name),
+            answers.ended.get(entry.name),
+            entry.submission is not None and entry.submission.executor in answers.silent,
         )
-        for folder in folders
+        for entry in entries
     ]

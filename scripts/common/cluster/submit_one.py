@@ -1,82 +1,83 @@
-"""One task handed over to a scheduler: the intent is written down before, the id after, under the next number.
+"""Submit one task to a cluster: the intent is recorded before the scheduler is called, the job's id after it.
 
-number, job_id = hand_over(folder, ["train", "--run", str(folder)], "mycluster", request, scheduler)
+number, job_id = submit_job(folder, ["train", "--run", str(folder)], cluster, request)
 """
 
+import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from common.cluster.profiles import Profile
-from common.cluster.scheduler import Scheduler, make_task
-from common.cluster.slurm_commands import LiveJob
-from common.cluster.submit_record import LOGS, SCHEMA, SUBMIT, job_name, read
+from common.cluster.scheduler import Cluster
+from common.cluster.slurm_commands import ActiveJob
+from common.cluster.submit_record import LOGS, Submission, SubmissionState, job_name, read
+from common.cluster.task import make_task
 from common.core import files
 from common.core.errors import PeftableError, SlurmError
 from common.runs import run_lock
 
 
 def submit_job(
-    folder: Path,
-    command: Sequence[str],
-    cluster_name: str,
-    request: Profile,
-    scheduler: Scheduler,
-    **more: Any,
+    folder: Path, command: Sequence[str], cluster: Cluster, request: Profile, **more: Any
 ) -> tuple[int, str]:
-    """Submit one task for what lies in `folder`, recording the intent before and the id after.
+    """Submit one task that works in `folder`, and record it in the folder's `submit.json`.
 
     Args:
-        folder: of a run, a prediction, or the collecting job.
+        folder: of a run, a prediction, or the job that makes the report.
         command: script and arguments.
-        cluster_name: of the profile, for the record.
-        request: the profile with what this job asks for.
-        scheduler: takes it.
+        cluster: takes the task.
+        request: the cluster's profile with what this job asks for.
         more: `after`, `array` of the task.
 
     Returns:
         The number of this submission, and the job's id.
 
     Raises:
-        SlurmError: it is refused; that is recorded, too.
+        SlurmError: the scheduler rejects the task, which is recorded, or does not answer.
     """
     number = _last_number(folder) + 1
     logs = (folder / LOGS / str(number)).resolve()
     logs.mkdir(parents=True, exist_ok=True)
-    one = make_task(job_name(folder), command, logs, **more)
-    record = {
-        "schema": SCHEMA,
-        "number": number,
-        "name": one.name,
-        "token": one.token,
-        "cluster": cluster_name,
-        "executor": request.executor,
-        "state": "intent",
-        "job_id": None,
-        "error": None,
-        "command": list(one.command),
-        "time": files.utc_now(),
-    }
-    files.write_json(folder / SUBMIT, record)
+    task = make_task(job_name(folder), command, logs, **more)
+    submission = Submission(
+        number=number,
+        name=task.name,
+        token=task.token,
+        cluster=cluster.name,
+        executor=request.executor,
+        state=SubmissionState.INTENT,
+        job_id=None,
+        error=None,
+        command=list(task.command),
+        time=files.utc_now(),
+    )
+    submission.write(folder)
     try:
-        job_id = scheduler.submit(one, request)
+        job_id = cluster.scheduler.submit(task, request)
     except PeftableError as error:
-        if not (isinstance(error, SlurmError) and error.is_silent):  # else it may be queued: the intent stands
-            files.write_json(folder / SUBMIT, record | {"state": "rejected", "error": str(error)})
+        if not (isinstance(error, SlurmError) and error.is_silent):  # else it may be queued: the intent stays
+            dataclasses.replace(submission, state=SubmissionState.REJECTED, error=str(error)).write(folder)
         raise
-    files.write_json(folder / SUBMIT, record | {"state": "submitted", "job_id": job_id})
+    dataclasses.replace(submission, state=SubmissionState.SUBMITTED, job_id=job_id).write(folder)
     return number, job_id
 
 
 def _last_number(folder: Path) -> int:
-    """Return the number of the last submission, by all that remembers it: a start with a lower one is turned away."""
-    known = [read(folder).get("number"), run_lock.read(folder).get("submission")]
-    known += [path.name for path in (folder / LOGS).glob("*") if path.name.isdigit()]
-    return max((int(number) for number in known if number is not None), default=0)
+    """Return the number of the folder's last submission in any of its files: a job with a lower one cannot start."""
+    numbers = [int(path.name) for path in (folder / LOGS).glob("*") if path.name.isdigit()]
+    if submission := read(folder):
+        numbers.append(submission.number)
+    if (holder := run_lock.read(folder)) and holder.submission is not None:
+        numbers.append(holder.submission)
+    return max(numbers, default=0)
 
 
-def reconcile(folder: Path, live: LiveJob) -> None:
-    """Write down the id of a job whose submission was killed before it could, or was told of an error too early."""
-    record = read(folder)
-    if record.get("state") in ("intent", "rejected") and live.comment in ("", record["token"]):
-        files.write_json(folder / SUBMIT, record | {"state": "submitted", "job_id": live.whole_id, "error": None})
+def reconcile(folder: Path, job: ActiveJob) -> None:
+    """Record the id of an active job whose submission was killed before it could, or was told of an error too early."""
+    submission = read(folder)
+    if submission is None or submission.state not in (SubmissionState.INTENT, SubmissionState.REJECTED):
+        return
+    if job.comment in ("", submission.token):
+        found = dataclasses.replace(submission, state=SubmissionState.SUBMITTED, job_id=job.whole_id, error=None)
+        found.write(folder)

@@ -85,7 +85,7 @@ class Superseded(PeftableError):
 
 
 class TimeLimit(KeyboardInterrupt):
-    """SIGUSR2 arrived: the time limit of a Slurm job is near. `requeue.settle` says what becomes of the job.
+    """SIGUSR2 arrived: the time limit of a Slurm job is near. `requeue.requeue_job` then decides about the job.
 
     No `Exception`, so that no library takes it for an error of its own.
     """

@@ -7,6 +7,7 @@ import contextlib
 import sys
 import time
 from pathlib import Path
+from typing import TypedDict
 
 from tqdm import tqdm
 
@@ -18,6 +19,21 @@ PROGRESS = "progress.json"
 _LINE_EVERY_S = 10.0
 _FILE_EVERY_S = 5.0
 _SCHEMA = 1
+
+
+class ProgressDocument(TypedDict, total=False):
+    """Content of progress.json; {} where a run has done nothing countable yet. Unknown values are None."""
+
+    schema: int
+    what: str
+    done: int
+    total: int | None
+    unit: str
+    per_s: float | None
+    examples_per_s: float | None
+    note: str
+    loss: float | None
+    time: str
 
 
 class Progress:
@@ -87,18 +103,18 @@ class Progress:
         if self.folder is None:
             return
         self._last_file = time.monotonic()
-        document = {
-            "schema": _SCHEMA,
-            "what": self.what,
-            "done": self.done,
-            "total": self.total,
-            "unit": self.unit,
-            "per_s": round(self.rate, 4) or None,
-            "examples_per_s": round(self.rate * self.examples, 4) or None,
-            "note": self._note,
-            "loss": self._loss,
-            "time": utc_now(),
-        }
+        document = ProgressDocument(
+            schema=_SCHEMA,
+            what=self.what,
+            done=self.done,
+            total=self.total,
+            unit=self.unit,
+            per_s=round(self.rate, 4) or None,
+            examples_per_s=round(self.rate * self.examples, 4) or None,
+            note=self._note,
+            loss=self._loss,
+            time=utc_now(),
+        )
         # Nobody's work depends on it: it is not flushed to disk, and may be lost.
         with contextlib.suppress(OSError, DiskFull):
             write_json(self.folder / PROGRESS, document, durable=False)

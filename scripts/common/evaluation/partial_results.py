@@ -68,7 +68,7 @@ class PartialResults:
             files.write_text(self.file, json.dumps(document, allow_nan=False))
             self._saved = len(self.batches)
         if self.batches:
-            requeue.lasting(self.what, self.rows)
+            requeue.note_saved(self.what, self.rows)
 
     def __enter__(self) -> Self:
         return self

@@ -7,7 +7,7 @@ import contextlib
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -19,6 +19,7 @@ from common.evaluation.partial_results import PartialResults
 from common.model.heads import Head
 from common.model.prompt_head import PromptHead
 from common.runs import provenance, run_folder
+from common.runs.documents import Metrics
 from common.runs.run_config import SCHEMA, RunConfig, job_of
 
 
@@ -40,7 +41,7 @@ def score_split(
     head: Head,
     facts: dict[str, Any],
     resume: bool = False,
-) -> dict[str, Any]:
+) -> Metrics:
     """Score a split with a model, write its predictions and metrics (see `write_split`), and return the metrics.
 
     With `resume`, partial results of an earlier attempt are used, and new ones are saved while scoring.
@@ -80,7 +81,7 @@ def write_split(
     facts: dict[str, Any],
     generated: Sequence[str] | None = None,
     answers: Sequence[str] = (),
-) -> dict[str, Any]:
+) -> Metrics:
     """Write a split's predictions, then compute its metrics from that file and write them.
 
     Args:
@@ -112,4 +113,4 @@ def write_split(
         "provenance": provenance.collect(),
     }
     files.write_json(metrics_file(folder, split), document)
-    return document
+    return cast("Metrics", document)

@@ -89,7 +89,7 @@ def score_shard(plan: Plan, number: int, score: Score) -> int:
                 rows += to_rows(frame, dataset, str(path), "input", labelled=False)
             scores = score(rows, progress)
             _write_part(plan, first, end, scores, {"gpu": gpu, **next(clock)})
-            requeue.lasting(f"shard {number}", end)
+            requeue.note_saved(f"shard {number}", end)
     progress.close()
     print(f"shard {number}: rows {start} to {stop} are finished, {count} of them now", flush=True)
     return count

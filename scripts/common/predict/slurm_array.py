@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from common.cli import options
-from common.cluster import profiles, slurm_commands, submit_one, submit_record
-from common.cluster.scheduler import Chosen
+from common.cluster import profiles, submit_one, submit_record
+from common.cluster.scheduler import SLURM, Cluster, scheduler_of
+from common.cluster.submit_record import SubmissionState
 from common.config.job import Job
 from common.core import files
 from common.core.errors import ConfigError, RunError, SlurmError
@@ -21,13 +22,13 @@ from common.runs import run_folder
 from common.runs.run_config import job_of
 
 
-def submit(plan: Plan, outputs: Path, cluster: Chosen, given: dict[str, Any]) -> str:
+def submit(plan: Plan, outputs: Path, cluster: Cluster, given: dict[str, Any]) -> str:
     """Submit what is left to do of a plan; the caller holds `plans.locked(plan.output)`.
 
     Args:
         plan: of the prediction.
         outputs: remembers where the plan lies, for `make status`, `logs` and `cancel`.
-        cluster: name, profile and scheduler.
+        cluster: where it is submitted.
         given: RESOURCES= of the command line.
 
     Returns:
@@ -38,19 +39,19 @@ def submit(plan: Plan, outputs: Path, cluster: Chosen, given: dict[str, Any]) ->
         RunError: its jobs were cancelled, and have not ended yet.
         SlurmError: Slurm refuses, or does not answer; what was submitted before is found by the next submission.
     """
-    name, profile, scheduler = cluster
-    profiles.check_cache(profile)
+    profiles.check_cache(cluster.profile)
     merge, place = plan.folder / submit_record.MERGE, options.shown(plan.folder)
-    live = scheduler.jobs()
+    active = cluster.scheduler.jobs()
     remember(outputs, plan.folder)
     left = shards.unfinished(plan)
     progress = f"{plan.shards - len(left)} of {plan.shards} shards are finished"
-    array, last = live.get(submit_record.job_name(plan.folder)), live.get(submit_record.job_name(merge))
-    for folder, live_job in ((plan.folder, array), (merge, last)):
-        if live_job is not None:
-            submit_one.reconcile(folder, live_job)
-            if submit_record.read(folder).get("state") == "cancelled":
-                raise RunError(f"{place}: job {live_job.whole_id} is just ending; type this again in a minute.")
+    array, last = active.get(submit_record.job_name(plan.folder)), active.get(submit_record.job_name(merge))
+    for folder, active_job in ((plan.folder, array), (merge, last)):
+        if active_job is not None:
+            submit_one.reconcile(folder, active_job)
+            submission = submit_record.read(folder)
+            if submission and submission.state is SubmissionState.CANCELLED:
+                raise RunError(f"{place}: job {active_job.whole_id} is just ending; type this again in a minute.")
     if last is not None:
         shown = array or last
         return f"{place}: {progress}, job {shown.whole_id} is {'running' if shown.is_running else 'queued'}."
@@ -60,15 +61,15 @@ def submit(plan: Plan, outputs: Path, cluster: Chosen, given: dict[str, Any]) ->
     elif left:
         job = job_of(run_folder.load_run_config(plan.folder))
         _check_base(plan, job)
-        request = profiles.for_job(profile, job.resources, given, gpu=True)
+        request = profiles.for_job(cluster.profile, job.resources, given, gpu=True)
         tasks = min(len(left), request.array_limit)
         _, *words = shards.shard_command(plan.folder, *left)
         command = ["predict", *words, "--lane", "$SLURM_ARRAY_TASK_ID", str(tasks)]
-        _, job_id = submit_one.submit_job(plan.folder, command, name, request, scheduler, array=tuple(range(tasks)))
+        _, job_id = submit_one.submit_job(plan.folder, command, cluster, request, array=tuple(range(tasks)))
         doing, after = f"{len(left)} shards in {tasks} tasks as job {job_id}, then the merge", (job_id,)
     command = ["predict", *shards.merge_command(plan.folder)[1:]]
-    request = profiles.for_job(profile, None, {}, gpu=False)
-    _, job_id = submit_one.submit_job(merge, command, name, request, scheduler, after=after)
+    request = profiles.for_job(cluster.profile, None, {}, gpu=False)
+    _, job_id = submit_one.submit_job(merge, command, cluster, request, after=after)
     return f"{place}: {progress}; submitted {doing} as job {job_id}. make status shows how they go."
 
 
@@ -86,16 +87,17 @@ def _check_base(plan: Plan, job: Job) -> None:
 
 def check_not_submitted(folder: Path) -> None:
     """Raise a `RunError` when jobs work on a plan that is to be started over, a `SlurmError` when nobody can tell."""
-    if submit_record.read(folder).get("executor") != "slurm":
+    submission = submit_record.read(folder)
+    if submission is None or submission.executor != SLURM:
         return
     try:
-        live = slurm_commands.by_name(slurm_commands.queue())
+        active = scheduler_of(SLURM, folder).jobs()
     except SlurmError as error:
-        if error.is_absent:  # the folder has come from a cluster to a machine outside it
+        if error.is_absent:  # the folder was copied from a cluster to a machine outside it
             return
         raise
     for place in (folder, folder / submit_record.MERGE):
-        if job := live.get(submit_record.job_name(place)):
+        if job := active.get(submit_record.job_name(place)):
             word = "running" if job.is_running else "queued"
             raise RunError(
                 f"{options.shown(folder)}: it is {word} as job {job.whole_id}; make cancel (or scancel) first."

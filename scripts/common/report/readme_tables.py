@@ -13,6 +13,7 @@ from common.core.errors import ReportError
 from common.core.formatting import count, decimal, duration, markdown_table, percent, size
 from common.report import variant_grid
 from common.report.results import Result
+from common.runs.documents import Metrics
 
 Table = tuple[list[str], list[list[str]]]
 
@@ -177,7 +178,7 @@ def _joined(*parts: str) -> str:
     return "\n\n".join(part for part in parts if part)
 
 
-def _images(document: dict[str, Any], paths: Sequence[str], width: int = 32) -> str:
+def _images(document: Metrics, paths: Sequence[str], width: int = 32) -> str:
     title = document["dataset_title"]
     return "\n".join(f'<img src="{path}" alt="{title}: {_caption(path)}" width="{width}%">' for path in paths)
 

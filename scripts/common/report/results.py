@@ -2,7 +2,7 @@
 
 import dataclasses
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from common.config.catalog import ROOT
 from common.config.variants import leaves, results_part
@@ -10,6 +10,7 @@ from common.core import yaml_io
 from common.core.errors import ReportError
 from common.core.files import read_json, write_json, write_text
 from common.runs import run_folder
+from common.runs.documents import Metrics, value
 from common.runs.run_config import SCHEMA, RunConfig, differences
 
 PUBLISHED = ROOT / "outputs" / "published"
@@ -30,7 +31,7 @@ class Result:
     job: str
     variant: str
     baseline: str
-    documents: tuple[dict[str, Any], ...]
+    documents: tuple[Metrics, ...]
     settings: dict[str, Any] = dataclasses.field(default_factory=dict)
 
     @property
@@ -48,7 +49,7 @@ class Result:
 
     def values(self, key: str) -> list[float]:
         """Return a metric of every seed that has it."""
-        return [document[key] for document in self.documents if document.get(key) is not None]
+        return [found for document in self.documents if (found := value(document, key)) is not None]
 
     def mean(self, key: str) -> float | None:
         """Return the mean of a metric over the seeds, None when unmeasured."""
@@ -114,9 +115,9 @@ def publish(outputs: Path, published: Path) -> list[Path]:
     return changed
 
 
-def _read(file: Path) -> dict[str, Any]:
+def _read(file: Path) -> Metrics:
     try:
-        document = dict(read_json(file))
+        document = cast("Metrics", dict(read_json(file)))
     except (OSError, ValueError) as error:
         raise ReportError(f"{file}: cannot be read: {error}") from error
     if document.get("schema") != SCHEMA:
@@ -124,10 +125,10 @@ def _read(file: Path) -> dict[str, Any]:
     return document
 
 
-def _with_train(run: Path) -> dict[str, Any]:
+def _with_train(run: Path) -> Metrics:
     """Return a run's metrics.json with what metrics-train.json, where there is one, adds to it."""
     document, train = _read(run / run_folder.METRICS), run / SPLIT_METRICS[0]
-    return (_read(train) if train.exists() else {}) | document
+    return _read(train) | document if train.exists() else document
 
 
 def _anonymous(config: dict[str, Any]) -> dict[str, Any]:
@@ -156,7 +157,7 @@ def load(folder: Path) -> list[Result]:
     Raises:
         ReportError: seeds of one result were made from different data or with different recipes.
     """
-    groups: dict[tuple[str, str, str, str], list[tuple[int, dict[str, Any], RunConfig]]] = {}
+    groups: dict[tuple[str, str, str, str], list[tuple[int, Metrics, RunConfig]]] = {}
     for run in find(folder):
         document = _with_train(run)
         baseline = str(document.get("baseline") or "")

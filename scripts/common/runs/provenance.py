@@ -1,4 +1,4 @@
-"""Provenance of results: code, packages, hardware, time. No host names, no paths."""
+"""Provenance of results: git commit, package versions, hardware and time; no host names and no paths."""
 
 import importlib.metadata
 import os
@@ -40,7 +40,7 @@ def hardware() -> dict[str, Any]:
 
 
 def memory_peaks() -> dict[str, int | None]:
-    """Return the most memory so far: of the GPU's allocator (None without a GPU) and of this process."""
+    """Return the peak memory in bytes so far: of the GPU's allocator (None without a GPU) and of this process."""
     import torch
 
     return {

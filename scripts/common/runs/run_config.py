@@ -1,4 +1,4 @@
-"""Everything a run was created with: the content of its `config.yaml`."""
+"""`RunConfig`: everything a run was created with, the content of its `config.yaml`, and how two of them differ."""
 
 import dataclasses
 from typing import Any
@@ -18,9 +18,10 @@ class RunConfig:
     Attributes:
         job_name, dataset_name, variant, seed: which run it is.
         job, dataset: the resolved YAML; a classical baseline has no job.
-        data_sha256: of all rows (`data.fingerprint`), "" for a run that reads none.
+        data_sha256: of all rows (`data.rows.rows_fingerprint`), "" for a run that reads none.
         data_dir: the folder given as DATA_DIR, None for the dataset's own source.
-        baseline: "majority", "tfidf", "untuned", "zero-shot", "adapter" (made elsewhere), or "" for a run of ours.
+        baseline: "majority", "tfidf", "untuned", "zero-shot", "adapter" (trained elsewhere), or "" for a run that is
+            trained here.
     """
 
     job_name: str
@@ -50,21 +51,21 @@ class RunConfig:
         }
 
     def identity(self) -> dict[str, Any]:
-        """Return what decides the results, as dotted leaves; two runs that agree in it may continue each other.
+        """Return the settings that change the results, as dotted leaves; a run may resume another that agrees in them.
 
-        Where nothing is trained by us, method and recipe decide nothing.
+        The method and the training arguments of a baseline change nothing, because nothing is trained.
         """
-        recipe = results_part(self.job) if self.job else {}
+        settings = results_part(self.job) if self.job else {}
         if self.baseline:
-            recipe = {key: value for key, value in recipe.items() if key not in ("method", "training")}
+            settings = {key: value for key, value in settings.items() if key not in ("method", "training")}
         if self.job is not None and self.job.head == "prompt":
-            recipe |= {"prompt": self.dataset.prompt and self.dataset.prompt.model_dump()}
-            recipe |= {"answers": self.dataset.answers}
+            settings |= {"prompt": self.dataset.prompt and self.dataset.prompt.model_dump()}
+            settings |= {"answers": self.dataset.answers}
         if self.job is not None and {"max_train_samples", "max_eval_samples"} & _given(self.job.training):
-            recipe |= {"splits": {"seed": self.dataset.splits.seed}}  # it chooses the sample
+            settings |= {"splits": {"seed": self.dataset.splits.seed}}  # it chooses the sample
         return leaves(
             {
-                **recipe,
+                **settings,
                 "labels": list(self.dataset.labels),
                 "mean_f1_labels": self.dataset.mean_f1_labels,
                 "text": list(self.dataset.text),
@@ -78,9 +79,9 @@ def _given(training: Training) -> set[str]:
     return {name for name, value in training if value is not None}
 
 
-def differences(frozen: RunConfig, current: RunConfig) -> list[str]:
-    """Return one line a difference that changes results."""
-    old, new = frozen.identity(), current.identity()
+def differences(recorded: RunConfig, current: RunConfig) -> list[str]:
+    """Return a line "key: old → new" per difference that changes results."""
+    old, new = recorded.identity(), current.identity()
     return [
         f"{key}: {old.get(key, 'absent')} → {new.get(key, 'absent')}"
         for key in sorted(old.keys() | new.keys())
@@ -89,7 +90,7 @@ def differences(frozen: RunConfig, current: RunConfig) -> list[str]:
 
 
 def job_of(config: RunConfig) -> Job:
-    """Return the run's job; only classical baselines have none, and nothing of theirs needs one."""
+    """Return the run's job; a `RunError` for a classical baseline, the only kind of run without one."""
     if config.job is None:
         raise RunError(f"{config.job_name}: a classical baseline has no model.")
     return config.job

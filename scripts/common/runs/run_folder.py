@@ -1,14 +1,13 @@
-"""Run folders: `outputs/<dataset>/<job>[/<variant>]/seed-<n>/`, a frozen config, one writer at a time.
+"""Where a run folder's path comes from (`outputs/<dataset>/<job>[/<variant>]/seed-<n>/`), and its config.yaml.
 
-A run is finished if and only if its `metrics.json` exists. Its `config.yaml` is written when the run is created and is
-all that the run reads from then on.
+A run is finished if and only if its `metrics.json` exists. Its `config.yaml` is written when the run is created, and
+the run reads only that file from then on.
 """
 
 import dataclasses
 import shlex
 import sys
 from pathlib import Path
-from typing import Any
 
 from common.config.catalog import with_defaults
 from common.config.dataset import Dataset
@@ -18,6 +17,7 @@ from common.core.errors import RunError
 from common.core.files import utc_now, write_text
 from common.core.schema import validate
 from common.runs import run_lock
+from common.runs.documents import Metrics, value
 from common.runs.run_config import RunConfig, differences
 
 CONFIG, METRICS, FAILURE, TRAINING, MODEL, LOG = (
@@ -28,24 +28,24 @@ CONFIG, METRICS, FAILURE, TRAINING, MODEL, LOG = (
     "model",
     "train_log.jsonl",
 )
-NO_RESULTS = ("published", "demo", "smoke")  # folders of outputs/ whose runs are never published, nor of a status
+NO_RESULTS = ("published", "demo", "smoke")  # folders of outputs/ whose runs are neither published nor in `make status`
 
 
 def folder(outputs: Path, dataset: str, job: str, variant: str, last: str) -> Path:
-    """Return a run's folder; `last` is "seed-<n>" or "baseline-<name>"."""
+    """Return the path of a run folder; `last` is "seed-<n>" or "baseline-<name>"."""
     return outputs / dataset / job / variant / last if variant else outputs / dataset / job / last
 
 
 def create_run(path: Path, config: RunConfig, command: str) -> None:
-    """Create the run folder with its frozen config, or check that an existing one agrees.
+    """Create the run folder with its config.yaml, or check that the config of an existing one agrees.
 
     Args:
         path: the run folder.
-        config: the current one.
+        config: the current config.
         command: how to start over, for the message.
 
     Raises:
-        RunError: the frozen config differs; the message lists the differences.
+        RunError: the run's recorded config differs; the message lists the differences.
     """
     if (path / CONFIG).exists():
         changes = differences(load_run_config(path), config)
@@ -60,23 +60,23 @@ def create_run(path: Path, config: RunConfig, command: str) -> None:
 
 
 def archive_run(path: Path) -> Path | None:
-    """Rename an existing run folder to `<name>.replaced-<UTC time>` and return the new path."""
+    """Rename a run folder to `<name>.replaced-<UTC time>`; return the new path, None where there is no run."""
     if not (path / CONFIG).exists():
         return None
-    if owner := run_lock.live_holder(path):
-        raise RunError(run_lock.held_message(path, owner))
+    if holder := run_lock.running_holder(path):
+        raise RunError(run_lock.held_message(path, holder))
     stamp = f"{path.name}.replaced-{utc_now().replace(':', '').replace('-', '')}"
-    aside = path.with_name(stamp)
+    archived = path.with_name(stamp)
     number = 1
-    while aside.exists():  # twice within a second
+    while archived.exists():  # twice within a second
         number += 1
-        aside = path.with_name(f"{stamp}-{number}")
-    path.rename(aside)
-    return aside
+        archived = path.with_name(f"{stamp}-{number}")
+    path.rename(archived)
+    return archived
 
 
 def load_run_config(path: Path) -> RunConfig:
-    """Read a run's frozen config; keys added to the schema since then take their defaults.
+    """Return a run's recorded config; keys that were added to the schema since then take their defaults.
 
     Raises:
         RunError: there is no run in that folder.
@@ -117,18 +117,18 @@ def check_trained(path: Path, command: str) -> None:
 
 
 def load_matching_config(path: Path, current: RunConfig) -> RunConfig:
-    """Return a run's frozen config, having checked that its job still says the same; data is not compared.
+    """Return a run's recorded config after a check that the job's current config agrees; rows are not compared.
 
     Raises:
         RunError: the job differs; the message lists the differences.
     """
-    frozen = load_run_config(path)
-    if changes := differences(frozen, dataclasses.replace(current, data_sha256=frozen.data_sha256)):
+    recorded = load_run_config(path)
+    if changes := differences(recorded, dataclasses.replace(current, data_sha256=recorded.data_sha256)):
         raise RunError(
             f"{path}: the run was created with another configuration:\n  " + "\n  ".join(changes) + "\n"
             f"Use the run as it is with: RUN={path}"
         )
-    return frozen
+    return recorded
 
 
 def check_same_data(path: Path, config: RunConfig, data_sha256: str) -> None:
@@ -136,11 +136,11 @@ def check_same_data(path: Path, config: RunConfig, data_sha256: str) -> None:
 
     Args:
         path: the run folder.
-        config: its frozen config.
+        config: its recorded config.
         data_sha256: of the rows as they are now.
     """
     if data_sha256 != config.data_sha256:
-        source = config.data_dir or f"the source of the data set '{config.dataset_name}'"
+        source = config.data_dir or f"the source of the dataset '{config.dataset_name}'"
         raise RunError(
             f"{path}: the rows have changed since the run was created: their SHA-256 was {config.data_sha256}, that of "
             f"{source} is {data_sha256}. Put the old rows back, or start over from its job, with FORCE=1."
@@ -152,14 +152,11 @@ def is_finished(path: Path) -> bool:
     return (path / METRICS).exists()
 
 
-def headline(document: dict[str, Any], split: str) -> str:
-    """Return metrics in one line for the terminal: the leading score and the usual ones."""
+def headline(document: Metrics, split: str) -> str:
+    """Return metrics in one line for the terminal: the dataset's leading score, accuracy and macro F1."""
     names = dict.fromkeys([document["score"].removeprefix(f"{split}_"), "accuracy", "f1_macro"])
-    figures = ", ".join(f"{name} {document[f'{split}_{name}']:.4f}" for name in names)
-    return f"{split} (n={document[f'{split}_n']}): {figures}"
-
-
-# --- failure, time, origin -------------------------------------------------------------------------------------------
+    figures = ", ".join(f"{name} {value(document, f'{split}_{name}'):.4f}" for name in names)
+    return f"{split} (n={value(document, f'{split}_n')}): {figures}"
 
 
 def this_command() -> str:

@@ -96,7 +96,7 @@ class RunCallback(TrainerCallback):
         """Raise `Interrupted` or `TimeLimit` after the checkpoint when a signal came."""
         self.last_save = time.monotonic()
         # An attempt that only completes the evaluation has made progress, too.
-        requeue.lasting("train, without the evaluation" if control.should_evaluate else "train", state.global_step)
+        requeue.note_saved("train, without the evaluation" if control.should_evaluate else "train", state.global_step)
         if self.stop.name:
             if self.progress is not None:
                 self.progress.close()

@@ -1,30 +1,35 @@
 """The queue of this machine, with real processes: order, slots, kills, cancelling, and what a task sees."""
 
+import dataclasses
 import json
 import os
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
 import pytest
 
-from common.cluster import local_queue
+from common.cluster import local_queue, local_worker
+from common.cluster.local_queue import Cancellation, waiting_file
 from common.core import files
 from common.core.locks import lock
-from common.runs import run_lock
+from common.core.processes import Process, start_time, this_process
 
 SCRIPTS = Path(local_queue.__file__).parents[2]
 WAIT_S = 30
+GONE = Process(socket.gethostname(), 2**22 - 1, "1")  # no process has that number
 
 
 @pytest.fixture(autouse=True)
 def place(tmp_path, monkeypatch, no_slurm):
-    """Slots of this test's own: the machine may work on another queue meanwhile."""
+    """Slots of this test alone, in other processes and in this one: a queue of this machine may be busy meanwhile."""
     (tmp_path / "tmp").mkdir()
     monkeypatch.setenv("TMPDIR", str(tmp_path / "tmp"))
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "tmp"))  # its value is remembered from an earlier test
 
 
 @pytest.fixture
@@ -43,9 +48,9 @@ def add(queue, tmp_path):
             f"file=open({str(tmp_path / 'events.jsonl')!r}, 'a'), flush=True)\n"
             f"say('begin')\n{code}\nsay('end')\n"
         )
-        entry = {"name": name, "command": [sys.executable, "-ISc", program], "directory": str(tmp_path)}
+        task = {"name": name, "command": [sys.executable, "-ISc", program], "directory": str(tmp_path)}
         log = str(tmp_path / "logs" / f"{name}.log")
-        return local_queue.add(to, entry | {"log": log, "environment": environment, "after": list(after)})
+        return local_queue.add(to, **task, log=log, environment=environment, after=list(after))
 
     return put
 
@@ -80,12 +85,17 @@ def ended(queue):
 
 def worker_of(queue):
     """The first entry's worker, once its task runs."""
-    until(lambda: any("child" in entry for _, entry in local_queue._read(queue)), "the first task")
-    return next(entry for _, entry in local_queue._read(queue) if "child" in entry)
+    until(lambda: any(entry.child for _, entry in local_queue.entries(queue)), "the first task")
+    return next(entry for _, entry in local_queue.entries(queue) if entry.child)
+
+
+def change(path, entry, **changes):
+    """Write an entry with some changes."""
+    local_queue.write(path, dataclasses.replace(entry, **changes))
 
 
 def wait_gone(process):
-    until(lambda: run_lock.process_start(process["pid"]) != process["started"], "the end of a process")
+    until(lambda: not process.may_run(), "the end of a process")
 
 
 # --- what is in it ---------------------------------------------------------------------------------------------------
@@ -151,8 +161,8 @@ def test_what_a_task_sees(queue, add, tmp_path, monkeypatch):
 
 def test_variables_are_expanded_where_the_task_begins(queue, add, tmp_path, monkeypatch):
     add("a", "print(os.environ['KEY'], os.environ['OURS'])", OURS="$SECRET")
-    [(path, entry)] = local_queue._read(queue)
-    files.write_json(path, entry | {"expanded": {"KEY": "${SECRET}/x"}})
+    [(path, entry)] = local_queue.entries(queue)
+    change(path, entry, expanded={"KEY": "${SECRET}/x"})
     monkeypatch.setenv("SECRET", "s3")
     start(queue)
     ended(queue)
@@ -164,13 +174,13 @@ def test_it_survives_who_submitted(queue, add, events):
     # Ctrl-C and the terminal's end reach the whole group of who typed `make submit`.
     start(
         queue,
-        code="import os, signal; os.setpgrp(); localqueue.start_workers(Path(sys.argv[1]), None)\n"
+        code="import os, signal; os.setpgrp(); local_queue.start_workers(Path(sys.argv[1]), None)\n"
         "signal.signal(signal.SIGHUP, signal.SIG_IGN); signal.signal(signal.SIGINT, signal.SIG_IGN)\n"
         "os.killpg(0, signal.SIGHUP); os.killpg(0, signal.SIGINT)",
     )
     running = worker_of(queue)
-    assert os.getsid(running["worker"]["pid"]) == running["worker"]["pid"]
-    assert os.getsid(running["child"]["pid"]) == running["child"]["pid"]
+    assert os.getsid(running.worker.pid) == running.worker.pid
+    assert os.getsid(running.child.pid) == running.child.pid
     [job] = local_queue.jobs(queue)
     assert (job.state, job.node, job.is_running) == ("RUNNING", "localhost", True)
     ended(queue)
@@ -183,7 +193,7 @@ def test_after(queue, add, events):
     local_queue.cancel(queue, [last])
     first, second = add("c", "time.sleep(0.2)"), add("d")
     number = add("e", after=[first, second, "local-99"])  # what is gone has ended
-    entries = {entry["id"]: path for path, entry in local_queue._read(queue)}
+    entries = {entry.id: path for path, entry in local_queue.entries(queue)}
     entries[number].rename(queue / "000000.json")  # whatever its place in the queue
     start(queue)
     ended(queue)
@@ -195,7 +205,7 @@ def test_after(queue, add, events):
 
 @pytest.fixture
 def nvidia_smi(tmp_path, monkeypatch):
-    """A make-believe nvidia-smi that lists so many GPUs."""
+    """A fake nvidia-smi that lists so many GPUs."""
 
     def make(count, code=0):
         file = tmp_path / "no bin" / "nvidia-smi"
@@ -277,10 +287,10 @@ def test_a_killed_worker_s_task_is_taken_up_by_the_next(queue, add, events, tmp_
     start(queue)
     first = worker_of(queue)
     until(lambda: ["a", "begin"] in events())
-    os.kill(first["worker"]["pid"], signal.SIGKILL)
-    os.killpg(first["child"]["pid"], signal.SIGKILL)
-    wait_gone(first["worker"])
-    wait_gone(first["child"])
+    os.kill(first.worker.pid, signal.SIGKILL)
+    os.killpg(first.child.pid, signal.SIGKILL)
+    wait_gone(first.worker)
+    wait_gone(first.child)
     assert local_queue.jobs(queue)[0].state == "PENDING"
     (tmp_path / "again").write_text("")
     start(queue)
@@ -293,8 +303,8 @@ def test_a_task_that_outlives_its_worker_keeps_the_slot(queue, add, events):
     add("b")
     start(queue)
     first = worker_of(queue)
-    os.kill(first["worker"]["pid"], signal.SIGKILL)
-    wait_gone(first["worker"])
+    os.kill(first.worker.pid, signal.SIGKILL)
+    wait_gone(first.worker)
     assert local_queue.jobs(queue)[0].state == "RUNNING"
     start(queue)
     ended(queue)
@@ -324,48 +334,47 @@ def test_cancelling_what_runs(queue, add, events):
 
 
 def test_cancelling_what_does_not_listen(queue, add, events, monkeypatch):
-    monkeypatch.setattr(local_queue, "_KILL_AFTER_S", 0.3)
+    monkeypatch.setattr(local_queue, "KILL_AFTER_S", 0.3)
     deaf = "import signal, subprocess\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
     deaf += "say(subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)']).pid); time.sleep(60)"
     number = add("a", deaf)
     start(queue)
     until(lambda: len(events()) == 2)
-    child = worker_of(queue)["child"]
+    child = worker_of(queue).child
     local_queue.cancel(queue, [number])
     wait_gone(child)
     below = events()[1][1]
-    until(lambda: run_lock.process_start(below) is None, "the end of the task's own child")
+    until(lambda: start_time(below) is None, "the end of the task's own child")
 
 
 def test_cancelling_what_is_just_beginning_or_over(queue, add):
-    for number, entry in enumerate(({}, {"child": {"pid": 2**22 - 1, "started": "1"}})):
+    for number, child in enumerate((None, GONE)):
         add("a")
-        [(path, taken)] = local_queue._read(queue)
-        files.write_json(path, taken | {"since": time.time(), "worker": run_lock.this_process()} | entry)
+        [(path, entry)] = local_queue.entries(queue)
+        change(path, entry, since=time.time(), worker=this_process(), child=child)
         local_queue.cancel(queue, [f"local-{number + 1}"])
         assert local_queue.jobs(queue) == []
 
 
 def test_a_task_cancelled_as_it_begins_is_ended(queue, add, events, monkeypatch):
-    number = add("a", "time.sleep(60)")
-    real, seen = local_queue._take, []
+    add("a", "time.sleep(60)")
+    real, seen = local_queue.write, []
 
-    def take(*arguments):
-        if taken := real(*arguments):
-            seen.append(taken)
-            local_queue.cancel(queue, [number])
-        return taken
+    def write(path, entry):
+        real(path, entry)
+        if entry.worker and not seen:  # it was taken, and its process is not started yet
+            seen.append(entry)
+            path.unlink()  # as `cancel` does, which waits for the lock that is held here
 
-    monkeypatch.setattr(local_queue, "_take", take)
-    began = time.monotonic()
-    local_queue.work(queue, 0, "")
-    assert seen and time.monotonic() - began < WAIT_S and ["a", "end"] not in events()
+    monkeypatch.setattr(local_worker, "write", write)
+    local_worker.work(queue, 0, "")
+    assert seen and events() == []
 
 
 def test_a_worker_that_is_not_needed_ends_at_once(queue, add, events):
     add("a")
-    with lock(queue / ".waiting-cpu-0.lock"):
-        local_queue.work(queue, 0, "")
+    with lock(waiting_file(queue, "cpu-0")):
+        local_worker.work(queue, 0, "")
     assert events() == [] and len(local_queue.jobs(queue)) == 1
 
 
@@ -388,15 +397,14 @@ def test_a_cancelled_task_is_in_the_queue_until_it_has_ended(queue, add, events,
 def test_a_cancel_that_was_killed(queue, add, events):
     for name in "ab":
         add(name)
-        path, entry = local_queue._read(queue)[-1]
-        gone = {"host": socket.gethostname(), "pid": 2**22 - 1, "started": "1"}
-        mark = {"since": time.time(), "host": socket.gethostname()}
-        files.write_json(path, entry | {"since": 1.0, "worker": gone, "child": gone, "cancelled": mark})
+        path, entry = local_queue.entries(queue)[-1]
+        cancelled = Cancellation(socket.gethostname(), time.time())
+        change(path, entry, since=1.0, worker=GONE, child=GONE, cancelled=cancelled)
         if name == "a":
             assert local_queue.jobs(queue) == [] and not path.exists()
     add("c", after=["local-2"])
-    local_queue.work(queue, 0, "")
-    assert events() == [["c", "begin"], ["c", "end"]] and local_queue._entries(queue) == []
+    local_worker.work(queue, 0, "")
+    assert events() == [["c", "begin"], ["c", "end"]] and local_queue.entries(queue) == []
 
 
 # --- machines that share the folder ----------------------------------------------------------------------------------
@@ -404,18 +412,17 @@ def test_a_cancel_that_was_killed(queue, add, events):
 
 @pytest.fixture
 def elsewhere(queue, add):
-    """A task that another host carries out."""
+    """A task that another host runs."""
     number = add("a")
-    [(path, entry)] = local_queue._read(queue)
-    process = {"host": "login1", "pid": os.getpid(), "started": "1"}
-    more = {"since": time.time(), "place": "cpu-0", "worker": process, "child": process}
-    files.write_json(path, entry | more)
+    [(path, entry)] = local_queue.entries(queue)
+    process = Process("login1", os.getpid(), "1")
+    change(path, entry, since=time.time(), place="cpu-0", worker=process, child=process)
     return number, path
 
 
 def test_what_another_host_carries_out_is_left_alone(queue, add, events, elsewhere):
     add("b")
-    local_queue.work(queue, 0, "")
+    local_worker.work(queue, 0, "")
     assert events() == [["b", "begin"], ["b", "end"]]
     assert [(job.name, job.state, job.node) for job in local_queue.jobs(queue)] == [("a", "RUNNING", "login1")]
 
@@ -426,8 +433,8 @@ def test_cancelling_on_another_host(queue, add, elsewhere, monkeypatch):
     local_queue.cancel(queue, [number])
     local_queue.cancel(queue, [number])
     assert local_queue.jobs(queue)[0].state == "COMPLETING"
-    entry = files.read_json(path)
-    files.write_json(path, entry | {"cancelled": entry["cancelled"] | {"since": time.time() - 3600}})
+    [(_, entry)] = local_queue.entries(queue)
+    change(path, entry, cancelled=dataclasses.replace(entry.cancelled, since=time.time() - 3600))
     local_queue.cancel(queue, [number])  # that host has not listened
     assert local_queue.jobs(queue) == []
 
@@ -436,8 +443,8 @@ def test_a_worker_ends_what_another_host_has_cancelled(queue, add, events):
     add("a", "say('ready'); time.sleep(60)")
     start(queue)
     until(lambda: ["a", "ready"] in events())
-    [(path, entry)] = local_queue._read(queue)
-    files.write_json(path, entry | {"cancelled": {"since": time.time(), "host": "login1"}})
+    [(path, entry)] = local_queue.entries(queue)
+    change(path, entry, cancelled=Cancellation("login1", time.time()))
     ended(queue)
     assert ["a", "end"] not in events()
 
@@ -452,12 +459,12 @@ def test_what_cannot_be_started_keeps_nothing_back(queue, add, events, tmp_path,
         "log": {"log": str(tmp_path / "events.jsonl" / "log")},
     }
     files.write_text(tmp_path / "events.jsonl", "")
-    for name, change in changes.items():
+    for name, one in changes.items():
         add(name)
-        path, entry = local_queue._read(queue)[-1]
-        files.write_json(path, entry | change)
+        path, entry = local_queue.entries(queue)[-1]
+        change(path, entry, **one)
     add("b")
-    local_queue.work(queue, 0, "")
+    local_worker.work(queue, 0, "")
     assert events() == [["b", "begin"], ["b", "end"]] and local_queue.jobs(queue) == []
     said = capfd.readouterr().out
     assert said.count("could not be started: [Errno") == 3 and said.count("exit code 0") == 1

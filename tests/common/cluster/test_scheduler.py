@@ -8,7 +8,8 @@ import golden_batch
 import pytest
 
 from common.cluster import local_queue, profiles
-from common.cluster.scheduler import LocalScheduler, SlurmScheduler, choose_scheduler, make_task
+from common.cluster.scheduler import LocalScheduler, SlurmScheduler, choose_cluster
+from common.cluster.task import make_task
 from common.config.catalog import ROOT
 from common.core.errors import ConfigError, SlurmError
 
@@ -24,15 +25,15 @@ def task(tmp_path):
 
 
 def test_the_cluster_that_answers(fake_slurm, tmp_path):
-    name, profile, scheduler = choose_scheduler("auto", tmp_path)
-    assert name == "testbed" and profile == profiles.load("testbed")
-    assert isinstance(scheduler, SlurmScheduler)
+    cluster = choose_cluster("auto", tmp_path)
+    assert cluster.name == "testbed" and cluster.profile == profiles.load("testbed")
+    assert isinstance(cluster.scheduler, SlurmScheduler)
 
 
 def test_a_cluster_without_a_profile(fake_slurm, tmp_path):
     fake_slurm.set(cluster="palmetto")
     with pytest.raises(ConfigError) as raised:
-        choose_scheduler("auto", tmp_path)
+        choose_cluster("auto", tmp_path)
     assert "the Slurm cluster 'palmetto', and there is no slurm/palmetto.yaml" in str(raised.value)
     assert "CLUSTER=local" in str(raised.value)
 
@@ -40,27 +41,27 @@ def test_a_cluster_without_a_profile(fake_slurm, tmp_path):
 def test_a_cluster_that_does_not_answer(fake_slurm, tmp_path):
     fake_slurm.set(down=True)
     with pytest.raises(SlurmError):
-        choose_scheduler("auto", tmp_path)
+        choose_cluster("auto", tmp_path)
 
 
 def test_commands_without_a_configuration(fake_slurm, tmp_path):
     fake_slurm.set(cluster=None)
-    assert choose_scheduler("auto", tmp_path)[0] == "local"
+    assert choose_cluster("auto", tmp_path).name == "local"
 
 
 def test_no_slurm_is_this_machine(no_slurm, tmp_path):
-    name, profile, scheduler = choose_scheduler("auto", tmp_path)
-    assert (name, profile.executor) == ("local", "local")
-    assert isinstance(scheduler, LocalScheduler) and scheduler.queue == tmp_path / ".queue"
+    cluster = choose_cluster("auto", tmp_path)
+    assert (cluster.name, cluster.profile.executor) == ("local", "local")
+    assert isinstance(cluster.scheduler, LocalScheduler) and cluster.scheduler.queue == tmp_path / ".queue"
 
 
 def test_a_name_is_taken_at_its_word(fake_slurm, tmp_path):
     fake_slurm.set(down=True)
-    assert choose_scheduler("local", tmp_path)[0] == "local"
-    assert choose_scheduler("example-gres", tmp_path)[0] == "example-gres"
+    assert choose_cluster("local", tmp_path).name == "local"
+    assert choose_cluster("example-gres", tmp_path).name == "example-gres"
     assert fake_slurm.calls() == []
     with pytest.raises(ConfigError, match="Did you mean 'testbed'"):
-        choose_scheduler("testbd", tmp_path)
+        choose_cluster("testbd", tmp_path)
 
 
 # --- Slurm -----------------------------------------------------------------------------------------------------------
@@ -124,14 +125,13 @@ def test_an_entry_of_the_queue(tmp_path, task, monkeypatch):
     profile = profiles.load("local").model_copy(update={"env": values})
     scheduler = LocalScheduler(tmp_path)
     assert scheduler.submit(task, profile) == "local-1"
-    [entry] = local_queue._read(tmp_path / ".queue")
-    assert entry[1]["expanded"] == values  # the worker expands them
-    assert entry[1]["environment"]["PEFTABLE_SUBMISSION"] == str(task.folder)
-    assert entry[1]["command"] == list(task.command) and entry[1]["log"] == str(task.folder / "local.log")
-    assert "hf_secret" not in entry[0].read_text()
-    job = scheduler.jobs()[task.name]
-    assert (job.id, job.reason) == ("local-1", "")  # what submits starts workers
-    scheduler.cancel(["local-1"])
+    [(path, entry)] = local_queue.entries(tmp_path / ".queue")
+    assert entry.expanded == values  # the worker expands them
+    assert entry.environment["PEFTABLE_SUBMISSION"] == str(task.folder)
+    assert entry.command == list(task.command) and entry.log == str(task.folder / "local.log")
+    assert "hf_secret" not in path.read_text()
+    assert scheduler.jobs()[task.name].id == "local-1" and scheduler.ended(["local-1"], "") == {}
+    assert scheduler.stop(["local-1"]) == []
     assert scheduler.jobs() == {}
 
 

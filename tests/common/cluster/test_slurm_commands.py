@@ -5,7 +5,7 @@ import os
 import pytest
 
 from common.cluster import slurm_commands
-from common.cluster.slurm_commands import LiveJob, PastJob
+from common.cluster.slurm_commands import ActiveJob, EndedJob
 from common.core.errors import SlurmError
 
 
@@ -35,7 +35,7 @@ def test_jobs_of_the_queue(fake_slurm):
     assert list(found) == ["17", "18_3", "19", "20", "21"]
     assert found["17"].reason == "(Nodes required for job are DOWN, DRAINED or reserved)"
     assert not found["17"].is_running and found["17"].comment == "peftable-1"
-    assert found["18_3"] == LiveJob("18_3", "a-b", "RUNNING", "n[1-2]", "1-02:03:04", "UNLIMITED", "", "peftable-1")
+    assert found["18_3"] == ActiveJob("18_3", "a-b", "RUNNING", "n[1-2]", "1-02:03:04", "UNLIMITED", "", "peftable-1")
     assert found["18_3"].is_running and found["20"].is_running
     assert (found["19"].comment, found["20"].comment, found["21"].comment) == ("", "a|b|c", "of")
 
@@ -52,7 +52,7 @@ def test_accounting(fake_slurm, monkeypatch):
     )
     monkeypatch.setenv("LOGNAME", "somebody")
     found = slurm_commands.accounting(["17"], "2026-11-21T03:12:00Z")
-    assert found["17"] == PastJob("17", "a|b", "FAILED", "3:0", "n1", "60")
+    assert found["17"] == EndedJob("17", "a|b", "FAILED", "3:0", "n1", "60")
     assert (found["18"].state, found["18"].node) == ("CANCELLED", "")
     assert found["19_2"].state == "OUT_OF_MEMORY" and found["20"].state == ""
     [call] = fake_slurm.calls()

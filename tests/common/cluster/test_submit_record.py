@@ -25,10 +25,10 @@ def test_a_link_to_a_folder_is_that_folder(tmp_path):
 
 
 def test_what_was_never_submitted(tmp_path):
-    assert submit_record.read(tmp_path) == {}
+    assert submit_record.read(tmp_path) is None
     assert submit_record.newest_log(tmp_path) is None
     (tmp_path / submit_record.SUBMIT).write_text("{cut")
-    assert submit_record.read(tmp_path) == {}
+    assert submit_record.read(tmp_path) is None
 
 
 def test_the_newest_log(tmp_path):

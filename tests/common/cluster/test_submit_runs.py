@@ -1,5 +1,6 @@
-"""Every run is handed over once, whatever happened before: the decision table, kills, and two submissions at once."""
+"""Every run is submitted once, whatever happened before: the decision table, kills, and two submissions at once."""
 
+import dataclasses
 import json
 import os
 import shutil
@@ -11,11 +12,13 @@ import time
 import pytest
 
 from common.cluster import batch_script, profiles, selection, submit_record, submit_runs
-from common.cluster.scheduler import SlurmScheduler
+from common.cluster.scheduler import Cluster, SlurmScheduler
 from common.cluster.selection import RunSpec
+from common.cluster.submit_record import SubmissionState
 from common.config import catalog
 from common.core import files
 from common.core.errors import ConfigError, DataError, SlurmError
+from common.core.processes import start_time
 from common.runs import run_folder, run_lock
 from common.runs.run_config import RunConfig, job_of
 
@@ -53,12 +56,12 @@ def no_rows(monkeypatch):
 
 @pytest.fixture
 def submit(fake_slurm, outputs):
-    """Submit to the make-believe cluster: `submit(members)` → {run: outcome}, the report's job left out."""
+    """Submit to the fake cluster: `submit(members)` → {run: outcome}, the report's job left out."""
 
     def run(*members, collect=False, **options):
-        chosen = "testbed", profiles.load("testbed"), SlurmScheduler()
-        options = {"given": {}, "is_scope": True} | options
-        found = submit_runs.submit_runs(members, [], outputs, chosen, **options)
+        cluster = Cluster("testbed", profiles.load("testbed"), SlurmScheduler())
+        how = submit_runs.Options(**{"of_all_jobs": True} | options)
+        found = submit_runs.submit_runs(members, [], outputs, cluster, how)
         return {one.name.rpartition("/")[2]: one for one in found if collect or one.name != "collect"}
 
     return run
@@ -70,7 +73,7 @@ def actions(found):
 
 def own(folder, **changes):
     """Write an owner.json as a run of ours leaves it."""
-    owner = {"host": socket.gethostname(), "pid": os.getpid(), "pid_started": run_lock.process_start(os.getpid())}
+    owner = {"host": socket.gethostname(), "pid": os.getpid(), "pid_started": start_time(os.getpid())}
     owner |= {"schema": 1, "attempt": 1, "submission": None, "job_id": None, "since": "x", "released": None}
     files.write_json(folder / run_lock.FILE, owner | changes)
 
@@ -87,7 +90,7 @@ def test_a_new_run(submit, wanted, fake_slurm, outputs):
     found = submit(one)["seed-1"]
     assert (found.name, found.action, found.job_id) == ("stance-sample/minilm-lora/seed-1", "submitted", "101")
     assert run_folder.load_run_config(one.folder).seed == 1
-    record = submit_record.read(one.folder)
+    record = files.read_json(one.folder / submit_record.SUBMIT)
     assert record | {"token": 0, "time": 0} == {
         "schema": 1,
         "number": 1,
@@ -126,13 +129,13 @@ def test_a_finished_run(submit, wanted, fake_slurm):
     assert len(fake_slurm.calls("sbatch")) == 2  # the run, and the report
 
 
-def test_a_dead_run_is_resumed_with_the_next_number(submit, wanted, fake_slurm):
+def test_an_ended_run_is_resumed_with_the_next_number(submit, wanted, fake_slurm):
     one = wanted()
     submit(one)
     own(one.folder, submission=1, host="n7", job_id="101")  # its node died: nothing was given back
     fake_slurm.end("", "NODE_FAIL")
     assert actions(submit(one)) == {"seed-1": "resumed"}
-    assert submit_record.read(one.folder)["number"] == 2
+    assert submit_record.read(one.folder).number == 2
     assert "PEFTABLE_SUBMISSION=" + str(one.folder / "slurm" / "2") in fake_slurm.calls("sbatch")[-2]["text"]
 
 
@@ -170,12 +173,12 @@ def test_a_changed_run(submit, wanted, fake_slurm):
     [aside] = one.folder.parent.glob("seed-1.replaced-*")
     assert (aside / run_folder.METRICS).exists() and not (one.folder / run_folder.METRICS).exists()
     assert (
-        submit_record.read(one.folder)["number"] == 1
+        submit_record.read(one.folder).number == 1
         and job_of(run_folder.load_run_config(one.folder)).training.epochs == 2
     )
 
 
-def test_force_of_a_scope_starts_over_what_has_changed(submit, wanted, fake_slurm):
+def test_force_with_all_jobs_starts_over_what_has_changed(submit, wanted, fake_slurm):
     submit(wanted(1), wanted(2))
     fake_slurm.set(jobs=[])
     for seed in (1, 2):
@@ -197,12 +200,12 @@ def test_a_lost_record_counts_on(submit, wanted, fake_slurm):
     fake_slurm.set(jobs=[])
     (wanted().folder / submit_record.SUBMIT).unlink()  # as by a sync that leaves it out
     submit(wanted())
-    assert submit_record.read(wanted().folder)["number"] == 2
+    assert submit_record.read(wanted().folder).number == 2
 
 
-def test_a_live_run_is_not_started_over(submit, wanted):
+def test_an_active_run_is_not_started_over(submit, wanted):
     submit(wanted())
-    for members, options in ((wanted(), {"force": True, "is_scope": False}), (wanted(**{"training.epochs": 2}), {})):
+    for members, options in ((wanted(), {"force": True, "of_all_jobs": False}), (wanted(**{"training.epochs": 2}), {})):
         found = submit(members, **options)["seed-1"]
         assert found.action == "refused" and found.job_id == "101"
         assert found.detail.startswith("it is queued; make cancel first")
@@ -214,29 +217,29 @@ def test_refused_and_then_taken(submit, wanted, fake_slurm):
     found = submit(wanted(), collect=True)
     assert actions(found) == {"seed-1": "refused"} and found["seed-1"].detail.endswith("Invalid account")
     record = submit_record.read(wanted().folder)
-    assert record["state"] == "rejected" and record["error"].endswith("Invalid account") and record["job_id"] is None
+    assert record.state is SubmissionState.REJECTED and record.error.endswith("Invalid account")
+    assert record.job_id is None
     fake_slurm.set(refuse=None)
     assert actions(submit(wanted())) == {"seed-1": "submitted"}
     record = submit_record.read(wanted().folder)
-    assert (record["number"], record["state"], record["error"]) == (2, "submitted", None)
+    assert (record.number, record.state, record.error) == (2, SubmissionState.SUBMITTED, None)
 
 
-@pytest.mark.parametrize("state", ["intent", "rejected"])
-def test_a_job_that_nobody_wrote_down_is_adopted(submit, wanted, fake_slurm, state):
+@pytest.mark.parametrize("state", [SubmissionState.INTENT, SubmissionState.REJECTED])
+def test_a_job_whose_id_was_not_recorded_is_reconciled(submit, wanted, fake_slurm, state):
     # Killed between sbatch and the record; or sbatch gave up waiting for a controller that had heard it.
     submit(wanted())
     record = submit_record.read(wanted().folder)
-    files.write_json(
-        wanted().folder / submit_record.SUBMIT, record | {"state": state, "job_id": None, "error": "timed out"}
-    )
+    dataclasses.replace(record, state=state, job_id=None, error="timed out").write(wanted().folder)
     assert actions(submit(wanted())) == {"seed-1": "queued"}
     assert submit_record.read(wanted().folder) == record
 
 
-def test_a_job_of_another_submission_is_not_adopted(submit, wanted, fake_slurm):
+def test_a_job_of_another_submission_is_not_reconciled(submit, wanted, fake_slurm):
     submit(wanted())
-    record = submit_record.read(wanted().folder) | {"state": "intent", "job_id": None, "token": "peftable-other"}
-    files.write_json(wanted().folder / submit_record.SUBMIT, record)
+    record = submit_record.read(wanted().folder)
+    record = dataclasses.replace(record, state=SubmissionState.INTENT, job_id=None, token="peftable-other")
+    record.write(wanted().folder)
     assert actions(submit(wanted())) == {"seed-1": "queued"}
     assert submit_record.read(wanted().folder) == record
 
@@ -245,13 +248,13 @@ def test_an_intent_without_a_job_is_submitted_again(submit, wanted, fake_slurm):
     submit(wanted())
     record = submit_record.read(wanted().folder)
     fake_slurm.set(jobs=[])
-    files.write_json(wanted().folder / submit_record.SUBMIT, record | {"state": "intent", "job_id": None})
+    dataclasses.replace(record, state=SubmissionState.INTENT, job_id=None).write(wanted().folder)
     assert actions(submit(wanted())) == {"seed-1": "submitted"}
-    assert submit_record.read(wanted().folder)["number"] == 2
+    assert submit_record.read(wanted().folder).number == 2
 
 
 def test_what_is_asked_for(submit, wanted, fake_slurm):
-    submit(wanted(**{"resources.time": 30, "resources.cpus": 3}), given={"time": "02:00:00"})
+    submit(wanted(**{"resources.time": 30, "resources.cpus": 3}), resources={"time": "02:00:00"})
     text = fake_slurm.calls("sbatch")[0]["text"]
     assert "#SBATCH --time=120" in text and "#SBATCH --cpus-per-task=3" in text and "#SBATCH --gres=gpu:1" in text
 
@@ -276,7 +279,7 @@ def test_one_broken_run_keeps_no_other_back(submit, wanted, fake_slurm):
     assert actions(found) == {"seed-1": "refused", "seed-3": "submitted"}
     assert "not the config of a run" in found["seed-1"].detail
     # It may still write there: its folder is not moved away.
-    found = submit(wanted(2), wanted(4), force=True, is_scope=False)
+    found = submit(wanted(2), wanted(4), force=True, of_all_jobs=False)
     assert actions(found) == {"seed-2": "refused", "seed-4": "submitted"}
 
 
@@ -288,7 +291,7 @@ def test_what_is_missing_is_left_out(submit, wanted, monkeypatch):
 
     monkeypatch.setattr(selection.Fingerprints, "of", of)
     with pytest.raises(DataError):
-        submit(wanted(1), wanted(2), is_scope=False)
+        submit(wanted(1), wanted(2), of_all_jobs=False)
     found = submit(wanted(1), wanted(2))
     assert actions(found) == {"seed-1": "left out", "seed-2": "submitted"}
     assert found["seed-1"].detail == "there is no train.csv" and not found["seed-1"].is_failure
@@ -296,9 +299,9 @@ def test_what_is_missing_is_left_out(submit, wanted, monkeypatch):
 
 
 def test_an_outputs_folder_that_no_job_can_log_to(fake_slurm, wanted, tmp_path):
-    chosen = "testbed", profiles.load("testbed"), SlurmScheduler()
+    cluster = Cluster("testbed", profiles.load("testbed"), SlurmScheduler())
     with pytest.raises(ConfigError, match="choose another OUTPUTS="):
-        submit_runs.submit_runs([wanted()], [], tmp_path / "50%all", chosen, {})
+        submit_runs.submit_runs([wanted()], [], tmp_path / "50%all", cluster, submit_runs.Options())
     assert not (tmp_path / "50%all").exists() and fake_slurm.calls() == []
 
 
@@ -311,16 +314,17 @@ def test_no_secret_is_written_or_sent(submit, wanted, fake_slurm, monkeypatch):
 
 
 def test_one_look_at_the_queue_for_all(submit, wanted, fake_slurm):
-    members = [wanted(seed) for seed in range(50)]
+    members = [wanted(seed) for seed in range(10)]
     submit(*members[:2])
     fake_slurm.end("")
     for one in members[:2]:
         own(one.folder, submission=1, host="n7", job_id="101")
     fake_slurm.forget_calls()
     scheduler = _Counting()
-    chosen = "testbed", profiles.load("testbed"), scheduler
-    found = submit_runs.submit_runs(members, [], wanted().folder.parents[2], chosen, {}, is_scope=True)
-    assert len(found) == 51 and scheduler.taken == 51
+    cluster = Cluster("testbed", profiles.load("testbed"), scheduler)
+    how = submit_runs.Options(of_all_jobs=True)
+    found = submit_runs.submit_runs(members, [], wanted().folder.parents[2], cluster, how)
+    assert len(found) == 11 and scheduler.taken == 11
     assert [call["name"] for call in fake_slurm.calls()] == ["squeue"]
 
 
@@ -394,11 +398,11 @@ def test_a_kill_before_the_report_was_renewed(submit, wanted, fake_slurm, output
 
 
 def test_no_report_of_runs_that_somebody_named(submit, wanted, fake_slurm):
-    submit(wanted(), is_scope=False)
+    submit(wanted(), of_all_jobs=False)
     assert len(fake_slurm.calls("sbatch")) == 1
 
 
-def test_no_report_where_nothing_lives(submit, wanted, fake_slurm):
+def test_no_report_where_no_job_is_active(submit, wanted, fake_slurm):
     submit(wanted())
     fake_slurm.end("")
     finish(wanted().folder)
@@ -431,24 +435,28 @@ def test_a_report_that_is_refused_fails_no_run(submit, wanted, fake_slurm, monke
 
 SUBMIT = """
 import sys
-from common import catalog, cluster, profiles, runs, submission
-from common.scope import Wanted
 from pathlib import Path
-submission.Fingerprints.of = lambda self, wanted: "d" * 64
+from common.cluster import profiles, selection, submit_runs
+from common.cluster.scheduler import Cluster, SlurmScheduler
+from common.config import catalog
+from common.runs.run_config import RunConfig
+selection.Fingerprints.of = lambda self, wanted: "d" * 64
 outputs = Path(sys.argv[1])
 job, dataset = catalog.load_job("minilm-lora")[0], catalog.load_dataset("stance-sample")
 
 
 def wanted(seed):
     def configure(sha256):
-        return runs.RunConfig("minilm-lora", "stance-sample", "", seed, job, dataset, sha256)
+        return RunConfig("minilm-lora", "stance-sample", "", seed, job, dataset, sha256)
 
     folder = outputs / "stance-sample" / "minilm-lora" / f"seed-{seed}"
-    return Wanted(folder, "train", job, "stance-sample", dataset, None, "make train", "make fetch", configure)
+    words = "make train", "make fetch"
+    return selection.RunSpec(folder, "train", job, "stance-sample", dataset, None, *words, configure)
 
 
-chosen = "testbed", profiles.load("testbed"), cluster.SlurmScheduler()
-for one in submission.submit_runs([wanted(seed) for seed in (1, 2)], [], outputs, chosen, {}, is_scope=True):
+cluster = Cluster("testbed", profiles.load("testbed"), SlurmScheduler())
+how = submit_runs.Options(of_all_jobs=True)
+for one in submit_runs.submit_runs([wanted(seed) for seed in (1, 2)], [], outputs, cluster, how):
     print(one.name.rpartition("/")[2], one.action)
 """
 
@@ -484,7 +492,7 @@ def test_killed_around_sbatch(fake_slurm, outputs, wanted, moment, number, said)
     process.communicate(timeout=60)
     assert process.returncode == -9
     record = submit_record.read(wanted().folder)
-    assert (record["state"], record["job_id"], record["number"]) == ("intent", None, 1)
+    assert (record.state, record.job_id, record.number) == (SubmissionState.INTENT, None, 1)
     deadline = time.monotonic() + 10
     while moment == "after" and not fake_slurm.jobs and time.monotonic() < deadline:
         time.sleep(0.05)
@@ -493,4 +501,4 @@ def test_killed_around_sbatch(fake_slurm, outputs, wanted, moment, number, said)
     assert len(fake_slurm.jobs) == 3
     record = submit_record.read(wanted().folder)
     [job] = [job for job in fake_slurm.jobs if "seed-1" in job["name"]]
-    assert (record["state"], record["job_id"], record["number"]) == ("submitted", job["id"], number)
+    assert (record.state, record.job_id, record.number) == (SubmissionState.SUBMITTED, job["id"], number)

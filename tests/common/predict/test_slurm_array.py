@@ -1,11 +1,14 @@
-"""A prediction as an array of a make-believe Slurm: what is submitted, and what is left alone."""
+"""A prediction as an array of a fake Slurm: what is submitted, and what is left alone."""
+
+import dataclasses
 
 import pytest
 from toy_runs import run_config
 from toy_scores import Score, table
 
 from common.cluster import profiles, run_index, status, submit_record
-from common.cluster.scheduler import SlurmScheduler
+from common.cluster.scheduler import Cluster, SlurmScheduler
+from common.cluster.submit_record import SubmissionState
 from common.core import files
 from common.core.errors import ConfigError, RunError, SlurmError
 from common.data import table_files
@@ -31,11 +34,11 @@ def plan(tmp_path):
 
 @pytest.fixture
 def submit(fake_slurm, outputs, plan):
-    """`submit(array_limit=3)` submits the plan to the make-believe cluster."""
+    """`submit(array_limit=3)` submits the plan to the fake cluster."""
 
     def run(given=None, **changes):
         profile = profiles.load("testbed").model_copy(update=changes)
-        return slurm_array.submit(plan, outputs, ("testbed", profile, SlurmScheduler()), given or {})
+        return slurm_array.submit(plan, outputs, Cluster("testbed", profile, SlurmScheduler()), given or {})
 
     return run
 
@@ -82,7 +85,7 @@ def test_an_array_and_its_merge(submit, fake_slurm, plan, outputs):
     assert f'predict.py --plan {plan.folder} --shard 0-6 --lane "$SLURM_ARRAY_TASK_ID" 3' in array
     assert "#SBATCH --dependency=afterany:101,singleton" in merge and "--gres" not in merge
     assert f"predict.py --plan {plan.folder} --merge" in merge and "#SBATCH --array" not in merge
-    assert (submit_record.read(plan.folder)["job_id"], submit_record.read(plan.folder / "merge")["job_id"]) == (
+    assert (submit_record.read(plan.folder).job_id, submit_record.read(plan.folder / "merge").job_id) == (
         "101",
         "102",
     )
@@ -115,7 +118,7 @@ def test_typed_again_while_it_ends(submit, fake_slurm, plan):
     submit(array_limit=2)
     begin(fake_slurm, "101", t0="COMPLETING")
     fake_slurm.set(jobs=[job for job in fake_slurm.jobs if job["id"] != "102"])
-    files.write_json(plan.folder / submit_record.SUBMIT, submit_record.read(plan.folder) | {"state": "cancelled"})
+    submit_record.record_cancelled(plan.folder, "101")
     with pytest.raises(RunError, match="job 101 is just ending; type this again in a minute"):
         submit()
     assert len(texts(fake_slurm)) == 2
@@ -149,7 +152,7 @@ def test_killed_between_array_and_merge(submit, fake_slurm, plan):
     fake_slurm.set(jobs=fake_slurm.jobs[:1])
     (plan.folder / "merge" / "submit.json").unlink()
     begun = submit_record.read(plan.folder)
-    files.write_json(plan.folder / "submit.json", begun | {"state": "intent", "job_id": None})
+    dataclasses.replace(begun, state=SubmissionState.INTENT, job_id=None).write(plan.folder)
     begin(fake_slurm, "101", t0="RUNNING", t1="PENDING")
     assert "submitted the merge after job 101 as job 103" in submit()
     assert "#SBATCH --dependency=afterany:101,singleton" in texts(fake_slurm)[-1]
@@ -164,7 +167,7 @@ def test_slurm_refuses_or_is_silent(submit, fake_slurm, plan, seen):
     fake_slurm.set(refuse=None, down=True)
     with pytest.raises(SlurmError, match="Unable to contact"):
         submit()
-    assert submit_record.read(plan.folder)["number"] == 1
+    assert submit_record.read(plan.folder).number == 1
 
 
 def test_a_plan_that_jobs_work_on_is_not_started_over(submit, fake_slurm, plan, monkeypatch):
@@ -196,7 +199,7 @@ def test_a_base_that_is_not_fetched(fake_slurm, outputs, tmp_path, commit):
     def submit(model, adapter, method="lora"):
         config = run_config(f"minilm-{method}", overrides={"model": model})
         plan = create_plan(*given, config, tmp_path / "model", adapter, 2, force=True)
-        return slurm_array.submit(plan, outputs, ("testbed", profiles.load("testbed"), SlurmScheduler()), {})
+        return slurm_array.submit(plan, outputs, Cluster("testbed", profiles.load("testbed"), SlurmScheduler()), {})
 
     mend = f"hf download nobody/base --revision {commit or 'main'}"
     with pytest.raises(ConfigError, match=f"not in this machine's cache. Where there is internet: {mend}"):
@@ -291,10 +294,10 @@ def test_two_predictions_of_one_name(submit, fake_slurm, outputs, plan, tmp_path
     (tmp_path / "other").mkdir()
     paths, model = [tmp_path / "rows.csv"], tmp_path / "model"
     other = create_plan(tmp_path / "other" / "all.csv", paths, run_config(), model, False, 2)
-    slurm_array.submit(other, outputs, ("testbed", profiles.load("testbed"), SlurmScheduler()), {})
+    slurm_array.submit(other, outputs, Cluster("testbed", profiles.load("testbed"), SlurmScheduler()), {})
     folders = run_index.predictions(outputs)
     assert len({folder.name for folder in folders}) == 4
-    assert {job.id for job in status.ask(folders, outputs).live.values()} == {"101", "102", "103", "104"}
+    assert {job.id for job in status.ask(folders, outputs).active.values()} == {"101", "102", "103", "104"}
 
 
 def test_a_deleted_plan_is_none(submit, plan, outputs):

@@ -157,7 +157,7 @@ def test_headline():
 # --- one writer ------------------------------------------------------------------------------------------------------
 
 
-def owner(path):
+def document(path):
     return files.read_json(path / run_lock.FILE)
 
 
@@ -165,8 +165,8 @@ def test_attempts_count_up(tmp_path):
     for wanted in (1, 2, 3):
         with run_lock.acquire(tmp_path) as attempt:
             assert attempt == wanted
-            assert owner(tmp_path)["released"] is None
-        assert owner(tmp_path)["released"]
+            assert document(tmp_path)["released"] is None
+        assert document(tmp_path)["released"]
 
 
 def test_a_failure_releases_the_folder(tmp_path):
@@ -180,7 +180,7 @@ HOLD = f"""
 import sys; sys.path.insert(0, {SCRIPTS!r})
 from pathlib import Path
 from common.runs import run_lock
-with run_lock.ownership(Path(sys.argv[1])):
+with run_lock.acquire(Path(sys.argv[1])):
     print("mine", flush=True)
     sys.stdin.readline()
 """
@@ -198,7 +198,7 @@ def holder(tmp_path):
     process.communicate()
 
 
-def test_a_living_process_is_respected(tmp_path, holder):
+def test_a_running_holder_keeps_the_lock(tmp_path, holder):
     run_folder.create_run(tmp_path, run_config(), "make train")
     with pytest.raises(RunError, match=f"process {holder.pid} on {socket.gethostname()} has been working"):
         run_lock.acquire(tmp_path).__enter__()
@@ -212,16 +212,16 @@ def test_a_living_process_is_respected(tmp_path, holder):
 def test_a_killed_process_is_replaced(tmp_path, holder):
     holder.kill()
     holder.wait()
-    assert owner(tmp_path)["released"] is None
+    assert document(tmp_path)["released"] is None
     with run_lock.acquire(tmp_path) as attempt:
         assert attempt == 2
-        assert owner(tmp_path)["pid"] == os.getpid()
+        assert document(tmp_path)["pid"] == os.getpid()
 
 
 def claim(path, **changes):
-    """Write an owner.json as if this living process held the folder, but for some changes."""
+    """Write an owner.json as if this running process held the lock, with some changes."""
     with run_lock.acquire(path):
-        mine = owner(path)
+        mine = document(path)
     files.write_json(path / run_lock.FILE, mine | changes)
 
 
@@ -235,7 +235,7 @@ def test_a_reused_pid_is_another_process(tmp_path):
         assert attempt == 2
 
 
-def test_another_host_is_respected(tmp_path):
+def test_a_holder_on_another_host_keeps_the_lock(tmp_path):
     claim(tmp_path, host="node17", pid=1)
     with pytest.raises(RunError, match=r"on node17 .*delete .*owner\.json"):
         run_lock.acquire(tmp_path).__enter__()
@@ -257,14 +257,14 @@ def start(monkeypatch):
     return become
 
 
-def test_the_owner_of_a_job_is_told_by_its_start(tmp_path, start):
+def test_the_holder_records_submission_and_restart(tmp_path, start):
     start(3, 2, job="77")
     with run_lock.acquire(tmp_path):
-        found = owner(tmp_path)
+        found = document(tmp_path)
     assert (found["submission"], found["restart"], found["job_id"]) == (3, 2, "77")
     start(None)
     with run_lock.acquire(tmp_path):
-        found = owner(tmp_path)
+        found = document(tmp_path)
     assert (found["submission"], found["restart"], found["job_id"]) == (None, 0, None)
 
 
@@ -276,7 +276,7 @@ TAKES, BUSY, OLD = "takes over", RunError, Superseded
     ("number", "state"), [(0, ALIVE), (1, DEAD), (2, ELSEWHERE)], ids=["alive", "dead", "elsewhere"]
 )
 @pytest.mark.parametrize(
-    ("theirs", "ours", "outcomes"),  # of an owner that is alive, dead, on another host
+    ("theirs", "ours", "outcomes"),  # of a holder that runs, has ended, is on another host
     [
         ((1, 0), (1, 1), (TAKES, TAKES, TAKES)),
         ((1, 9), (2, 0), (TAKES, TAKES, TAKES)),
@@ -341,7 +341,7 @@ def test_a_person_takes_over_from_a_dead_job_of_this_host_without_asking(tmp_pat
     assert asked() == []
 
 
-def test_without_slurm_a_job_s_owner_is_respected(tmp_path, start, monkeypatch):
+def test_without_slurm_a_job_keeps_the_lock(tmp_path, start, monkeypatch):
     start(1)
     claim(tmp_path, **ELSEWHERE)
     start(None)
@@ -376,7 +376,7 @@ def test_a_superseded_writer_changes_nothing_more(tmp_path, start):
             (partial / "weights").write_text("1")
         with files.atomic_folder(folder / "model") as unfinished:
             # The newer start takes over, and cleans up behind the older one.
-            (folder / run_lock.FILE).write_text(json.dumps(owner(folder) | {"attempt": 2, "restart": 1}))
+            (folder / run_lock.FILE).write_text(json.dumps(document(folder) | {"attempt": 2, "restart": 1}))
             shutil.rmtree(unfinished)
             before = snapshot(folder)
             for write in (
@@ -399,7 +399,7 @@ def test_leftovers_of_earlier_attempts_are_removed_and_others_left(tmp_path):
     ours[0].write_text("")
     ours[1].mkdir()
     (ours[1] / "weights").write_text("")
-    other = tmp_path / ".submit.host-6.partial.json"  # somebody who needs not own the folder
+    other = tmp_path / ".submit.host-6.partial.json"  # of a process without the lock
     other.write_text("")
     with run_lock.acquire(tmp_path):
         assert other.exists() and not any(path.exists() for path in ours)
@@ -412,7 +412,7 @@ def snapshot(folder):
     return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-def test_a_folder_without_its_owner_file_is_somebody_else_s(tmp_path):
+def test_a_removed_owner_file_ends_the_lock(tmp_path):
     with pytest.raises(Superseded, match=r"owner\.json has been removed"), run_lock.acquire(tmp_path):
         (tmp_path / run_lock.FILE).unlink()  # as the message to a second process advises
         files.write_json(tmp_path / "metrics.json", {})

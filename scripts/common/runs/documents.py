@@ -1,0 +1,64 @@
+"""Types of the JSON documents that a run leaves: metrics.json and failure.json."""
+
+from typing import Any, NotRequired, TypedDict, cast
+
+
+class Metrics(TypedDict):
+    """Content of metrics.json, and of metrics-<split>.json for another split than test.
+
+    The name of a measured value begins with its split, `test_accuracy`, and ends with its unit, `train_s`; `value`
+    reads it by that name. Fractions lie in [0, 1], and unmeasured values are None.
+
+    Attributes:
+        job, dataset, variant, seed, baseline: which run it is; baseline is "" for a fine-tuned model.
+        score: name of the measure that leads the dataset's tables, such as "test_accuracy".
+        head, model: of the job, None for a classical baseline.
+        history: of training: a step, its epoch, and what was logged there.
+        test_labels: the C labels, in the order of rows and columns of `test_confusion`, (C, C) counts by gold label.
+        test_f1_mean_labels_of: the labels whose F1 scores `test_f1_mean_labels` averages.
+        provenance: code, packages and time (`provenance.collect`).
+    """
+
+    schema: int
+    job: str
+    dataset: str
+    variant: str
+    seed: int | None
+    baseline: str
+    dataset_title: str
+    score: str
+    head: str | None
+    model: str | None
+    data_sha256: str
+    provenance: dict[str, Any]
+    hardware: NotRequired[dict[str, Any] | None]
+    history: NotRequired[list[dict[str, float]]]
+    train_accuracy: NotRequired[float | None]
+    test_n: NotRequired[int]
+    test_labels: NotRequired[list[str]]
+    test_confusion: NotRequired[list[list[int]]]
+    test_f1_mean_labels_of: NotRequired[list[str]]
+
+
+class Failure(TypedDict, total=False):
+    """Content of failure.json; {} where no start of the run has failed.
+
+    Attributes:
+        error: class and message.
+        interrupted: whether a signal stopped the run, which is no fault.
+        expected: whether the message is meant for a user, rather than a bug's.
+        continue_with: the command that resumes the run.
+        time: UTC time.
+    """
+
+    schema: int
+    error: str
+    interrupted: bool
+    expected: bool
+    continue_with: str
+    time: str
+
+
+def value(document: Metrics, name: str) -> Any:
+    """Return one measured value, such as `test_accuracy`; None where it was not measured."""
+    return cast("dict[str, Any]", document).get(name)
