@@ -86,12 +86,12 @@ def dry_run(names: list[str]) -> int:
         print(name)
         try:
             job, _ = catalog.load_job(name)
-            rows = download_sizes.of_rows(catalog.load_dataset(job.dataset))
+            rows = download_sizes.describe_rows(catalog.load_dataset(job.dataset))
         except errors.PeftableError as error:
             print(f"  error: {error}")
             code = error.exit_code
             continue
-        model = download_sizes.of_model(job)
+        model = download_sizes.model_download(job)
         sizes[model.about] = model.size_bytes
         print(f"  model  {model.about}\n  rows   {job.dataset}: {rows}")
     print(

@@ -159,7 +159,7 @@ def without_head(folder: Path) -> None:
     [
         ({"task_type": peft.TaskType.FEATURE_EXTRACTION}, None, "task_type is FEATURE_EXTRACTION; needed is SEQ_CLS"),
         ({"labels": 2}, None, "with 3 labels"),
-        ({}, without_head, "holds no trained head (classifier)"),
+        ({}, without_head, "has no trained head (classifier)"),
         (
             {},
             lambda folder: (folder / "adapter_model.safetensors").rename(folder / "adapter_model.bin"),

@@ -48,7 +48,7 @@ def test_a_broken_job_is_named_and_the_others_go_on(smoke, jobs, tmp_path, capsy
     (tmp_path / "smoke" / "left over").mkdir(parents=True)
     assert smoke() == 1
     broken, reason, llama, minilm, report, verdict = capsys.readouterr().out.splitlines()
-    assert broken.startswith("broken") and broken.endswith("FAILED: its twin and rows")
+    assert broken.startswith("broken") and broken.endswith("FAILED: its tiny model and fake data")
     assert "max_lenght" in reason and "Did you mean 'max_length'?" in reason
     assert llama.startswith("llama-3-8b") and llama.endswith(" s  check, train, evaluate, predict, baseline")
     assert minilm.startswith("minilm-lora") and minilm.endswith(" s  check, train, evaluate, predict, baseline")
@@ -84,7 +84,7 @@ def test_a_dry_run_says_what_would_be_downloaded(smoke, jobs, tmp_path, capsys):
     assert "  model  google/gemma-2-9b-it, revision main: 18.5 GB, 9,241,705,984 parameters in bfloat16" in printed
     assert "microsoft/deberta-v3-large, revision d0eb112b2451491fbbaf55b168c85825ba1d7ad1: 0.9 GB, 435," in printed
     assert "  rows   stance-sample: data/sample/train.xlsx" in printed
-    assert "  rows   emotion: the hub's dair-ai/emotion, revision main: 0.7 MB" in printed
+    assert "  rows   emotion: the Hub's dair-ai/emotion, revision main: 0.7 MB" in printed
     assert "33.8 GB of weights in all" in printed, "Mistral once, not twice"
     assert not (tmp_path / "smoke").exists()
     (tmp_path / "jobs" / "broken.yaml").write_text("schema: 1\n")

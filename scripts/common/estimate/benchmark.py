@@ -32,9 +32,10 @@ from common.model.batching import Encoded
 from common.model.build import with_head
 from common.model.heads import Head
 from common.model.inspect import inner_model, parameter_counts
-from common.model.load import cast_parameters, dtype_policy, load_tokenizer, model_device
+from common.model.load import load_tokenizer, model_device, prepare_weights
+from common.model.precision import weight_dtypes
 from common.model.prompt_head import PromptHead
-from common.model.quantization import is_quantized
+from common.model.quantization import is_quantized, quantization_config
 from common.runs import provenance
 from common.smoke import tiny_models
 from common.train.callbacks import RankCallback
@@ -98,7 +99,7 @@ def build(job: Job, dataset: Dataset) -> Head:
         with tempfile.TemporaryDirectory() as folder:
             tiny_models.make_tokenizer(base.name).save_pretrained(folder)
             tokenizer = load_tokenizer(Base(folder, None))
-    config = base_config.shape(job, dataset)
+    config = base_config.offline_config(job, dataset)
     config.pad_token_id = tokenizer.pad_token_id
     model = attach(random_base(job, config), job.method)
     return with_head(job, dataset, model, tokenizer)
@@ -108,7 +109,8 @@ def random_base(job: Job, config: PretrainedConfig) -> PreTrainedModel:
     """Return the base that `load.load_base` returns, with random weights."""
     device, dtype = model_device(), getattr(torch, job.dtype)
     model = base_config.meta_model(job, config)
-    trained, quantization = dtype_policy(job, model)
+    dtypes = weight_dtypes(job, model)
+    quantization = quantization_config(job, model, dtypes)
     for parameter in model.parameters():
         parameter.data = parameter.data.to(dtype)  # buffers stay float32
     quantizer = AutoHfQuantizer.from_config(quantization, pre_quantized=False) if quantization else None
@@ -130,13 +132,13 @@ def random_base(job: Job, config: PretrainedConfig) -> PreTrainedModel:
     if quantizer:
         model.hf_quantizer = quantizer
         quantizer.postprocess_model(model)
-    return cast_parameters(job, model, trained)
+    return prepare_weights(job, model, dtypes)
 
 
 def random_rows(head: Head, length: int) -> Any:
     """Return a function that encodes any rows as random tokens, so that a training row has `length` tokens."""
     config = inner_model(head.model).config
-    size = length - (head.encoder.longest if isinstance(head, PromptHead) else 0)
+    size = length - (head.encoder.longest_answer if isinstance(head, PromptHead) else 0)
     types = [0] * size if "token_type_ids" in head.encoder.tokenizer.model_input_names else None
 
     def encode(rows: Sequence[Row]) -> list[Encoded]:

@@ -14,6 +14,7 @@ import torch
 from torch import nn
 from torch._subclasses.fake_tensor import DataDependentOutputException, DynamicOutputShapeException, FakeTensorMode
 from torch.utils.checkpoint import CheckpointError
+from transformers import PreTrainedModel
 
 from common.config.dataset import Dataset
 from common.config.job import Job
@@ -23,8 +24,8 @@ from common.methods import attach, peft_library
 from common.model import base_config
 from common.model.batching import Encoded
 from common.model.heads import ClassificationHead, Head
-from common.model.inspect import head_modules, inner_model
-from common.model.precision import is_norm, keep_float32, keep_logits_float32, keep_norms_float32
+from common.model.inspect import inner_model
+from common.model.precision import QUANTIZED, set_head_precision, set_norm_outputs, weight_dtypes
 from common.model.prompt_head import PromptHead
 
 _ANSWER_TOKENS = 8  # of the prompt head: no tokenizer is loaded to count them, and few answers are longer
@@ -49,11 +50,11 @@ def estimate(job: Job, dataset: Dataset) -> dict[str, Any]:
     """
     parts: dict[str, int | None] = dict.fromkeys(("weights", "trainable_states", "activations", "workspace"))
     unknown = {"memory_estimate_bytes": None, "memory_estimate_score_bytes": None, "memory_estimate_parts_bytes": parts}
-    config = base_config.shape(job, dataset)
+    config = base_config.offline_config(job, dataset)
     if config.pad_token_id is None:
         config.pad_token_id = config.eos_token_id if isinstance(config.eos_token_id, int) else 0  # as load_tokenizer
-    model, sizes = _held_as_the_job_says(job, base_config.meta_model(job, config))
-    if isinstance(job.method, LibraryMethod) and not peft_library.fits_meta(job.method):
+    model, sizes = _with_dtypes(job, base_config.meta_model(job, config))
+    if isinstance(job.method, LibraryMethod) and not peft_library.attaches_without_weights(job.method):
         return unknown
     with torch.device("meta"):
         trained = attach(model, job.method)
@@ -84,23 +85,22 @@ def estimate(job: Job, dataset: Dataset) -> dict[str, Any]:
     }
 
 
-def _held_as_the_job_says(job: Job, model: nn.Module) -> tuple[Any, dict[int, int]]:
-    """Give a model on the meta device the dtypes that `models.load_base` gives.
+def _with_dtypes(job: Job, model: PreTrainedModel) -> tuple[PreTrainedModel, dict[int, int]]:
+    """Cast a model on the meta device to the dtypes of `model/precision.py`, in place.
 
     Returns:
-        The model, its quantised weights in the dtype that they are computed in, and the bytes that each of those takes
+        The model, its quantised weights in the dtype in which they are computed, and the bytes that each of those takes
         when packed, by the parameter's id.
     """
-    heads = {inner for head in head_modules(model).values() for inner in head.modules()}
+    dtypes = weight_dtypes(job, model)
     sizes: dict[int, int] = {}
-    keep_norms_float32(model, job)
-    for module in model.modules():
-        quantized = job.quantization != "none" and isinstance(module, nn.Linear) and module not in heads
-        float32 = is_norm(module) or (module in heads and job.head == "classification")
+    set_norm_outputs(job, model)
+    for path, module in model.named_modules():
         for name, parameter in module.named_parameters(recurse=False):
-            dtype = job.precision if quantized and name == "weight" else "float32" if float32 else job.dtype
-            parameter.data = parameter.data.to(getattr(torch, dtype))
-            if quantized and name == "weight":
+            dtype = dtypes[f"{path}.{name}".lstrip(".")]
+            is_quantized = dtype in QUANTIZED
+            parameter.data = parameter.data.to(getattr(torch, job.precision if is_quantized else dtype))
+            if is_quantized:
                 sizes[id(parameter)] = _packed_bytes(job, *parameter.shape)
                 parameter.requires_grad_(False)
                 module.register_forward_hook(_in_the_inputs_dtype)
@@ -140,8 +140,8 @@ class _Encoder:
     """Replaces a row encoder, which needs a tokenizer; the answers of a prompt head differ in every token."""
 
     tokenizer: Any
-    answers: list[list[int]]
-    endings: int = 1  # number of tokens that end the assistant's turn
+    answer_ids: list[list[int]]
+    end_of_turn_length: int = 1
 
 
 def _head(job: Job, dataset: Dataset, model: nn.Module) -> Head:
@@ -151,11 +151,7 @@ def _head(job: Job, dataset: Dataset, model: nn.Module) -> Head:
     if job.runtime.activation_checkpointing:
         # Fake tensors have no random state to restore.
         inner.activation_checkpointing_enable({"use_reentrant": False, "preserve_rng_state": False})
-    if job.head == "prompt":
-        keep_logits_float32(inner.get_output_embeddings())
-    else:
-        for module in head_modules(model).values():
-            keep_float32(module)
+    set_head_precision(job, inner)
     return _headed(job, dataset, model)
 
 
@@ -164,8 +160,8 @@ def _headed(job: Job, dataset: Dataset, model: nn.Module) -> Head:
     answers = [[number] * _ANSWER_TOKENS for number in range(len(dataset.labels))]
     encoder: Any = _Encoder(SimpleNamespace(pad_token_id=0), answers)
     if job.head == "prompt":
-        return PromptHead(model, encoder, job.precision == "bfloat16", job.length_normalization)
-    return ClassificationHead(model, encoder, job.precision == "bfloat16")
+        return PromptHead(model, encoder, job.precision, job.length_normalization)
+    return ClassificationHead(model, encoder, job.precision)
 
 
 def _lengths(job: Job, dataset: Dataset, budget: int, most_rows: int, tokens: Callable[[Encoded], int]) -> set[int]:

@@ -63,7 +63,7 @@ def generate(
 ) -> list[str]:
     """Return the text that a language model generates after each of N prompts; arguments as of `score`."""
     encoded = head.encoder.encode(rows)
-    batches = token_batches([len(row.input_ids) + head.encoder.longest for row in encoded], token_budget)
+    batches = token_batches([len(row.input_ids) + head.encoder.longest_answer for row in encoded], token_budget)
     texts = [""] * len(rows)
     for indices, known in partial.batches if partial else ():
         for index, text in zip(indices, known, strict=True):

@@ -61,7 +61,7 @@ def score_split(
         return write_split(folder, config, split, rows, scores, facts)
     with _progress(folder, f"generate {split}", len(rows), resume) as (progress, partial):
         generated = inference.generate(head, rows, budget, progress, partial)
-    return write_split(folder, config, split, rows, scores, facts, generated, head.encoder.words)
+    return write_split(folder, config, split, rows, scores, facts, generated, head.encoder.label_words)
 
 
 @contextlib.contextmanager

@@ -1,7 +1,7 @@
-"""Methods behind one interface: `attach(model, method)` decides which parameters train.
+"""Fine-tuning methods behind one function: `attach(model, method)` sets which parameters train.
 
-Adding a method is a schema in `common.methods`, a function here that takes and returns the model, and its line in
-`_METHODS`. Parameters that train have `requires_grad`; nothing else marks them.
+A new method needs a schema in `config/methods.py`, a function in this package that takes and returns the model, and a
+line in `_METHODS`. Exactly the parameters that train have `requires_grad`.
 """
 
 from collections.abc import Callable
@@ -46,14 +46,14 @@ _METHODS: dict[type, Callable[[PreTrainedModel, Any], nn.Module]] = {
 
 
 def attach(model: PreTrainedModel, method: Method) -> nn.Module:
-    """Make `model` train by `method`.
+    """Return `model` with the parameters of `method`, in which the right parameters have `requires_grad`.
 
     Args:
         model: a freshly loaded base with its head.
-        method: validated options.
+        method: the validated method of a job.
 
     Returns:
-        The model to train, the same object or a wrapper around it.
+        The model to train: the same object, or a wrapper around it.
 
     Raises:
         ModelError: the method names layers that the model lacks.

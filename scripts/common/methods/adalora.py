@@ -1,4 +1,4 @@
-"""AdaLoRA's schedule of ranks: what it carries from step to step, so that a resumed run moves them alike.
+"""Save and load the state of AdaLoRA's rank schedule, so that a resumed run prunes the same ranks.
 
 Source: Zhang et al. (2023), https://arxiv.org/abs/2303.10512; the schedule is the peft library's.
 """
@@ -13,13 +13,13 @@ _AVERAGES = ("ipt", "exp_avg_ipt", "exp_avg_unc")
 
 
 def allocator(model: nn.Module) -> AdaLoraModel | None:
-    """Return what moves AdaLoRA's ranks while it trains, None for other methods."""
+    """Return the model whose `update_and_allocate` prunes AdaLoRA's ranks after a step, None for other methods."""
     inner = model.base_model if isinstance(model, PeftModel) else None
     return inner if isinstance(inner, AdaLoraModel) else None
 
 
 def allocator_state(model: nn.Module) -> dict[str, torch.Tensor]:
-    """Return what AdaLoRA's schedule carries from step to step, {} for other methods."""
+    """Return the state of AdaLoRA's schedule between two steps as tensors on the CPU, {} for other methods."""
     found = allocator(model)
     if found is None:
         return {}
@@ -33,7 +33,7 @@ def allocator_state(model: nn.Module) -> dict[str, torch.Tensor]:
 
 
 def load_allocator_state(model: nn.Module, state: dict[str, torch.Tensor]) -> None:
-    """Put back what `allocator_state` gave."""
+    """Load a state that `allocator_state` returned, in place; do nothing for other methods."""
     found = allocator(model)
     if found is None:
         return

@@ -1,4 +1,4 @@
-"""Bottleneck adapters from scratch: a small network with a skip connection behind a frozen sublayer.
+"""Bottleneck adapters from scratch: a small trainable network with a skip connection after a frozen sublayer.
 
 Sources: Houlsby et al. (2019), "Parameter-Efficient Transfer Learning for NLP", section 2.1,
 https://arxiv.org/abs/1902.00751; Pfeiffer et al. (2021), "AdapterFusion", https://arxiv.org/abs/2005.00247.
@@ -13,7 +13,7 @@ from common.config.methods import Adapters
 from common.core.errors import ModelError
 from common.methods.modules import freeze_backbone, wrap_linears
 
-# The last linear layer of each sublayer, by how families of models name it: (attention, feed-forward).
+# The names of each sublayer's last linear layer in the families of models: (attention, feed-forward).
 _SUBLAYERS = (
     ("attention.output.dense", "output.dense"),  # BERT, RoBERTa, ELECTRA, DeBERTa
     ("attention.out_lin", "ffn.lin2"),  # DistilBERT
@@ -23,7 +23,7 @@ _SUBLAYERS = (
 
 
 class Adapter(nn.Module):
-    """A frozen linear layer and a bottleneck behind it:  y = h + W_up relu(W_down h + b_down) + b_up,  h = W x + b.
+    """A frozen linear layer and a bottleneck after it:  y = h + W_up relu(W_down h + b_down) + b_up,  h = W x + b.
 
     x (…, in), h and y (…, d) are in the dtype of the frozen W (d, in) and b (d); W_down (m, d), b_down (m), W_up (d, m)
     and b_up (d) train, in float32: 2 m d + m + d parameters. W_up and b_up start at zero, so training starts at the
@@ -50,18 +50,18 @@ class Adapter(nn.Module):
 
 
 def add_adapters(model: PreTrainedModel, method: Adapters) -> PreTrainedModel:
-    """Put adapters behind sublayers of every layer of the backbone, before the residual is added.
+    """Put adapters after sublayers of every layer of the backbone, before the residual is added, in place.
 
     Args:
-        model: a freshly loaded base with its head; it is changed in place.
-        method: their width, and behind which sublayers: "houlsby" is behind the attention and behind the feed-forward
-            sublayer, "pfeiffer" behind the feed-forward sublayer alone.
+        model: a freshly loaded base with its head.
+        method: the adapters' width, and their placement: "houlsby" is after the attention and after the feed-forward
+            sublayer, "pfeiffer" after the feed-forward sublayer alone.
 
     Returns:
         The same model, in which the adapters, a classification head and `modules_to_save` train.
 
     Raises:
-        ModelError: the model's sublayers go by none of the known names, or `modules_to_save` names no module.
+        ModelError: the model's sublayers have none of the known names, or `modules_to_save` names no module.
     """
     names = {name for name, module in model.base_model.named_modules() if isinstance(module, nn.Linear)}
     for attention, feed_forward in _SUBLAYERS:
@@ -72,4 +72,4 @@ def add_adapters(model: PreTrainedModel, method: Adapters) -> PreTrainedModel:
             chosen = in_feed_forward | (in_attention if method.placement == "houlsby" else set())
             wrap_linears(model, sorted(chosen), lambda linear: Adapter(linear, method.size))
             return model
-    raise ModelError(f"method adapters: the sublayers of {type(model).__name__} go by none of the known names.")
+    raise ModelError(f"method adapters: the sublayers of {type(model).__name__} have none of the known names.")

@@ -1,4 +1,4 @@
-"""Fine-tune the last k layers: everything below them stays as pretraining left it.
+"""Fine-tune the last k layers; everything below them stays frozen.
 
 Source: Lee, Tang and Lin (2019), "What Would Elsa Do? Freezing Layers During Transformer Fine-Tuning",
 https://arxiv.org/abs/1911.03090.
@@ -12,18 +12,18 @@ from common.core.errors import ModelError
 
 
 def train_last_layers(model: PreTrainedModel, method: LastLayers) -> PreTrainedModel:
-    """Freeze the embeddings and all but the last k layers.
+    """Freeze the embeddings and all layers but the last k, in place.
 
     With layers h_1 … h_n on embeddings e(x), the model is  f(x) = head(h_n(… h_{n-k+1}(z) …)),  z = h_{n-k}(… e(x) …).
     z does not change in training.
 
     Args:
-        model: a freshly loaded base with its head; it is changed in place.
+        model: a freshly loaded base with its head.
         method: k, from 0 to n; at 0 no layer trains.
 
     Returns:
-        The same model, in which the last k layers, what follows them (final norm, pooler) and the head train; a
-        language-model head that is the embedding table does not.
+        The same model, in which the last k layers, the modules after them (final norm, pooler) and the head train; a
+        language-model head that is the embedding table (tied) does not.
 
     Raises:
         ModelError: the model has fewer than k layers or no stack of layers, or k is 0 and the head stays frozen.
@@ -34,7 +34,7 @@ def train_last_layers(model: PreTrainedModel, method: LastLayers) -> PreTrainedM
             f"method.k is {method.k}, but the model has {len(layers)} layers; allowed is 0 to {len(layers)}."
         )
     for parameter in model.parameters():
-        parameter.requires_grad_(parameter.is_floating_point())  # quantised weights cannot learn; k = 0 leaves them be
+        parameter.requires_grad_(parameter.is_floating_point())  # quantised weights cannot train
     for module in _embedding_modules(model):
         module.requires_grad_(False)
     for layer in layers[: len(layers) - method.k]:
@@ -49,13 +49,13 @@ def train_last_layers(model: PreTrainedModel, method: LastLayers) -> PreTrainedM
 
 
 def layer_stack(model: PreTrainedModel) -> nn.ModuleList:
-    """Return the list of the model's layers: as many equal blocks as its config counts.
+    """Return the list of the model's layers: equal blocks, as many as its config says.
 
     Args:
         model: a transformers model, with or without a head.
 
     Raises:
-        ModelError: there is none.
+        ModelError: the model has no such list.
     """
     depth = model.config.get_text_config().num_hidden_layers
     stacks = [
@@ -71,9 +71,9 @@ def layer_stack(model: PreTrainedModel) -> nn.ModuleList:
 
 
 def _embedding_modules(model: PreTrainedModel) -> list[nn.Module]:
-    """Return what turns tokens into z's input: BERT's `embeddings`, and every embedding table outside the layers.
+    """Return the modules before the layers: BERT's `embeddings`, and every embedding table outside the layers.
 
-    Position tables lie beside the token table in a module of their own (BERT), or loose in the trunk (GPT-2, OPT).
+    Position tables are in one module with the token table (BERT), or directly in the backbone (GPT-2, OPT).
     """
     token_embedding = model.get_input_embeddings()
     layers = layer_stack(model)

@@ -19,14 +19,14 @@ class LoraLinear(nn.Module):
     """A frozen linear layer and the update beside it:  y = W x + b + (alpha / r) B A dropout(x).
 
     x (…, in) and y (…, out) are in the dtype of the frozen W (out, in) and b (out); A (r, in) and B (out, r) train, in
-    float32: r (in + out) parameters. B starts at zero, so training starts at the base model; A starts as torch starts
-    a linear layer.
+    float32: r (in + out) parameters. B starts at zero, so training starts at the base model; A starts as the weight of
+    torch's linear layer does.
 
     Args:
-        base: the layer with W and b; it is kept and frozen, and may be quantised.
+        base: the layer with W and b; it is frozen, and may be quantised.
         r: rank of the update, from 1.
         alpha: the update is scaled by alpha / r.
-        dropout: share of x's entries dropped before A, from 0 to below 1, in training alone.
+        dropout: probability that an entry of x is dropped before A in training, from 0 to below 1.
     """
 
     def __init__(self, base: nn.Linear, r: int, alpha: float, dropout: float) -> None:
@@ -47,18 +47,18 @@ class LoraLinear(nn.Module):
         return y + (self.scale * update).to(y.dtype)
 
     def merged(self) -> nn.Linear:
-        """Return the frozen layer with W + (alpha / r) B A for its weight; nothing of LoRA is left to compute."""
+        """Return the frozen layer with the weight W + (alpha / r) B A, changed in place; it computes no update."""
         with torch.no_grad():
             self.base.weight += (self.scale * self.B @ self.A).to(self.base.weight.dtype)
         return self.base
 
 
 def add_lora_from_scratch(model: PreTrainedModel, method: LoraFromScratch) -> PreTrainedModel:
-    """Put a `LoraLinear` in the place of every chosen linear layer of the backbone.
+    """Replace every chosen linear layer of the backbone by a `LoraLinear`, in place.
 
     Args:
-        model: a freshly loaded base with its head; it is changed in place.
-        method: which layers, and the options of `LoraLinear`.
+        model: a freshly loaded base with its head.
+        method: the target layers, and the options of `LoraLinear`.
 
     Returns:
         The same model, in which A and B, a classification head and `modules_to_save` train.
@@ -80,7 +80,7 @@ def merge_lora(model: PreTrainedModel) -> PreTrainedModel:
         model: with the layers of `add_lora_from_scratch`; it is changed in place.
 
     Returns:
-        The same model, with the base's own layers alone.
+        The same model, with the base's layers only.
 
     Raises:
         TypeError: a base is quantised; dequantise it first, merging into rounded weights would lose the update.

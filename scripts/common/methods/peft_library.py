@@ -1,6 +1,6 @@
-"""Methods of the peft library, by their own names and options: LoRA with its variants, IA3, AdaLoRA, OFT and others.
+"""Attach methods of the peft library by their names and options there: LoRA and its variants, IA3, AdaLoRA and others.
 
-Keys are checked against the fields of the method's config class; what peft raises becomes one message.
+Options are checked against the fields of the method's config class; an exception of peft becomes one message.
 
 Sources: https://huggingface.co/docs/peft for every method; LoRA: Hu et al. (2021), https://arxiv.org/abs/2106.09685.
 """
@@ -22,30 +22,30 @@ from transformers import PreTrainedModel
 
 from common.config.methods import SET_BY_TRAINING, LibraryMethod
 from common.core.errors import ConfigError, ModelError, choices, nearest
-from common.methods.modules import ends_with, heads
+from common.methods.modules import head_modules, name_ends_with
 
 
-def fits_meta(method: LibraryMethod) -> bool:
-    """Return whether a method can be attached to a model without weights; the others decompose them on the spot."""
+def attaches_without_weights(method: LibraryMethod) -> bool:
+    """Return whether a method can be attached on the meta device; the others decompose the base's weights."""
     return method.name not in ("adamss", "frod")  # type: ignore[attr-defined]
 
 
 def add_library_method(model: PreTrainedModel, method: LibraryMethod) -> PeftModel:
-    """Attach a method of the peft library; the base is frozen, a classification head trains.
+    """Return the model with a method of the peft library; the base is frozen, a classification head trains.
 
     LoRA: y = W x + (alpha / r) B A x, A (r, in), B (out, r); B is zero at the start, so training begins at the base.
 
     Raises:
-        ConfigError: an option that the method does not have, or a value that it refuses.
-        ModelError: the method does not fit the model, for example as `target_modules` names no layer.
+        ConfigError: the method does not have an option, or refuses a value.
+        ModelError: the method does not fit the model; for example, `target_modules` names no layer.
     """
     config = checked_config(model, method)
     on_meta = next(model.parameters()).is_meta
     if on_meta and hasattr(config, "init_lora_weights"):
-        config.init_lora_weights = True  # other ways to start need weights, and give tensors of the same shapes
+        config.init_lora_weights = True  # the other initialisations need weights; shapes are the same
     if on_meta and hasattr(config, "mask_fn"):
-        config.mask_fn = None  # SHiRA's choice of entries, as many whichever they are
-    pools_last = hasattr(model, "score")  # as the sequence-classification classes of decoders name their head
+        config.mask_fn = None  # SHiRA's choice of entries; their number is the same
+    pools_last = hasattr(model, "score")  # the name of the head in the sequence-classification classes of decoders
     virtual = (PeftType.PROMPT_TUNING, PeftType.P_TUNING, PeftType.PREFIX_TUNING)
     if config.peft_type in virtual and pools_last:
         raise ModelError(
@@ -53,19 +53,19 @@ def add_library_method(model: PreTrainedModel, method: LibraryMethod) -> PeftMod
             "which would not train; use another method, or an encoder."
         )
     try:
-        # Small tables of a method are computed, also where the base has no weights.
+        # A method computes its small tables, also if the base has no weights.
         with _same_decomposition(config), torch.device("cpu") if on_meta else contextlib.nullcontext():
             attached = get_peft_model(model, config)
-    except Exception as error:  # peft raises whatever its layers stumble over
+    except Exception as error:  # peft's layers raise exceptions of any class
         raise ModelError(_misfit(model, config, error)) from error
     for name, parameter in attached.named_parameters():
         if "ranknum" in name:
-            parameter.requires_grad_(False)  # AdaLoRA's count of ranks; peft's cast to float32 makes it train
+            parameter.requires_grad_(False)  # AdaLoRA's number of ranks; peft's cast to float32 sets requires_grad
     return attached
 
 
 def checked_config(model: PreTrainedModel, method: LibraryMethod) -> PeftConfig:
-    """Return peft's config for a model, on the meta device or not; see `add_library_method`."""
+    """Return peft's config of a method for a model, which may be on the meta device; raises as `add_library_method`."""
     name: str = method.name  # type: ignore[attr-defined]
     options = {**_QUIET.get(name, {}), **method.model_dump(exclude={"name"})}
     kind = PEFT_TYPE_TO_CONFIG_MAPPING[PeftType(name.upper())]
@@ -73,14 +73,14 @@ def checked_config(model: PreTrainedModel, method: LibraryMethod) -> PeftConfig:
     fields = {field.name for field in dataclasses.fields(kind)}
     if task == TaskType.SEQ_CLS and "modules_to_save" in fields:
         # peft knows the last layer of a head by its name; DeBERTa's pooler and ModernBERT's head are new, too.
-        on_top = heads(model)
+        on_top = head_modules(model)
         options["modules_to_save"] = sorted({*on_top, *(options.get("modules_to_save") or [])})
         if options.get("target_modules") == "all-linear" and "exclude_modules" in fields:
             linear = [name for name, child in on_top.items() if isinstance(child, nn.Linear)]
             options.setdefault("exclude_modules", linear)
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # defaults that peft takes, and says so
+            warnings.simplefilter("ignore")  # peft warns of the defaults that it takes
             config = _filled(kind, options, "method", {"task_type": task})
     except (ValueError, TypeError, ImportError) as error:
         raise ConfigError(f"method {name}: {' '.join(str(error).split())[:300]}") from error
@@ -93,12 +93,13 @@ _QUIET = {"frod": {"progressbar": False}}
 
 
 def _check_tokens(model: PreTrainedModel, options: dict[str, Any]) -> None:
-    """Raise a `ModelError` for the id of a token that the model does not have; peft fails in the first batch."""
+    """Raise a `ModelError` for a token id outside the vocabulary; peft would fail in the first batch."""
     for key in ("trainable_token_indices", "token_indices"):
         chosen = options.get(key) or []
         for name, ids in chosen.items() if isinstance(chosen, dict) else [("", chosen)]:
-            named = [m for path, m in model.named_modules() if isinstance(m, nn.Embedding) and ends_with(path, name)]
-            table: Any = next(iter(named), model.get_input_embeddings())
+            tables = ((path, module) for path, module in model.named_modules() if isinstance(module, nn.Embedding))
+            named = (table for path, table in tables if name_ends_with(path, name))
+            table: Any = next(named, model.get_input_embeddings())
             rows = table.weight.shape[0]
             for token in ids if isinstance(ids, list) else []:
                 if token not in range(rows):
@@ -109,7 +110,7 @@ def _check_tokens(model: PreTrainedModel, options: dict[str, Any]) -> None:
 
 
 def _check_named_modules(model: PreTrainedModel, method: LibraryMethod, config: PeftConfig) -> None:
-    """Raise a `ModelError` for a module or layer that is not there; peft is content where one of several is."""
+    """Raise a `ModelError` for a module or layer that the model lacks; peft raises only if all of them are missing."""
     options = method.model_dump(exclude={"name"})
     names = [name for name, _ in model.named_modules()]
     depth = model.config.get_text_config().num_hidden_layers
@@ -124,7 +125,7 @@ def _check_named_modules(model: PreTrainedModel, method: LibraryMethod, config: 
         if key in _ENDS_OF_NAMES and isinstance(value, list):
             ends = {str(end): re.escape(str(end)) for end in value}
         elif key.endswith("_pattern") and isinstance(value, dict):
-            ends = {str(end): f"({end})" for end in value}  # peft takes them for regular expressions
+            ends = {str(end): f"({end})" for end in value}  # in peft these are regular expressions
         else:
             continue
         for end, expression in ends.items():
@@ -148,7 +149,7 @@ def _matches(expression: str, name: str) -> bool:
 
 
 def _filled(kind: type, options: dict[str, Any], path: str, ours: dict[str, Any]) -> Any:
-    """Make a config dataclass from plain values, and those inside it from their mappings.
+    """Return a config dataclass made from plain values, with its nested dataclasses made from mappings.
 
     Raises:
         ConfigError: an option that the class does not have.
@@ -168,7 +169,7 @@ def _filled(kind: type, options: dict[str, Any], path: str, ours: dict[str, Any]
 
 
 def _misfit(model: PreTrainedModel, config: PeftConfig, error: Exception) -> str:
-    """Say why a method cannot be attached, and what the model's layers are called."""
+    """Return the message that a method cannot be attached: peft's reason, and the names of the model's layers."""
     reason = " ".join(str(error).split())[:300]
     targets = getattr(config, "target_modules", None)
     named = f"method.target_modules is {sorted(targets) if isinstance(targets, set) else targets}"
@@ -178,7 +179,7 @@ def _misfit(model: PreTrainedModel, config: PeftConfig, error: Exception) -> str
 
 
 def _layers(model: PreTrainedModel, config: PeftConfig) -> str:
-    """Say what the layers are called that the method can change."""
+    """Return a sentence with the names of the layers that the method can change."""
     norms = config.peft_type == PeftType.LN_TUNING
     layers = {
         name.rsplit(".", 1)[-1]
@@ -190,7 +191,7 @@ def _layers(model: PreTrainedModel, config: PeftConfig) -> str:
 
 @contextlib.contextmanager
 def _same_decomposition(config: PeftConfig | None) -> Iterator[None]:
-    """Fix the randomness of PiSSA's fast decomposition: reloading repeats it, since only its factors are saved."""
+    """Fix the seed of PiSSA's fast decomposition: a reload repeats it, since only the trained factors are saved."""
     if config is not None and not str(getattr(config, "init_lora_weights", "")).startswith("pissa_niter"):
         yield
         return
@@ -200,7 +201,7 @@ def _same_decomposition(config: PeftConfig | None) -> Iterator[None]:
 
 
 def reload(model: PreTrainedModel, folder: Path) -> PeftModel:
-    """Return `model` with the adapter that was saved in `folder`; its outputs equal those before saving."""
+    """Return `model` with the adapter saved in `folder`; its outputs equal those before saving."""
     with _same_decomposition(None):
         return PeftModel.from_pretrained(model, str(folder))
 

@@ -1,7 +1,6 @@
-"""The public shapes of base models, known without a hub: `architectures.yaml` as transformers' configs.
+"""Published architectures of base models, from `architectures.yaml`, as transformers' configs without the Hub.
 
-A 7-billion-parameter model need not be downloaded to be counted, and a base that is not what its name says need not be
-trained to be noticed.
+They count the parameters of a model that is not downloaded, and detect a base that is not the published model.
 """
 
 import dataclasses
@@ -27,14 +26,14 @@ _RENAMED = {
 
 @dataclasses.dataclass(frozen=True)
 class Architecture:
-    """What is known of a base model.
+    """The published architecture of a base model.
 
     Attributes:
-        model: hub id.
-        model_type: as transformers names the family.
+        model: Hub id.
+        model_type: transformers' name of the family.
         weights_dtype: of the published weights, "float32", "bfloat16" or "float16".
-        safetensors: whether the branch main holds the weights as safetensors.
-        keys: of its config.json.
+        safetensors: whether the branch main has the weights as safetensors.
+        keys: those of its config.json that fix shapes and computation.
     """
 
     model: str
@@ -60,33 +59,33 @@ def _all() -> dict[str, Architecture]:
 
 
 def names() -> list[str]:
-    """Return the hub ids of the models that are known."""
+    """Return the Hub ids of all models in `architectures.yaml`, sorted."""
     return sorted(_all())
 
 
 def known(model: str) -> Architecture | None:
-    """Return what is known of a hub id, None for everything else."""
+    """Return the architecture of a Hub id, None if `architectures.yaml` does not have it."""
     return _all().get(model)
 
 
 def config(model: str, **changes: Any) -> PretrainedConfig:
-    """Return the config of a known model, as `AutoConfig.from_pretrained` would from the hub.
+    """Return the config of a known model, as `AutoConfig.from_pretrained` would return it from the Hub.
 
     Args:
-        model: hub id.
-        changes: keys laid over it, such as `num_labels=3`, or smaller sizes for a miniature of the same family.
+        model: Hub id.
+        changes: keys to set, such as `num_labels=3`.
 
     Raises:
-        ModelError: the model is not known here.
+        ModelError: `architectures.yaml` does not have the model.
     """
     architecture = known(model)
     if architecture is None:
-        raise ModelError(f"model {model}: its shape is not known here. Known: {', '.join(names())}.")
+        raise ModelError(f"model {model}: its architecture is not known here. Known: {', '.join(names())}.")
     return AutoConfig.for_model(architecture.model_type, **{**_plain(architecture.keys), **changes})
 
 
 def check_config(model: str, found: PretrainedConfig) -> None:
-    """Compare a config that was really loaded with the known shape; of an unknown model nothing is said.
+    """Check that a loaded config is the published one; a model that is not known passes.
 
     Raises:
         ModelError: they differ, so the model is not the published one.
@@ -104,10 +103,10 @@ def check_config(model: str, found: PretrainedConfig) -> None:
     if different:
         raise ModelError(
             f"model {model}: its config.json is not that of the published model: {'; '.join(different)}. "
-            "Download it again, or give a changed model a name of its own: model: <its folder>."
+            "Download it again. If the model is a changed one, name its folder: model: <folder>."
         )
 
 
 def _plain(value: Any) -> Any:
-    """Return a copy that the config may keep and change."""
+    """Return a copy of nested mappings, which the config may change."""
     return {key: _plain(inner) for key, inner in value.items()} if isinstance(value, dict) else value

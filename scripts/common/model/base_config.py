@@ -1,4 +1,4 @@
-"""What a base model is before it has weights: its config, the published one where it is known, and its modules."""
+"""A base model's config and modules, before it has weights."""
 
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ from common.model.pretrained import from_pretrained
 
 
 def model_class(job: Job) -> Any:
-    """Return the library's class of the job's head."""
+    """Return the transformers class for the job's head."""
     return AutoModelForCausalLM if job.head == "prompt" else AutoModelForSequenceClassification
 
 
@@ -31,10 +31,10 @@ def meta_model(job: Job, config: PretrainedConfig) -> PreTrainedModel:
     """Return the model on the meta device: its shapes, without weights or memory.
 
     Raises:
-        ModelError: there is no such class for this kind of model, or no such attention.
+        ModelError: transformers has no such head, or no such attention, for this kind of model.
     """
     if job.head == "prompt" and config.model_type in MODEL_FOR_MASKED_LM_MAPPING_NAMES:
-        # Transformers would build one all the same, in which every token sees the answer it should predict.
+        # Transformers would build such a model, in which every token sees the answer that it should predict.
         raise ModelError(
             f"model {job.model}: head prompt needs a causal language model, and {config.model_type} reads in both "
             "directions; set head: classification."
@@ -52,7 +52,7 @@ def meta_model(job: Job, config: PretrainedConfig) -> PreTrainedModel:
 
 
 def load_config(job: Job, base: Base, dataset: Dataset) -> PretrainedConfig:
-    """Load the base's config with the data set's labels and the job's overrides.
+    """Load the base's config, with the dataset's labels and the job's overrides.
 
     Raises:
         ModelError: an override names a key that the config does not have, or the model is not the published one.
@@ -63,8 +63,8 @@ def load_config(job: Job, base: Base, dataset: Dataset) -> PretrainedConfig:
     return _overridden(job, config)
 
 
-def shape(job: Job, dataset: Dataset) -> PretrainedConfig:
-    """Return the config to count with: of a known model the one on this machine or the known one, else the hub's.
+def offline_config(job: Job, dataset: Dataset) -> PretrainedConfig:
+    """Return the base's config, of a known model without asking the Hub: the one in the cache or the published one.
 
     Raises:
         ModelError: as `load_config`.

@@ -1,7 +1,8 @@
 """Batches of rows: a seeded order for training, a token budget for every forward pass, right padding.
 
-Padding is paid for like real tokens. Random batches of 16 rows cost about twice their real tokens, batches of rows of
-like length a few per cent more; so rows of like length travel together, both in training and in scoring.
+A padding token costs as much as a real token. Random batches of 16 rows cost about twice their real tokens; batches of
+rows of similar length cost a few per cent more than their real tokens. So rows of similar length are batched together,
+in training and in scoring.
 """
 
 import dataclasses
@@ -36,14 +37,14 @@ Batch = dict[str, torch.Tensor]
 
 
 def token_batches(lengths: Sequence[int], budget: int) -> list[list[int]]:
-    """Divide row indices into batches of like length whose padded size keeps to a budget.
+    """Return row indices as batches of rows of similar length whose padded size stays within a budget.
 
     Args:
         lengths: tokens of each row.
         budget: most padded tokens (rows x longest row) of a batch; a single longer row is a batch of its own.
 
     Returns:
-        Batches of indices, longest rows first, so that memory runs out at once or never.
+        Batches of indices, longest rows first, so that memory runs out in the first batch or never.
     """
     batches: list[list[int]] = []
     for index in sorted(range(len(lengths)), key=lambda i: (-lengths[i], i)):
@@ -56,11 +57,11 @@ def token_batches(lengths: Sequence[int], budget: int) -> list[list[int]]:
 
 
 class StepSampler:
-    """Row indices of one optimizer step at a time, in an order fixed by seed and epoch.
+    """Yields the row indices of one optimizer step at a time, in an order fixed by seed and epoch.
 
-    Every epoch visits every row once. Rows are shuffled, sorted by length within windows of some steps, cut into steps
-    of `batch_size`, and the steps shuffled again: rows of like length meet, while each epoch's steps differ.
-    The number of steps is the same in every epoch, since the Trainer fixes its plan from the first.
+    Every epoch visits every row once. Rows are shuffled, sorted by length within windows of `_WINDOW_STEPS` steps,
+    divided into steps of `batch_size`, and the steps shuffled again: the rows of a step have similar lengths, and the
+    steps differ from epoch to epoch. The number of steps is the same in every epoch: the Trainer reads it once.
 
     Args:
         lengths: tokens of each row.
@@ -74,7 +75,7 @@ class StepSampler:
         self.lengths, self.batch_size, self.seed, self.epoch = lengths, batch_size, seed, 0
 
     def set_epoch(self, epoch: int) -> None:
-        """Choose the epoch whose order comes next; a resumed run asks for the one it was in."""
+        """Set the epoch whose order comes next; a resumed run sets the epoch in which it stopped."""
         self.epoch = epoch
 
     def __len__(self) -> int:
@@ -83,7 +84,7 @@ class StepSampler:
     def __iter__(self) -> Iterator[list[int]]:
         rng = np.random.default_rng([self.seed, self.epoch])
         order = rng.permutation(len(self.lengths)).tolist()
-        # The short step is set aside before sorting, else it would always hold the longest rows.
+        # The short step is taken before sorting; otherwise it would always have the longest rows.
         short = len(order) % self.batch_size
         steps = [order[:short]] if short else []
         window = self.batch_size * _WINDOW_STEPS
@@ -95,7 +96,7 @@ class StepSampler:
 
 
 def collate(rows: Sequence[Encoded], pad_token_id: int) -> Batch:
-    """Pad rows on the right to the longest of them.
+    """Return rows as one batch, padded on the right to the longest row.
 
     Returns:
         input_ids and attention_mask (B, L) int64, token_type_ids where rows have them, weights (B,) float32, and

@@ -1,4 +1,4 @@
-"""Rows to token ids for the classification head: one text, or a true pair of the tokenizer."""
+"""Encode rows for the classification head: one text, or a true pair of the tokenizer; shorten texts to fit."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -10,9 +10,9 @@ from common.model.batching import Encoded
 
 
 class Encoder:
-    """Rows to token ids; a pair of texts is a true pair of the tokenizer, further texts follow the second line by line.
+    """Turns rows into token ids: two texts are a true pair of the tokenizer; each further text is a line of the second.
 
-    Where the tokenizer puts nothing between the texts of a pair, a line break does.
+    If the tokenizer puts no special token between the texts of a pair, a line break separates them.
 
     Args:
         tokenizer: of the base model.
@@ -21,15 +21,15 @@ class Encoder:
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, max_length: int) -> None:
         self.tokenizer, self.max_length = tokenizer, max_length
-        # Qwen's tokenizer, for one, would set the second text right behind the first.
+        # Qwen's tokenizer, for example, would join the two texts without a space.
         self.joins_pairs = tokenizer.num_special_tokens_to_add(pair=True) == 0
 
     def lengths(self, rows: Sequence[Row]) -> list[int]:
-        """Return the tokens of every row before truncation, special tokens included."""
+        """Return the number of tokens of every row before truncation, special tokens included."""
         return [len(ids) for ids in self._whole(rows)["input_ids"]]
 
     def encode(self, rows: Sequence[Row]) -> list[Encoded]:
-        """Turn rows into token ids. Truncation touches the longest text alone, and is marked on the row."""
+        """Return the token ids of every row. Truncation shortens the longest text alone, and is marked on the row."""
         if not rows:
             return []
         whole = self._whole(rows)
@@ -53,7 +53,7 @@ class Encoder:
         special = self.tokenizer.num_special_tokens_to_add(pair=len(pair) > 1)
         side = "longest_first"
         if len(pair) < len(texts):
-            # A join costs a token or none; what is then still too long is cut by the tokenizer.
+            # A line break costs at most one token; the tokenizer cuts a row that is still too long.
             room = self.max_length - special - (len(texts) - len(pair))
             pair = self._pair(shorten(self.tokenizer, texts, max(room, 0)))
         else:
@@ -69,10 +69,10 @@ class Encoder:
 
 
 def shorten(tokenizer: Any, texts: Sequence[str], room: int) -> tuple[str, ...]:
-    """Return the texts with their ends cut off so that together they have at most `room` tokens.
+    """Return the texts, shortened at their ends so that together they have at most `room` tokens.
 
     Args:
-        tokenizer: a fast one, which knows where in the text a token lies.
+        tokenizer: a fast one, which returns the offsets of tokens.
         texts: of one row.
         room: tokens for all of them, at least 0.
     """
@@ -88,12 +88,12 @@ def shorten(tokenizer: Any, texts: Sequence[str], room: int) -> tuple[str, ...]:
 
 
 def token_count(tokenizer: Any, text: str) -> int:
-    """Return the tokens of a text by itself, without special ones."""
+    """Return the number of tokens of a text alone, without special tokens."""
     return len(tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
 
 
 def _limits(counts: list[int], room: int) -> list[int]:
-    """Return the tokens each text may keep: the longest gives all that is needed, or else all are levelled."""
+    """Return the tokens that each text may keep: the longest alone is cut, or all are cut to one length."""
     others = sum(counts) - max(counts)
     if others < room:
         longest = counts.index(max(counts))

@@ -1,7 +1,7 @@
-"""From rows to scores (B, C): what a head is, and the classification head.
+"""Heads turn rows into scores (B, C) and losses (B,): the interface, and the classification head.
 
-A head turns a batch of encoded rows into natural-log probabilities whose column c is label c of the dataset YAML, and
-in training into a loss a row. Training, evaluation, baselines and prediction all go through the same encoder and head.
+Column c of the scores is the natural-log probability of label c of the dataset's YAML. Training, evaluation, baselines
+and prediction all use the same encoder and head.
 """
 
 import abc
@@ -17,47 +17,50 @@ from torch import nn
 from common.data.rows import Row
 from common.model.batching import Batch, Encoded, collate
 from common.model.encoding import Encoder
+from common.model.inspect import inner_model
+from common.model.losses import label_losses
+from common.model.precision import autocast
 
 
 class RowEncoder(Protocol):
-    """Rows to token ids."""
+    """Turns rows into token ids."""
 
     tokenizer: Any
 
     def encode(self, rows: Sequence[Row]) -> list[Encoded]:
-        """Return one record a row."""
+        """Return the token ids of every row."""
         ...
 
     def lengths(self, rows: Sequence[Row]) -> list[int]:
-        """Return every row's tokens before truncation."""
+        """Return the number of tokens of every row before truncation."""
         ...
 
 
 class Head(abc.ABC):
-    """Rows → scores (B, C), and a loss a row.
+    """A model that scores rows (B, C), and in training gives a loss for every row.
 
     Args:
-        model: takes token ids, gives logits.
+        model: takes token ids, returns logits.
         encoder: turns rows into token ids.
-        bfloat16: run the trunk under bfloat16 autocast.
+        precision: of the backbone's computation, "float32" or "bfloat16".
     """
 
-    def __init__(self, model: nn.Module, encoder: RowEncoder, bfloat16: bool) -> None:
-        self.model, self.encoder, self.bfloat16 = model, encoder, bfloat16
+    def __init__(self, model: nn.Module, encoder: RowEncoder, precision: str) -> None:
+        self.model, self.encoder, self.precision = model, encoder, precision
         self.pad_token_id = int(encoder.tokenizer.pad_token_id)
 
     @property
     def device(self) -> torch.device:
-        """Where the model's parameters are."""
+        """Return the device of the model's parameters."""
         return next(self.model.parameters()).device
 
     def autocast(self) -> contextlib.AbstractContextManager[Any]:
         """Return the context in which the model is called."""
-        return torch.autocast(self.device.type, torch.bfloat16) if self.bfloat16 else contextlib.nullcontext()
+        return autocast(self.precision, self.device.type)
 
     @abc.abstractmethod
     def training_batch(self, rows: Sequence[Encoded]) -> Batch:
-        """Return padded rows with their labels and weights (B,)."""
+        """Return padded rows with their labels (B,) and weights (B,)."""
 
     @abc.abstractmethod
     def training_tokens(self, row: Encoded) -> int:
@@ -69,7 +72,7 @@ class Head(abc.ABC):
 
     @abc.abstractmethod
     def terms(self, batch: Batch) -> torch.Tensor:
-        """Return how many terms each row's loss sums (B,)."""
+        """Return the number of terms that each row's loss sums (B,): 1 for a label, its tokens for an answer."""
 
     @abc.abstractmethod
     def scoring_batch(self, rows: Sequence[Encoded]) -> Batch:
@@ -87,8 +90,8 @@ class Head(abc.ABC):
 class ClassificationHead(Head):
     """The model's own sequence-classification head: scores = log softmax(W pool(h) + b), in float32.
 
-    A decoder is pooled at its last token, which its own head finds by the pad token's id: wrong where pad is EOS and a
-    text ends in it. Here the attention mask says how long a row is.
+    A decoder is pooled at its last token. The library finds that token by the id of the pad token, which is wrong where
+    the pad token is EOS and a text ends in EOS. Here the attention mask gives the length of a row.
     """
 
     encoder: Encoder
@@ -96,7 +99,7 @@ class ClassificationHead(Head):
     def logits(self, batch: Batch) -> torch.Tensor:
         """Return logits (B, C) in float32."""
         inputs = {key: value for key, value in batch.items() if key not in ("labels", "weights")}
-        inner: Any = self.model.get_base_model() if isinstance(self.model, PeftModel) else self.model
+        inner: Any = inner_model(self.model)
         with self.autocast():
             if not hasattr(inner, "score"):
                 return self.model(**inputs).logits.float()  # (B, C)
@@ -108,11 +111,11 @@ class ClassificationHead(Head):
         """Return the output of a decoder's backbone (B, L, d)."""
         if not (isinstance(self.model, PeftModel) and self.model.peft_type == PeftType.SHADOW):
             return inner.base_model(**inputs, use_cache=False).last_hidden_state
-        # Shadow computes its first state in a hook on the whole model; without that, its layers are the base's.
-        kept: list[torch.Tensor] = []
-        with inner.base_model.register_forward_hook(lambda _, __, output: kept.append(output.last_hidden_state)):
+        # Shadow computes its first state in a hook on the whole model; without it, its layers are the base's.
+        outputs: list[torch.Tensor] = []
+        with inner.base_model.register_forward_hook(lambda _, __, output: outputs.append(output.last_hidden_state)):
             inner(**inputs, use_cache=False)
-        return kept[0]
+        return outputs[0]
 
     def training_batch(self, rows: Sequence[Encoded]) -> Batch:
         """Return rows padded on the right, their labels and weights."""
@@ -123,11 +126,11 @@ class ClassificationHead(Head):
         return len(row.input_ids)
 
     def losses(self, batch: Batch, label_smoothing: float = 0.0) -> torch.Tensor:
-        """Return the cross-entropy of every row (B,), natural log, without weights."""
-        return F.cross_entropy(self.logits(batch), batch["labels"], reduction="none", label_smoothing=label_smoothing)
+        """Return the cross-entropy of every row's label (B,), natural log, without weights."""
+        return label_losses(self.logits(batch), batch["labels"], label_smoothing)
 
     def terms(self, batch: Batch) -> torch.Tensor:
-        """Return 1 for every row: a label is one term."""
+        """Return 1 for every row (B,): a label is one term."""
         return torch.ones_like(batch["weights"])
 
     def scoring_batch(self, rows: Sequence[Encoded]) -> Batch:

@@ -1,17 +1,150 @@
-"""Which numbers are float32, bfloat16 or quantised: the dtype policy of weights and computation."""
+"""The dtype policy: which weights are float32, bfloat16 or quantised, and in which dtype each part computes.
 
+Weights. The first row that fits a parameter decides:
+
+| parameter of the base                                          | dtype                                              |
+|----------------------------------------------------------------|----------------------------------------------------|
+| trained by the method (last layers, modules_to_save, full)     | float32                                            |
+| of a norm                                                      | float32                                            |
+| of a classification head                                       | float32                                            |
+| the weight of another linear layer of the backbone             | `quantization`: int8 or nf4; with none: `dtype`    |
+| every other: embeddings, biases, a language-model head         | `dtype`: float32 or bfloat16                       |
+
+What a method adds (LoRA's matrices, adapters) is float32.
+
+Computation:
+
+| part                   | computes in                                                                                |
+|------------------------|--------------------------------------------------------------------------------------------|
+| backbone               | `precision`: float32, or bfloat16 under autocast                                           |
+| quantised linear layer | `precision`; its output has the dtype of its input                                         |
+| norm                   | float32; its output is bfloat16 where `dtype` is bfloat16                                  |
+| classification head    | float32, also under autocast                                                               |
+| language-model head    | float32, also under autocast, whatever the dtype of its weight                             |
+| scores and loss        | float32                                                                                    |
+
+`load.load_base` and estimate/benchmark.py give these dtypes to real weights, estimate/memory.py to weights without
+memory.
+"""
+
+import contextlib
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import nn
+from transformers import PreTrainedModel
+from transformers.pytorch_utils import Conv1D
 
 from common.config.job import Job
+from common.config.methods import LastLayers
 from common.core.errors import ModelError
+from common.methods import attach
+from common.methods.modules import head_modules
+
+QUANTIZED = ("int8", "nf4")  # the dtypes of packed weights
+
+# --- weights ---------------------------------------------------------------------------------------------------------
 
 
-def keep_float32(module: nn.Module) -> None:
-    """Make a module compute in float32, also inside autocast.
+def weight_dtypes(job: Job, model: PreTrainedModel) -> dict[str, str]:
+    """Return the dtype of every parameter of a base, by the first table of this module.
+
+    Args:
+        job: method, head, dtype, quantization.
+        model: the base on the meta device, before the method is attached; the method `last-layers` marks there what it
+            trains.
+
+    Returns:
+        "float32", "bfloat16", "int8" or "nf4" by the parameter's name; a tied parameter has an entry for each name.
+    """
+    trained, heads = _trained_parameters(job, model), head_modules(model)
+    dtypes = {}
+    for path, module in model.named_modules():
+        in_head = path.split(".")[0] in heads
+        names = {name: f"{path}.{name}".lstrip(".") for name, _ in module.named_parameters(recurse=False)}
+        can_be_quantized = is_linear(module) and not in_head and trained.isdisjoint(names.values())
+        for name, full_name in names.items():
+            if full_name in trained or is_norm(module) or (in_head and job.head == "classification"):
+                dtypes[full_name] = "float32"
+            elif can_be_quantized and name == "weight" and job.quantization != "none":
+                dtypes[full_name] = job.quantization
+            else:
+                dtypes[full_name] = job.dtype
+    return dtypes
+
+
+def _trained_parameters(job: Job, model: PreTrainedModel) -> set[str]:
+    """Return the names of the base's own parameters that the method trains; the model is on the meta device."""
+    if isinstance(job.method, LastLayers):
+        return {name for name, parameter in attach(model, job.method).named_parameters() if parameter.requires_grad}
+    ends = [f".{end}." for end in getattr(job.method, "modules_to_save", None) or []]
+    return {name for name, _ in model.named_parameters() if any(end in f".{name}" for end in ends)}
+
+
+def cast_parameters(job: Job, model: PreTrainedModel, dtypes: dict[str, str]) -> None:
+    """Cast a base's parameters to float32 where the policy says so, and set the dtype of its norms' outputs, in place.
+
+    Args:
+        job: dtype.
+        model: the base, its parameters in the job's dtype or quantised.
+        dtypes: from `weight_dtypes`.
+    """
+    for name, parameter in model.named_parameters():
+        if dtypes[name] == "float32":
+            parameter.data = parameter.data.float()
+    set_norm_outputs(job, model)
+
+
+def is_linear(module: nn.Module) -> bool:
+    """Return whether a module is a linear layer, of torch or of transformers (GPT-2)."""
+    return isinstance(module, nn.Linear | Conv1D)
+
+
+def is_norm(module: nn.Module) -> bool:
+    """Return whether a module is a LayerNorm, an RMSNorm or the like."""
+    return "norm" in type(module).__name__.lower()
+
+
+# --- computation -----------------------------------------------------------------------------------------------------
+
+
+def autocast(precision: str, device_type: str) -> contextlib.AbstractContextManager[Any]:
+    """Return the context in which a model of the job's precision is called."""
+    return torch.autocast(device_type, torch.bfloat16) if precision == "bfloat16" else contextlib.nullcontext()
+
+
+def set_norm_outputs(job: Job, model: nn.Module) -> None:
+    """Make the norms of a bfloat16 base return bfloat16, in place.
+
+    A norm computes in float32, since it sums over many numbers. A quantised layer answers in the dtype of its input:
+    with float32 from the norms, all saved activations would take twice the memory.
+    """
+    if job.dtype == "bfloat16":
+        for module in model.modules():
+            if is_norm(module):
+                module.register_forward_hook(_to_bfloat16)
+
+
+def _to_bfloat16(module: nn.Module, inputs: Any, output: torch.Tensor) -> torch.Tensor:
+    return output.to(torch.bfloat16)
+
+
+def set_head_precision(job: Job, model: PreTrainedModel) -> None:
+    """Make the head of a transformers model compute in float32, also inside autocast, in place.
+
+    Raises:
+        ModelError: a weight of a classification head is not float32.
+    """
+    if job.head == "prompt":
+        compute_logits_in_float32(model.get_output_embeddings())
+    else:
+        for module in head_modules(model).values():
+            compute_in_float32(module)
+
+
+def compute_in_float32(module: nn.Module) -> None:
+    """Make a module compute in float32, also inside autocast, in place.
 
     Raises:
         ModelError: its weights are not float32 (a head must never be quantised).
@@ -28,33 +161,28 @@ def keep_float32(module: nn.Module) -> None:
     module.forward = in_float32
 
 
-def keep_norms_float32(model: nn.Module, job: Job) -> None:
-    """Upcast the norms' few weights, in place: they are sums over many numbers.
+def compute_logits_in_float32(output: nn.Module) -> None:
+    """Make a language-model head return float32 logits, also inside autocast, in place.
 
-    Where the base is bfloat16, so is what comes out of them: quantised layers answer in the dtype they are asked in,
-    and all saved activations would take twice the memory.
+    In bfloat16 the logits of two answers that are close become equal.
     """
-    for module in model.modules():
-        if is_norm(module):
-            for parameter in module.parameters(recurse=False):
-                parameter.data = parameter.data.float()
-            if job.dtype == "bfloat16":
-                module.register_forward_hook(_to_bfloat16)
+    if not isinstance(output, nn.Linear):
+        return  # a method has wrapped it, and casts in its own way
 
+    def in_float32(hidden: torch.Tensor) -> torch.Tensor:
+        with torch.autocast(hidden.device.type, enabled=False):
+            if output.weight.dtype == torch.float32:
+                return F.linear(hidden.float(), output.weight, output.bias)
+            logits = Float32Product.apply(hidden, output.weight)
+            return logits if output.bias is None else logits + output.bias.float()
 
-def is_norm(module: nn.Module) -> bool:
-    """Return whether a module is a LayerNorm, an RMSNorm or the like."""
-    return "norm" in type(module).__name__.lower()
-
-
-def _to_bfloat16(module: nn.Module, inputs: Any, output: torch.Tensor) -> torch.Tensor:
-    return output.to(torch.bfloat16)
+    output.forward = in_float32  # type: ignore[assignment]
 
 
 class Float32Product(torch.autograd.Function):
-    """hidden (…, d) times a frozen weight (V, d) of fewer bits, in float32, some rows of the weight at a time.
+    """The product of hidden (…, d) and a frozen bfloat16 weight (V, d), in float32, for a block of rows at a time.
 
-    A vocabulary of 256,000 words in float32 would take 3.7 GB at Gemma 2's width.
+    At the width of Gemma 2, a vocabulary of 256,000 words in float32 would take 3.7 GB.
     """
 
     ROWS = 16_384
@@ -72,18 +200,3 @@ class Float32Product(torch.autograd.Function):
         (weight,) = ctx.saved_tensors
         parts = zip(gradient.split(Float32Product.ROWS, dim=-1), weight.split(Float32Product.ROWS), strict=True)
         return torch.stack([part @ rows.float() for part, rows in parts]).sum(dim=0).to(ctx.hidden_dtype), None
-
-
-def keep_logits_float32(output: nn.Module) -> None:
-    """Make a language-model head give float32 logits, also inside autocast: bfloat16 makes close answers equal."""
-    if not isinstance(output, nn.Linear):
-        return  # wrapped by a method, which casts in its own way
-
-    def in_float32(hidden: torch.Tensor) -> torch.Tensor:
-        with torch.autocast(hidden.device.type, enabled=False):
-            if output.weight.dtype == torch.float32:
-                return F.linear(hidden.float(), output.weight, output.bias)
-            logits = Float32Product.apply(hidden, output.weight)
-            return logits if output.bias is None else logits + output.bias.float()
-
-    output.forward = in_float32  # type: ignore[assignment]

@@ -1,4 +1,4 @@
-"""Base models and tokenizers from where a job's `model:` says, at one commit; every failure is a `ModelError`."""
+"""Load a config, tokenizer or model by transformers, at one commit; every failure is a `ModelError`."""
 
 from typing import Any
 
@@ -17,20 +17,20 @@ _FAULTS = (OSError, ValueError, ImportError, SafetensorError, *_HUB)
 
 
 def from_pretrained(kind: Any, base: Base, **options: Any) -> Any:
-    """Load a config, tokenizer or model.
+    """Load and return a config, tokenizer or model.
 
     Args:
-        kind: the transformers class, such as AutoConfig. A config remembers the commit as `_commit_hash`.
-        base: where it is.
+        kind: the transformers class, such as AutoConfig. A config gets the commit as its `_commit_hash`.
+        base: the folder or the Hub's model and revision.
         options: of the class's `from_pretrained`.
 
     Raises:
-        ModelError: not there, not allowed, not reachable, not safetensors, or in need of code of its own.
+        ModelError: the model is missing, not allowed, not reachable, not safetensors, or needs its own Python code.
     """
     try:
         commit = hub_commit(base.name, base.revision) if base.revision else None
-        # A commit, not a branch: all parts are of one state, and transformers does not swap missing safetensors for
-        # those of somebody's pull request (its `auto_conversion`, for the revision "main" alone).
+        # A commit, not a branch: all files are of one state, and transformers does not replace missing safetensors by
+        # those of a stranger's pull request (`auto_conversion`, which it does for the revision "main" alone).
         loaded = kind.from_pretrained(base.name, revision=commit or "main", trust_remote_code=False, **options)
     except _FAULTS as error:
         raise ModelError(f"model {base.name}: cannot be loaded: {_reason(error, kind, base)}") from error
@@ -43,8 +43,8 @@ def _reason(error: Exception, kind: Any, base: Base) -> str:
     text = str(error)
     if "custom code" in text or "trust_remote_code" in text:
         return (
-            "it needs Python code of its own, and none is ever executed here (trust_remote_code is off). "
-            "Choose a model whose architecture the transformers library has itself."
+            "it needs Python code of its own, which is never executed here (trust_remote_code is off). "
+            "Choose a model whose architecture is part of the transformers library."
         )
     if "safetensors" in text and ("no file named" in text or "not appear to have a file named" in text):
         return locate.no_safetensors(base, kind.__name__.replace("ForSequenceClassification", ""))

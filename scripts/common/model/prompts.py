@@ -1,8 +1,8 @@
-"""The one renderer: rows to prompts and answers, as token ids, for training, baseline, evaluation and prediction alike.
+"""Render rows as prompts and label words as answers, and encode both; the only renderer, for all commands.
 
-A row's texts go into the data set's prompt, the prompt into the model's chat template, and the answers are what the
-template writes for the assistant, up to the end of its turn. A base model without a template sees the plain prompt,
-its special tokens around it.
+A row's texts are put into the dataset's prompt, and the prompt into the model's chat template. An answer is what the
+template writes for the assistant: a prefix, the label word (the verbalizer), and the end of turn. A base model without
+a template gets the plain prompt after its beginning-of-text token.
 """
 
 from collections.abc import Sequence
@@ -17,32 +17,36 @@ from common.data.rows import Row
 from common.model.batching import Encoded
 from common.model.encoding import shorten, token_count
 
-_DATE = "26 Jul 2024"  # what Llama 3.1's template says without a clock
-_MARK = "\ue000"  # of the private use area: in no text that matters, changed by no template
+_DATE = "26 Jul 2024"  # the date that Llama 3.1's template writes without a clock
+_MARK = "\ue000"  # stands for the answer; of Unicode's private use area, so that no template changes it
 
 
 class PromptEncoder:
-    """Rows to the token ids of prompts; the answers' ids are the same for every row.
+    """Turns rows into the token ids of their prompts; the answers are the same for every row.
 
     Args:
         tokenizer: of the base model.
         max_length: most tokens of a prompt with its longest answer; longer rows lose the end of their longest text.
-        dataset: its prompt, text columns, labels and answers.
+        dataset: its prompt, text columns, labels and `answers` (label words; without them, the labels).
 
     Attributes:
-        answers: the token ids of every label's answer in class order, the end of turn included.
-        endings: how many of an answer's last tokens are the end of turn, the same for all.
+        label_words: the word for every label, in class order.
+        answer_prefix: text that the chat template writes between the prompt and the label word.
+        end_of_turn: text after the label word, without the line break that may follow.
+        answer_ids: the token ids of every label's answer, in class order: prefix, label word, end of turn.
+        end_of_turn_length: the number of tokens of the end of turn.
+        longest_answer: the number of tokens of the longest answer.
 
     Raises:
-        ConfigError: the data set has no prompt.
-        ModelError: an answer tokenises to nothing or to no text, or two to the same ids or text, or the prompt leaves
-            no room for texts.
+        ConfigError: the dataset has no prompt.
+        ModelError: an answer has no tokens or no text, two have the same tokens or text, or the prompt leaves no room
+            for texts.
     """
 
     def __init__(self, tokenizer: Any, max_length: int, dataset: Dataset) -> None:
         if dataset.prompt is None:
             raise ConfigError(
-                f"the job's head is prompt, but the data set '{dataset.title}' has no `prompt`; data/_example.yaml "
+                f"the job's head is prompt, but the dataset '{dataset.title}' has no `prompt`; data/_example.yaml "
                 "shows one."
             )
         self.tokenizer, self.max_length, self.dataset, self.prompt = tokenizer, max_length, dataset, dataset.prompt
@@ -50,38 +54,38 @@ class PromptEncoder:
         template = str(tokenizer.chat_template)
         if "strftime_now" in template and "date_string" not in template:
             raise ModelError(
-                "the model's chat template writes today's date into every prompt: tomorrow's scores would be others. "
-                "Save its tokenizer with a template without it, and name that folder as the model."
+                "the model's chat template writes today's date into every prompt, so scores would differ from day to "
+                "day. Save its tokenizer with a template without the date, and name that folder as the model."
             )
-        # A chat template writes the special tokens itself; a plain prompt begins as the model's texts do.
+        # A chat template writes the special tokens itself; a plain prompt begins like the texts of the model.
         begins = not self.is_chat and tokenizer.bos_token_id in tokenizer("x", verbose=False)["input_ids"]
         self.start = [int(tokenizer.bos_token_id)] if begins else []
         self.folds_system = self.is_chat and self.prompt.system is not None and not self._shows_system()
         words = {str(label): str(label) for label in dataset.labels} | (dataset.answers or {})
-        self.words = [words[str(label)] for label in dataset.labels]
+        self.label_words = [words[str(label)] for label in dataset.labels]
         probe = ("x",) * len(dataset.text)
-        self.lead, self.end = self._around_answer(probe)
+        self.answer_prefix, self.end_of_turn = self._around_label_word(probe)
         prompt = self.render(probe)
-        self.answers = [self._answer_ids(prompt, self.lead + word + self.end) for word in self.words]
-        bare = [self._answer_ids(prompt, self.lead + word) for word in self.words]
-        self._check_answers(bare)
-        self.endings = len(self.answers[0]) - len(bare[0])
-        self.longest = max(map(len, self.answers))
-        least = len(self._ids(self.render(("",) * len(dataset.text)))) + self.longest
-        if least > max_length:
-            raise ModelError(self._no_room(least))
+        self.answer_ids = [self._ids_after(prompt, self.answer(word)) for word in self.label_words]
+        word_ids = [self._ids_after(prompt, self.answer_prefix + word) for word in self.label_words]
+        self._check_label_words(word_ids)
+        self.end_of_turn_length = len(self.answer_ids[0]) - len(word_ids[0])
+        self.longest_answer = max(map(len, self.answer_ids))
+        shortest = len(self._ids(self.render(("",) * len(dataset.text)))) + self.longest_answer
+        if shortest > max_length:
+            raise ModelError(self._no_room(shortest))
 
     # --- text ---
 
     def render(self, texts: Sequence[str]) -> str:
-        """Return the whole prompt of one row, up to where the answer begins."""
+        """Return the prompt of one row as text, up to the start of the answer."""
         messages = self.messages(texts)
         if self.is_chat:
             return self._templated(messages, add_generation_prompt=True)
         return "\n\n".join(message["content"] for message in messages)
 
     def messages(self, texts: Sequence[str]) -> list[dict[str, str]]:
-        """Return the turns before the answer; where the model has no system turn, it opens the user's."""
+        """Return the turns before the answer; without a system turn in the template, its text begins the user's."""
         values = dict(zip(self.dataset.text, texts, strict=True))
         user = _fill(self.prompt.user, values)
         if self.prompt.system is None:
@@ -92,7 +96,7 @@ class PromptEncoder:
         return [{"role": "system", "content": system}, {"role": "user", "content": user}]
 
     def _templated(self, messages: list[dict[str, str]], **options: Any) -> str:
-        # Llama's templates would put today's date where none is given.
+        # Without a date, Llama's templates would write today's.
         return str(self.tokenizer.apply_chat_template(messages, tokenize=False, date_string=_DATE, **options))
 
     def _shows_system(self) -> bool:
@@ -102,53 +106,57 @@ class PromptEncoder:
         except TemplateError:  # Gemma's template raises
             return False
 
-    def _around_answer(self, texts: Sequence[str]) -> tuple[str, str]:
-        """Return what stands between prompt and answer, and the end of turn behind it, without the newline after it."""
+    def answer(self, label_word: str) -> str:
+        """Return the text that follows the prompt: prefix, label word, end of turn."""
+        return self.answer_prefix + label_word + self.end_of_turn
+
+    def _around_label_word(self, texts: Sequence[str]) -> tuple[str, str]:
+        """Return the text between prompt and label word, and the end of turn without the line break after it."""
         if not self.is_chat:
             # A plain prompt ends in a word or a colon: the answer is the next word.
             return ("" if self.prompt.user[-1].isspace() else " "), str(self.tokenizer.eos_token)
         messages = [*self.messages(texts), {"role": "assistant", "content": _MARK}]
         whole, prompt = self._templated(messages), self.render(texts)
         before, _, after = whole.partition(_MARK)
-        # Some templates put a space there, or an empty thought.
-        lead = before[len(prompt) :] if before.startswith(prompt) else ""
-        return lead, after.rstrip() or str(self.tokenizer.eos_token)
+        # Some templates write a space there, or an empty thought.
+        prefix = before[len(prompt) :] if before.startswith(prompt) else ""
+        return prefix, after.rstrip() or str(self.tokenizer.eos_token)
 
     # --- token ids ---
 
     def encode(self, rows: Sequence[Row]) -> list[Encoded]:
-        """Turn rows into the token ids of their prompts, room for the longest answer left."""
+        """Return the token ids of the rows' prompts, shortened so that the longest answer fits into max_length."""
         return [self._encode(row) for row in rows]
 
     def lengths(self, rows: Sequence[Row]) -> list[int]:
-        """Return the tokens of every row before truncation, the longest answer included."""
-        return [len(self._ids(self.render(row.texts))) + self.longest for row in rows]
+        """Return the number of tokens of every row before truncation, the longest answer included."""
+        return [len(self._ids(self.render(row.texts))) + self.longest_answer for row in rows]
 
     def _encode(self, row: Row) -> Encoded:
-        room = self.max_length - self.longest
+        room = self.max_length - self.longest_answer
         texts, ids = row.texts, self._ids(self.render(row.texts))
         own = sum(token_count(self.tokenizer, text) for text in texts) if len(ids) > room else 0
         while len(ids) > room:
             if own == 0:
-                raise ModelError(f"row {row.id}: {self._no_room(len(ids) + self.longest)}")
-            # Tokens at the seams make a cut text a little longer or shorter than counted; a second cut is enough.
+                raise ModelError(f"row {row.id}: {self._no_room(len(ids) + self.longest_answer)}")
+            # At the borders of a text, tokens merge: the prompt may be a little longer than counted. Then cut again.
             own = max(own - (len(ids) - room), 0)
             texts = shorten(self.tokenizer, texts, own)
             ids = self._ids(self.render(texts))
         prompt = self.render(texts)
-        for word, answer in zip(self.words, self.answers, strict=True):
-            if self._ids(prompt + self.lead + word + self.end) != ids + answer:
+        for word, answer_ids in zip(self.label_words, self.answer_ids, strict=True):
+            if self._ids(prompt + self.answer(word)) != ids + answer_ids:
                 raise ModelError(
                     f"row {row.id}: the end of its prompt and the answer '{word}' share a token, so the answer cannot "
-                    "be scored by itself. End the data set's prompt with a line break or a colon, not with a column."
+                    "be scored by itself. End the dataset's prompt with a line break or a colon, not with a column."
                 )
         return Encoded(ids, None, row.label, row.weight, texts != row.texts)
 
-    def read(self, ids: Sequence[int]) -> str:
-        """Return the text of an answer that a model wrote: without special tokens and outer spaces."""
+    def decode_answer(self, ids: Sequence[int]) -> str:
+        """Return the text that a model generated, without special tokens, the answer's prefix and outer spaces."""
         text = str(self.tokenizer.decode(ids, skip_special_tokens=True))
-        # An empty thought is written, too, but is no part of the answer.
-        return text.strip().removeprefix(self.lead.strip()).strip()
+        # The prefix may be an empty thought, which the model generates, too.
+        return text.strip().removeprefix(self.answer_prefix.strip()).strip()
 
     def _no_room(self, tokens: int) -> str:
         return (
@@ -159,38 +167,38 @@ class PromptEncoder:
     def _ids(self, text: str) -> list[int]:
         return self.start + list(self.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
 
-    def _answer_ids(self, prompt: str, answer: str) -> list[int]:
+    def _ids_after(self, prompt: str, answer: str) -> list[int]:
+        """Return the token ids that an answer adds to a prompt, [] if it changes the prompt's own tokens."""
         before, whole = self._ids(prompt), self._ids(prompt + answer)
         return whole[len(before) :] if whole[: len(before)] == before else []
 
-    def _check_answers(self, bare: list[list[int]]) -> None:
-        for word, ids in zip(self.words, bare, strict=True):
+    def _check_label_words(self, word_ids: list[list[int]]) -> None:
+        """Raise a `ModelError` for a label word without tokens or text, or two with the same tokens or text."""
+        by_ids: dict[tuple[int, ...], str] = {}
+        by_text: dict[str, str] = {}
+        for word, ids in zip(self.label_words, word_ids, strict=True):
             if not ids:
                 raise ModelError(
-                    f"the answer '{word}' has no tokens of its own behind the end of the prompt; end the prompt "
-                    "without a space, or change the answer under `answers`, both in the data set's YAML."
+                    f"the answer '{word}' has no tokens of its own after the end of the prompt; end the prompt "
+                    "without a space, or change the answer under `answers`, both in the dataset's YAML."
                 )
-        seen: dict[tuple[int, ...], str] = {}
-        for word, ids in zip(self.words, bare, strict=True):
-            if (other := seen.setdefault(tuple(ids), word)) != word:
+            if (other := by_ids.setdefault(tuple(ids), word)) != word:
                 raise ModelError(
-                    f"the answers '{other}' and '{word}' have the same tokens; this tokenizer cannot tell them apart. "
-                    "Change one under `answers` in the data set's YAML."
+                    f"the answers '{other}' and '{word}' have the same tokens in this model's tokenizer. "
+                    "Change one under `answers` in the dataset's YAML."
                 )
-        read: dict[str, str] = {}
-        for word, ids in zip(self.words, bare, strict=True):
-            if not (text := self.read(ids)):
+            if not (text := self.decode_answer(ids)):
                 raise ModelError(
-                    f"the answer '{word}' is nothing but special tokens of this tokenizer: where a model writes it, no "
-                    "text is left. Change it under `answers` in the data set's YAML."
+                    f"the answer '{word}' consists of special tokens of this tokenizer, which are removed from "
+                    "generated text. Change it under `answers` in the dataset's YAML."
                 )
-            if (other := read.setdefault(text, word)) != word:
+            if (other := by_text.setdefault(text, word)) != word:
                 raise ModelError(
-                    f"the answers '{other}' and '{word}' are both read as '{text}' where a model writes them: special "
-                    "tokens and outer spaces do not count. Change one under `answers` in the data set's YAML."
+                    f"the answers '{other}' and '{word}' are both read as '{text}' in generated text, without special "
+                    "tokens and outer spaces. Change one under `answers` in the dataset's YAML."
                 )
 
 
 def _fill(template: str, values: dict[str, str]) -> str:
-    """Put texts into braces in one pass: braces inside a text stay as they are."""
+    """Return the template with its {names} replaced by texts, in one pass: braces inside a text stay as they are."""
     return "".join(literal + (values[name] if name else "") for literal, name, _, _ in Formatter().parse(template))

@@ -1,4 +1,4 @@
-"""Saved models: what training changed, and enough beside it to reload with identical scores.
+"""Save a trained model, and load it with identical scores.
 
 A saved model is a folder `model/` with `peftable.json` (base, head, labels, limits), the tokenizer, and the weights
 that training changed: a peft adapter, the trained parameters, or the whole model. Weights are safetensors only.
@@ -18,10 +18,11 @@ from common.core.errors import ModelError, choices
 from common.core.files import atomic_folder, read_json, sha256, sha256_file, write_json
 from common.hub.locate import SAVED, Base, locate
 from common.methods import attach
+from common.methods.modules import head_modules
 from common.methods.peft_library import reload
 from common.model.build import with_head
 from common.model.heads import Head
-from common.model.inspect import head_modules, inner_model
+from common.model.inspect import inner_model
 from common.model.load import load_base, load_tokenizer
 
 SCHEMA = 1
@@ -38,7 +39,7 @@ def trained_state(model: nn.Module) -> dict[str, torch.Tensor]:
 
 
 def load_trained_state(model: nn.Module, file: Path) -> None:
-    """Load what `trained_state` gave; both must name the same parameters.
+    """Load parameters that `trained_state` returned and a file has; the model must train the same parameters.
 
     Raises:
         ModelError: the file is of another model or method.
@@ -47,27 +48,27 @@ def load_trained_state(model: nn.Module, file: Path) -> None:
     names = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
     if names != set(state):
         raise ModelError(
-            f"{file}: holds other parameters than this model trains: {choices(sorted(names ^ set(state)), 4)}."
+            f"{file}: has other parameters than this model trains: {choices(sorted(names ^ set(state)), 4)}."
         )
-    own = model.state_dict()
+    current = model.state_dict()
     for name, tensor in state.items():
-        if own[name].shape != tensor.shape:
+        if current[name].shape != tensor.shape:
             raise ModelError(
-                f"{file}: {name} is {tuple(tensor.shape)} there and {tuple(own[name].shape)} here: the method has "
-                "chosen other ranks than at the first start. Start over with FORCE=1."
+                f"{file}: {name} is {tuple(tensor.shape)} in the file and {tuple(current[name].shape)} in the model: "
+                "the method has chosen other ranks than at the first start. Start over with FORCE=1."
             )
     model.load_state_dict(state, strict=False)
 
 
 def save(head: Head, job: Job, dataset: Dataset, path: Path) -> None:
-    """Save a trained model as a folder that is enough to score with."""
+    """Save a trained model as a folder; with its base, that folder is enough to score."""
     inner = inner_model(head.model)
     with atomic_folder(path) as partial:
         head.encoder.tokenizer.save_pretrained(partial)
         if isinstance(head.model, PeftModel):
-            # "auto" would look the base's vocabulary up on the Hub.
+            # "auto" would ask the Hub for the base's vocabulary.
             head.model.save_pretrained(str(partial), save_embedding_layers=False)
-            (partial / "README.md").unlink(missing_ok=True)  # an empty model card with a path of this machine
+            (partial / "README.md").unlink(missing_ok=True)  # an empty model card that names a path of this machine
         elif job.method.name == "full":
             inner.save_pretrained(partial)
         else:
@@ -88,7 +89,7 @@ def save(head: Head, job: Job, dataset: Dataset, path: Path) -> None:
 
 
 def load(job: Job, dataset: Dataset, path: Path) -> Head:
-    """Reload a saved model; its scores equal those of the model that was saved.
+    """Load a saved model; its scores equal those of the model that was saved.
 
     Raises:
         ModelError: the folder is incomplete, made for other labels, or its base has changed since.
@@ -104,7 +105,7 @@ def load(job: Job, dataset: Dataset, path: Path) -> Head:
     if job.method.name == "full":
         model: nn.Module = load_base(job, dataset, tokenizer.pad_token_id, weights=path)
         return with_head(job, dataset, model.requires_grad_(False), tokenizer)
-    # A branch of the Hub moves on; the commit that the model was trained on does not.
+    # A branch of the Hub changes; the commit that the model was trained on does not.
     job = job.model_copy(update={"revision": description["model_commit"] or job.revision})
     wanted = {"model_sha256": description["model_sha256"]}
     check_same_base(job, wanted, {"model_sha256": _weights_hash(locate(job.model, job.revision))}, str(path))
@@ -117,10 +118,10 @@ def load(job: Job, dataset: Dataset, path: Path) -> Head:
 
 
 def load_adapter(job: Job, dataset: Dataset, path: Path) -> Head:
-    """Load the job's base with an adapter that peft saved anywhere; its head must be in the adapter.
+    """Load the job's base with an adapter that the peft library saved, also elsewhere; it must contain a head.
 
     Raises:
-        ModelError: no adapter there, not for sequence classification, or made for another model or number of labels.
+        ModelError: the folder has no adapter, or one for another task, model or number of labels.
     """
     if not (path / ADAPTER).is_file():
         raise ModelError(f"ADAPTER={path}: no adapter here ({ADAPTER} is missing).")
@@ -138,7 +139,7 @@ def load_adapter(job: Job, dataset: Dataset, path: Path) -> Head:
     heads = list(head_modules(base))
     saved = load_file(path / "adapter_model.safetensors")
     if job.head == "classification" and not any(part in heads for name in saved for part in name.split(".")):
-        raise ModelError(f"ADAPTER={path}: it holds no trained head ({choices(heads)}); its scores would be random.")
+        raise ModelError(f"ADAPTER={path}: it has no trained head ({choices(heads)}); its scores would be random.")
     try:
         model = PeftModel.from_pretrained(base, str(path))
     except (RuntimeError, ValueError) as error:
@@ -150,36 +151,39 @@ def load_adapter(job: Job, dataset: Dataset, path: Path) -> Head:
 
 
 def base_identity(job: Job, model: nn.Module) -> dict[str, str | None]:
-    """Return model_commit (of a Hub base) and model_sha256 (of a local base's weights), which `load` holds fast to."""
+    """Return model_commit (of a Hub base) and model_sha256 (of a local base's weights), which `load` compares."""
     commit = getattr(inner_model(model).config, "_commit_hash", None)
     return {"model_commit": commit, "model_sha256": _weights_hash(locate(job.model, job.revision))}
 
 
 def check_same_base(job: Job, wanted: dict[str, Any], found: dict[str, Any], where: str) -> None:
-    """Raise a `ModelError` when the base is not the one that `where` was trained on.
+    """Check that a base is the one that a saved model or checkpoint was trained on.
 
     Args:
         job: names the base.
-        wanted: model_sha256 and model_commit at the time, as `base_identity` gave them.
-        found: what of these is known now.
-        where: the saved model or checkpoint.
+        wanted: model_sha256 and model_commit of that time, from `base_identity`.
+        found: those of the two that are known now.
+        where: the saved model or checkpoint, for the message.
+
+    Raises:
+        ModelError: they differ.
     """
-    for key, what, mend in (
+    for key, what, fix in (
         ("model_sha256", "whose weights had SHA-256", "Put the old base back, or train again with FORCE=1."),
         (
             "model_commit",
             "at the Hub's commit",
-            f"Its revision '{job.revision}' has moved on: train again with FORCE=1. A commit as the job's `revision` "
-            "never moves.",
+            f"Its revision '{job.revision}' has changed: train again with FORCE=1. A commit as the job's `revision` "
+            "never changes.",
         ),
     ):
         if key in found and found[key] != wanted.get(key):
             raise ModelError(
-                f"{where}: was trained on a base {what} {wanted.get(key)}; that of {job.model} is {found[key]}. {mend}"
+                f"{where}: was trained on a base {what} {wanted.get(key)}; that of {job.model} is {found[key]}. {fix}"
             )
 
 
 def _weights_hash(base: Base) -> str | None:
-    """Return the SHA-256 over a local base's weight files; a Hub model is known by its commit."""
+    """Return the SHA-256 of a local base's weight files together, None for a Hub model, which its commit identifies."""
     hashes = [sha256_file(file) for file in sorted(Path(base.name).glob("*.safetensors"))]
     return sha256("".join(hashes).encode()) if hashes else None

@@ -1,4 +1,4 @@
-"""Chat templates (Jinja) of the form that the families' instruction-tuned models use, for their miniature twins."""
+"""Chat templates (Jinja) for tiny random models, in the form that each family's instruction-tuned models use."""
 
 # No system turn; the assistant is called model; a line break after every turn.
 GEMMA = """{{ bos_token }}{% for message in messages -%}
@@ -8,14 +8,14 @@ GEMMA = """{{ bos_token }}{% for message in messages -%}
 {% endfor %}{% if add_generation_prompt %}<start_of_turn>model
 {% endif %}"""
 
-# ChatML: no beginning-of-text token, a line break after every turn.
+# ChatML: no beginning-of-text token; a line break after every turn.
 QWEN = """{% for message in messages -%}
 <|im_start|>{{ message.role }}
 {{ message.content }}<|im_end|>
 {% endfor %}{% if add_generation_prompt %}<|im_start|>assistant
 {% endif %}"""
 
-# The older one puts a system turn of its own before a conversation without one.
+# Qwen 2.5's template adds a default system turn to a conversation without one.
 QWEN_WITH_DEFAULT_SYSTEM = (
     """{% if messages[0].role != 'system' %}<|im_start|>system
 You are a small model.<|im_end|>
@@ -23,7 +23,7 @@ You are a small model.<|im_end|>
     + QWEN
 )
 
-# A header and an empty line before every turn, nothing after it.
+# A header and an empty line before every turn; no line break after it.
 LLAMA3 = """{{ bos_token }}{% for message in messages -%}
 <|start_header_id|>{{ message.role }}<|end_header_id|>
 
@@ -32,7 +32,7 @@ LLAMA3 = """{{ bos_token }}{% for message in messages -%}
 
 {% endif %}"""
 
-# The system's words open the user's turn; the answer follows after a space and ends the text.
+# The system text begins the user's turn; the answer follows after a space, then the end-of-text token.
 MISTRAL = """{{ bos_token }}{% set system = messages[0].content ~ '\n\n' if messages[0].role == 'system' else '' -%}
 {% for message in messages if message.role != 'system' -%}
 {% if message.role == 'user' %}[INST] {{ (system if loop.first else '') ~ message.content }}[/INST]

@@ -1,4 +1,4 @@
-"""What makes a job small: rows for its data set, out of the embedded corpus, and settings over its own."""
+"""Fake data for smoke runs: rows in a dataset's columns, made of the sample corpus, and settings for a short run."""
 
 import functools
 import itertools
@@ -13,26 +13,26 @@ from common.config.methods import LastLayers
 from common.core.files import write_jsonl
 from common.data.table_files import read_table
 
-LAYERS = 4  # of a miniature model
+LAYERS = 4  # of a tiny random model
 _COUNTS = {"train": 36, "validation": 12, "test": 12}
 
 
 @functools.cache
 def corpus() -> tuple[tuple[str, str], ...]:
-    """Return the embedded corpus's train rows, claim and sentence."""
+    """Return the sample corpus's train rows as (claim, sentence)."""
     frame = read_table(ROOT / "data" / "sample" / "train.xlsx")
     return tuple(zip(map(str, frame["claim"]), map(str, frame["sentence"]), strict=True))
 
 
 def write_rows(dataset: Dataset, folder: Path) -> Path:
-    """Write {train,validation,test}.jsonl as a data set has them: some rows of every label in every split.
+    """Write {train,validation,test}.jsonl in a dataset's columns, with rows of every label in every split.
 
     Args:
         dataset: its columns and labels.
-        folder: where to write.
+        folder: for the files.
 
     Returns:
-        The folder, to be read as DATA_DIR.
+        The folder, for DATA_DIR.
     """
     pairs = itertools.cycle(corpus())
     for split, count in _COUNTS.items():
@@ -43,7 +43,7 @@ def write_rows(dataset: Dataset, folder: Path) -> Path:
 
 def _row(dataset: Dataset, split: str, number: int, pairs: Iterator[tuple[str, str]]) -> dict[str, Any]:
     claim, sentence = next(pairs)
-    # One text is a sentence; the first of several is the claim, and further ones are sentences, too.
+    # A single text is a sentence; of several, the first is a claim and the others are sentences.
     texts = [sentence] if len(dataset.text) == 1 else [claim, sentence]
     texts += [next(pairs)[1] for _ in dataset.text[2:]]
     row: dict[str, Any] = {dataset.label: dataset.labels[number % len(dataset.labels)]}
@@ -54,10 +54,10 @@ def _row(dataset: Dataset, split: str, number: int, pairs: Iterator[tuple[str, s
 
 
 def overrides(job: Job) -> list[str]:
-    """Return the settings that make a job small, as --set takes them; all its arithmetic stays."""
+    """Return the settings that make a job's run short, in the form of --set; precision and method stay the job's."""
     small, method = ["training.epochs=1"], job.method
     if job.training.eval_every != "epoch":
-        small.append("training.eval_every=epoch")  # there are fewer steps than that
+        small.append("training.eval_every=epoch")  # a short run has fewer steps
     if isinstance(method, LastLayers) and method.k > LAYERS:
         small.append(f"method.k={LAYERS}")
     if getattr(method, "layers_to_transform", None) is not None:

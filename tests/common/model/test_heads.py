@@ -9,12 +9,13 @@ from transformers import set_seed
 from common.core.errors import ModelError
 from common.data.rows import Row
 from common.hub import locate
+from common.methods.modules import head_modules
 from common.model.batching import collate
 from common.model.build import build_head
 from common.model.encoding import Encoder
-from common.model.inspect import head_modules, inner_model
+from common.model.inspect import inner_model
 from common.model.load import load_tokenizer, quiet_libraries
-from common.model.precision import keep_float32
+from common.model.precision import compute_in_float32
 
 DATASET = dataset(labels=["con", "neu", "pro"])
 LABELS = list(DATASET.labels)
@@ -129,17 +130,17 @@ def test_scores_are_log_probabilities_and_losses_are_theirs(tiny_job):
 def test_the_head_computes_in_float32_under_bfloat16(tiny_job, name):
     options = {"method.k": 1} if name == "minilm-last-layers" else {}
     head = build(tiny_job, name, precision="bfloat16", **options)
-    assert head.bfloat16
-    seen: dict[str, list[torch.dtype]] = {"trunk": [], "head": []}
+    assert head.precision == "bfloat16"
+    seen: dict[str, list[torch.dtype]] = {"backbone": [], "head": []}
 
     def watch(place: str):
         return lambda module, inputs, output: seen[place].append(output.dtype)
 
     inner = inner_model(head.model)
-    inner.bert.encoder.layer[0].attention.self.query.register_forward_hook(watch("trunk"))
+    inner.bert.encoder.layer[0].attention.self.query.register_forward_hook(watch("backbone"))
     linear = [
         module
-        for part in head_modules(head.model).values()
+        for part in head_modules(inner).values()
         for module in part.modules()
         if isinstance(module, torch.nn.Linear)
     ]
@@ -148,7 +149,7 @@ def test_the_head_computes_in_float32_under_bfloat16(tiny_job, name):
         module.register_forward_hook(watch("head"))
     batch = a_batch(head)
     logits = head.logits(batch)
-    assert seen["trunk"] == [torch.bfloat16]
+    assert seen["backbone"] == [torch.bfloat16]
     assert seen["head"] == [torch.float32]
     assert logits.dtype == torch.float32
     exact = build(tiny_job, name, **options).logits(batch)
@@ -169,12 +170,12 @@ def test_float32_jobs_use_no_autocast(tiny_job):
     assert seen == [torch.float32]
 
 
-def test_keep_float32_gives_the_float32_result(tiny_job):
+def test_compute_in_float32_gives_the_float32_result(tiny_job):
     set_seed(0)
     linear = torch.nn.Linear(32, 3)
     hidden = torch.randn(4, 32)
     exact = linear(hidden)
-    keep_float32(linear)
+    compute_in_float32(linear)
     with torch.autocast("cpu", torch.bfloat16):
         assert torch.equal(linear(hidden), exact)
         low = linear(hidden.bfloat16())
@@ -186,7 +187,7 @@ def test_a_half_or_quantised_head_is_refused(dtype):
     linear = torch.nn.Linear(4, 2)
     linear.weight = torch.nn.Parameter(linear.weight.detach().to(dtype), requires_grad=False)
     with pytest.raises(ModelError, match=rf"weight is {dtype}; a head must be float32"):
-        keep_float32(linear)
+        compute_in_float32(linear)
 
 
 def test_padding_does_not_change_scores(tiny_job):

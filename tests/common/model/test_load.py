@@ -130,7 +130,7 @@ def test_parameters_of_another_method_are_refused(tiny_job, tmp_path):
     job = tiny_job("minilm-full", method={"name": "last-layers", "k": 1})
     saved_model.save(built(job), job, DATASET, tmp_path / "model")
     other = tiny_job("minilm-full", method={"name": "last-layers", "k": 2})
-    with pytest.raises(ModelError, match="holds other parameters than this model trains"):
+    with pytest.raises(ModelError, match="has other parameters than this model trains"):
         saved_model.load(other, DATASET, tmp_path / "model")
 
 
@@ -213,7 +213,7 @@ def test_a_known_model_is_counted_without_a_hub(cached_config):
     counts = count_parameters(job, dataset)
     cached_config(job.model)
     assert count_parameters(job, dataset) == counts
-    assert base_config.shape(job, dataset).num_labels == 6
+    assert base_config.offline_config(job, dataset).num_labels == 6
 
 
 def test_a_cached_model_that_is_not_the_published_one(cached_config):
@@ -304,7 +304,7 @@ def test_adapters_that_do_not_fit(tiny_job, tiny_model, tmp_path, make_adapter):
     make_adapter("headless")
     file = tmp_path / "headless" / "adapter_model.safetensors"
     saved_model.save_file({name: value for name, value in load_file(file).items() if "classifier" not in name}, file)
-    assert "it holds no trained head (classifier); its scores would be random" in refusal("headless")
+    assert "it has no trained head (classifier); its scores would be random" in refusal("headless")
 
     make_adapter("task", task_type=peft.TaskType.FEATURE_EXTRACTION)
     assert "task_type is FEATURE_EXTRACTION; needed is SEQ_CLS" in refusal("task")

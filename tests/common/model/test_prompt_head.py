@@ -89,13 +89,13 @@ def test_scores_are_those_of_every_answer_alone(build, family, answers, normaliz
 
 def test_the_end_of_turn_counts_only_where_answers_have_several_tokens(build):
     head, _ = build("qwen")
-    assert head.scored == [answer[:-1] for answer in head.encoder.answers] and head.paths == [()]
+    assert head.scored == [answer[:-1] for answer in head.encoder.answer_ids] and head.continuations == [()]
     head, _ = build("qwen", described(ANSWERS["one begins another"]))
-    assert head.scored == head.encoder.answers
+    assert head.scored == head.encoder.answer_ids
     # pro and pro-choice are read off pro-choice good, which they begin: one pass is enough for all three.
-    assert [list(path) for path in head.paths] == [head.encoder.answers[2][:-1]]
+    assert [list(path) for path in head.continuations] == [head.encoder.answer_ids[2][:-1]]
     head, _ = build("qwen", described(ANSWERS["several tokens"]))
-    assert len(head.paths) == 3
+    assert len(head.continuations) == 3
 
 
 def test_columns_are_labels_in_the_order_of_the_yaml(build):
@@ -141,7 +141,7 @@ def test_a_training_batch(build):
     encoded = head.encoder.encode(ROWS[:5])
     batch = head.training_batch(encoded)
     for index, row in enumerate(encoded):
-        answer = head.encoder.answers[row.label]
+        answer = head.encoder.answer_ids[row.label]
         whole = batch["input_ids"][index][batch["attention_mask"][index].bool()].tolist()
         assert whole == row.input_ids + answer
         assert batch["position_ids"][index][batch["attention_mask"][index].bool()].tolist() == list(range(len(whole)))
@@ -149,7 +149,7 @@ def test_a_training_batch(build):
         assert targets[targets != IGNORED].tolist() == answer
         assert head.training_tokens(row) == len(whole)
     assert batch["labels"].tolist() == [0, 1, 2, 0, 1] and batch["weights"].tolist() == [1, 2, 1, 2, 1]
-    assert head.terms(batch).tolist() == [len(head.encoder.answers[row.label]) for row in encoded]
+    assert head.terms(batch).tolist() == [len(head.encoder.answer_ids[row.label]) for row in encoded]
     with pytest.raises(ValueError, match="without a label"):
         head.training_batch(head.encoder.encode([Row("r", ("a", "b"), None)]))
 
@@ -175,7 +175,7 @@ def sft_trainer(tmp_path):
     def make(head, job, rows):
         records = []
         for row in head.encoder.encode(rows):
-            answer = head.encoder.answers[row.label]
+            answer = head.encoder.answer_ids[row.label]
             records.append({"input_ids": row.input_ids + answer, "labels": [IGNORED] * len(row.input_ids) + answer})
         base = AutoModelForCausalLM.from_pretrained(job.model, attn_implementation=job.attention)
         trainer = trl.SFTTrainer(
@@ -257,7 +257,7 @@ def test_label_smoothing_spreads_over_the_vocabulary(build):
     with torch.no_grad():
         logs = head.model(input_ids=batch["input_ids"]).logits[0].log_softmax(-1)
         found = head.losses(batch, 0.2).item()
-    answer = head.encoder.answers[encoded.label]
+    answer = head.encoder.answer_ids[encoded.label]
     start = len(encoded.input_ids) - 1
     picked = [0.8 * logs[start + i, t].item() + 0.2 * logs[start + i].mean().item() for i, t in enumerate(answer)]
     assert found == pytest.approx(-sum(picked), abs=1e-5)
@@ -278,9 +278,9 @@ def test_padding_beside_longer_rows_changes_no_loss(build):
 def greedy(head, encoded) -> str:
     """Write token after token, each the likeliest, up to an end of turn."""
     ids = list(encoded.input_ids)
-    ends = {head.encoder.tokenizer.eos_token_id, head.encoder.answers[0][-1]}
+    ends = {head.encoder.tokenizer.eos_token_id, head.encoder.answer_ids[0][-1]}
     with torch.no_grad():
-        for _ in range(head.encoder.longest):
+        for _ in range(head.encoder.longest_answer):
             ids.append(int(head.model(input_ids=torch.tensor([ids])).logits[0, -1].argmax()))
             if ids[-1] in ends:
                 break
@@ -320,7 +320,7 @@ def test_a_model_that_answers_is_understood(build, family):
     texts = inference.generate(head, TAUGHT, 500, "test")
     assert set(texts) == {"pro", "pro-choice", "pro-choice good"}
     records = inference.predictions(
-        TAUGHT, inference.score(head, TAUGHT, 500, "test"), LABELS, texts, head.encoder.words
+        TAUGHT, inference.score(head, TAUGHT, 500, "test"), LABELS, texts, head.encoder.label_words
     )
     assert [record["predicted"] for record in records] == [LABELS[row.label] for row in TAUGHT]
     assert [record["generated"] for record in records] == texts
@@ -333,7 +333,7 @@ def test_answers_with_spaces_around_them(build, decoding):
     taught(head, TAUGHT)
     texts = inference.generate(head, TAUGHT, 500, "test") if decoding == "generate" else None
     records = inference.predictions(
-        TAUGHT, inference.score(head, TAUGHT, 500, "test"), LABELS, texts, head.encoder.words
+        TAUGHT, inference.score(head, TAUGHT, 500, "test"), LABELS, texts, head.encoder.label_words
     )
     assert [record["predicted"] for record in records] == [LABELS[row.label] for row in TAUGHT]
 

@@ -60,12 +60,12 @@ def test_the_whole_prompt_and_answer_to_the_letter(tokenizers, family):
     encoder = PromptEncoder(tokenizer, 256, DATASET)
     [encoded] = encoder.encode([row()])
     assert tokenizer.decode(encoded.input_ids) == WHOLE[family]
-    assert tokenizer.decode(encoder.answers[2]) == ANSWER[family]  # no newline behind the end of turn
+    assert tokenizer.decode(encoder.answer_ids[2]) == ANSWER[family]  # no newline behind the end of turn
     assert encoded.input_ids == tokenizer(WHOLE[family], add_special_tokens=False)["input_ids"]
     assert (encoded.label, encoded.truncated, encoded.token_type_ids) == (2, False, None)
-    assert encoder.endings == 1 and encoder.longest == max(map(len, encoder.answers))
+    assert encoder.end_of_turn_length == 1 and encoder.longest_answer == max(map(len, encoder.answer_ids))
     assert all(
-        answer[-1] == tokenizer.convert_tokens_to_ids(tiny_causal.FAMILIES[family][5]) for answer in encoder.answers
+        answer[-1] == tokenizer.convert_tokens_to_ids(tiny_causal.FAMILIES[family][5]) for answer in encoder.answer_ids
     )
 
 
@@ -86,7 +86,7 @@ def test_the_answer_is_what_the_template_writes_for_the_assistant(tokenizers, fa
     encoder = PromptEncoder(tokenizer, 256, DATASET)
     messages = [*encoder.messages(row().texts), {"role": "assistant", "content": "pro"}]
     whole = tokenizer.apply_chat_template(messages, tokenize=True)["input_ids"]
-    ours = encoder.encode([row()])[0].input_ids + encoder.answers[2]
+    ours = encoder.encode([row()])[0].input_ids + encoder.answer_ids[2]
     assert whole[: len(ours)] == ours
     assert tokenizer.decode(whole[len(ours) :]).strip() == ""
 
@@ -104,11 +104,11 @@ def test_the_system_text(tokenizers, family, system):
 
 def test_labels_that_are_numbers_and_answers_of_the_data_set(tokenizers, family):
     numbers = PromptEncoder(tokenizers[family], 256, dataset(labels=[0, 1], prompt=PROMPT))
-    assert numbers.words == ["0", "1"]
+    assert numbers.label_words == ["0", "1"]
     named = dataset(labels=[1, 0], prompt=PROMPT, answers={"0": "against", "1": "in favor"})
     encoder = PromptEncoder(tokenizers[family], 256, named)
-    assert encoder.words == ["in favor", "against"]  # in class order
-    assert [tokenizers[family].decode(answer[:-1]).strip() for answer in encoder.answers] == ["in favor", "against"]
+    assert encoder.label_words == ["in favor", "against"]  # in class order
+    assert [tokenizers[family].decode(answer[:-1]).strip() for answer in encoder.answer_ids] == ["in favor", "against"]
 
 
 def test_an_empty_thought_before_the_answer_belongs_to_it(tokenizers):
@@ -118,8 +118,8 @@ def test_an_empty_thought_before_the_answer_belongs_to_it(tokenizers):
         "m['content'] +", "('<think>\n\n</think>\n\n' if m['role'] == 'assistant' else '') + m['content'] +"
     )
     encoder = PromptEncoder(tokenizer, 256, DATASET)
-    assert encoder.lead == thought
-    assert [tokenizer.decode(answer) for answer in encoder.answers] == [
+    assert encoder.answer_prefix == thought
+    assert [tokenizer.decode(answer) for answer in encoder.answer_ids] == [
         f"{thought}{word}<|im_end|>" for word in ("con", "neu", "pro")
     ]
     assert tokenizer.decode(encoder.encode([row()])[0].input_ids).endswith("<|im_start|>assistant\n")
@@ -129,15 +129,17 @@ def test_a_template_without_an_end_of_turn_ends_in_eos(tokenizers):
     tokenizer = tiny_causal.make_tokenizer("mistral")
     tokenizer.chat_template = tiny_causal.MISTRAL.replace(" + eos_token", "")
     encoder = PromptEncoder(tokenizer, 256, DATASET)
-    assert [tokenizer.decode(answer) for answer in encoder.answers] == [" con</s>", " neu</s>", " pro</s>"]
+    assert [tokenizer.decode(answer) for answer in encoder.answer_ids] == [" con</s>", " neu</s>", " pro</s>"]
 
 
 def test_a_template_that_changes_earlier_turns_with_the_answer(tokenizers):
     tokenizer = tiny_causal.make_tokenizer("qwen")
     tokenizer.chat_template = tiny_causal.CHATML.replace("{% for m", "{{ messages | length }}{% for m", 1)
     encoder = PromptEncoder(tokenizer, 256, DATASET)
-    assert encoder.lead == ""
-    assert [tokenizer.decode(answer) for answer in encoder.answers] == [f"{w}<|im_end|>" for w in ("con", "neu", "pro")]
+    assert encoder.answer_prefix == ""
+    assert [tokenizer.decode(answer) for answer in encoder.answer_ids] == [
+        f"{w}<|im_end|>" for w in ("con", "neu", "pro")
+    ]
 
 
 ODD = [
@@ -156,7 +158,7 @@ def test_odd_texts_stand_in_the_prompt_as_they_are(tokenizers, family, text):
     prompt = encoder.render(("A claim.", text))
     assert f"Sentence: {text}\nStance:" in prompt and not encoded.truncated
     assert encoded.input_ids == encoder.start + tokenizers[family](prompt, add_special_tokens=False)["input_ids"]
-    assert encoder.lengths([row(sentence=text)]) == [len(encoded.input_ids) + encoder.longest]
+    assert encoder.lengths([row(sentence=text)]) == [len(encoded.input_ids) + encoder.longest_answer]
 
 
 def test_braces_that_are_meant(tokenizers):
@@ -181,7 +183,7 @@ def test_the_longest_text_alone_is_cut(tokenizers, family, max_length, text):
     [encoded] = encoder.encode([long])
     assert encoded.truncated
     # Never more tokens than allowed, and hardly fewer: a character is never cut in two.
-    assert max_length - 12 < len(encoded.input_ids) + encoder.longest <= max_length
+    assert max_length - 12 < len(encoded.input_ids) + encoder.longest_answer <= max_length
     shown = tokenizers[family].decode(encoded.input_ids)
     before, after = whole.render(("A claim of some length.", "\ue001")).split("\ue001")
     assert shown.removeprefix("<s>" if family == "llama" else "").startswith(before)
@@ -194,9 +196,9 @@ def test_exactly_max_length_is_whole(tokenizers, family):
     whole = PromptEncoder(tokenizers[family], 10_000, DATASET)
     [length] = whole.lengths([row()])
     [exact] = PromptEncoder(tokenizers[family], length, DATASET).encode([row()])
-    assert not exact.truncated and len(exact.input_ids) + whole.longest == length
+    assert not exact.truncated and len(exact.input_ids) + whole.longest_answer == length
     [cut] = PromptEncoder(tokenizers[family], length - 1, DATASET).encode([row()])
-    assert cut.truncated and len(cut.input_ids) + whole.longest <= length - 1
+    assert cut.truncated and len(cut.input_ids) + whole.longest_answer <= length - 1
 
 
 def test_two_texts_too_long_are_levelled(tokenizers, family):
@@ -208,7 +210,7 @@ def test_two_texts_too_long_are_levelled(tokenizers, family):
     sentence = sentence.partition("\nStance:")[0]
     counts = [token_count(tokenizer, text) for text in (claim, sentence)]
     assert min(counts) > 5 and abs(counts[0] - counts[1]) <= 2
-    assert len(encoded.input_ids) + encoder.longest <= 110
+    assert len(encoded.input_ids) + encoder.longest_answer <= 110
 
 
 def test_three_text_columns(tokenizers, family):
@@ -218,7 +220,7 @@ def test_three_text_columns(tokenizers, family):
     [encoded] = encoder.encode([Row("r", ("A claim.", words(100), "a good idea"), 0)])
     shown = tokenizer.decode(encoded.input_ids)
     assert encoded.truncated and "A claim.|good idea open wrong" in shown and "|a good idea\nStance:" in shown
-    assert 76 < len(encoded.input_ids) + encoder.longest <= 80
+    assert 76 < len(encoded.input_ids) + encoder.longest_answer <= 80
 
 
 def test_a_prompt_that_is_too_long_without_its_texts(tokenizers, family):
@@ -239,7 +241,7 @@ def test_no_rows(tokenizers):
 
 
 def test_a_data_set_without_a_prompt(tokenizers):
-    with pytest.raises(ConfigError, match=r"the data set 'Toy stance' has no `prompt`; data/_example\.yaml"):
+    with pytest.raises(ConfigError, match=r"the dataset 'Toy stance' has no `prompt`; data/_example\.yaml"):
         PromptEncoder(tokenizers["qwen"], 64, dataset())
 
 
@@ -276,7 +278,7 @@ def test_answers_of_special_tokens_alone(tokenizers, family):
     for word in (end, f" {end} {end}"):
         with pytest.raises(ModelError) as raised:
             PromptEncoder(tokenizers[family], 256, answering("yes", word))
-        assert f"the answer '{word}' is nothing but special tokens" in str(raised.value)
+        assert f"the answer '{word}' consists of special tokens" in str(raised.value)
         assert "`answers`" in str(raised.value) and "\n" not in str(raised.value)
 
 
@@ -288,7 +290,7 @@ def test_answers_that_are_read_as_the_same_text(tokenizers, family):
                 PromptEncoder(tokenizers[family], 256, answering(*words))
             assert f"the answers '{words[0]}' and '{words[1]}' are both read as 'yes'" in str(raised.value)
     encoder = PromptEncoder(tokenizers[family], 256, answering("yes ", "yes, it is"))
-    assert [encoder.read(answer) for answer in encoder.answers] == ["yes", "yes, it is"]
+    assert [encoder.decode_answer(answer) for answer in encoder.answer_ids] == ["yes", "yes, it is"]
 
 
 def test_a_prompt_whose_end_melts_into_the_answer(tokenizers):
@@ -296,7 +298,7 @@ def test_a_prompt_whose_end_melts_into_the_answer(tokenizers):
     with pytest.raises(ModelError, match=r"'con'.*end of the prompt"):
         PromptEncoder(tokenizers["llama"], 64, spaced)  # " con" is a token, so the space is not the prompt's
     broken = dataset(labels=["con", "pro"], prompt={"user": "{claim} {sentence}\nStance:\n"})
-    assert PromptEncoder(tokenizers["llama"], 64, broken).lead == ""
+    assert PromptEncoder(tokenizers["llama"], 64, broken).answer_prefix == ""
 
 
 @pytest.mark.parametrize("labels", [["clear", "pro"], ["pro", "clear"]])
@@ -317,7 +319,7 @@ def test_a_row_whose_end_melts_into_an_answer(labels):
 def test_every_data_set_has_a_prompt_for_every_family(tokenizers, family, name):
     described = catalog.load_dataset(name)
     encoder = PromptEncoder(tokenizers[family], 512, described)
-    assert len({tuple(answer) for answer in encoder.answers}) == len(described.labels)
+    assert len({tuple(answer) for answer in encoder.answer_ids}) == len(described.labels)
     texts = tuple(f"text {index}" for index in range(len(described.text)))
     [encoded] = encoder.encode([Row("r", texts, 0)])
     assert all(text in tokenizers[family].decode(encoded.input_ids) for text in texts)

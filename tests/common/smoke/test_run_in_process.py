@@ -51,7 +51,7 @@ def test_what_cannot_be_prepared(place):
         raise errors.ConfigError("a wrong key")
 
     outcome = run_in_process.run("x", prepare)
-    assert outcome.failed == "its twin and rows" and outcome.output == "error: a wrong key\n"
+    assert outcome.failed == "its tiny model and fake data" and outcome.output == "error: a wrong key\n"
 
 
 def test_an_interrupt_stops_everything(place):

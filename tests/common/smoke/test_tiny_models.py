@@ -154,9 +154,9 @@ def test_a_model_folder_has_a_twin_too(twin, tmp_path):
 
 
 def test_models_without_a_twin(tmp_path):
-    with pytest.raises(ModelError, match="nobody/nothing: its shape is not known here"):
+    with pytest.raises(ModelError, match="nobody/nothing: its architecture is not known here"):
         tiny_models.make_tiny_model("nobody/nothing", tmp_path / "twin")
     (tmp_path / "config.json").write_text(json.dumps({"model_type": "t5"}))
-    with pytest.raises(ModelError, match="there are no miniatures of t5; only of bert, distilbert"):
+    with pytest.raises(ModelError, match="no tiny model of the family t5; there are bert, distilbert"):
         tiny_models.make_tiny_model(str(tmp_path), tmp_path / "twin")
     assert not (tmp_path / "twin").exists()
