@@ -1,12 +1,12 @@
-"""Every job in miniature: check, train, evaluate, predict, baseline, and one report at the end.
+"""A short run of every job: check, train, evaluate, predict, baseline, and one report at the end.
 
     make smoke                       (or: python scripts/smoke.py)
     make smoke MODEL=minilm-lora     one job
     make smoke DRY_RUN=1             what the jobs would download, and how much; does nothing
 
-Each job runs with its own YAML, on a small random twin of its model and on a few rows made for its data set, so that
-what would fail after hours of waiting for a GPU fails here, in seconds; a sweep by its first and last variant. Needs no
-hub and no GPU. Everything lies in outputs/smoke/, is never published, and is replaced by the next smoke.
+Each job runs with its own YAML, on a tiny random model of its model's family and on a few rows of fake data, so that an
+error which would come after hours of waiting for a GPU comes here, in seconds. A sweep runs its first and last variant.
+Needs no Hub and no GPU. All files are in outputs/smoke/; they are never published, and the next smoke replaces them.
 """
 
 import argparse
@@ -31,13 +31,13 @@ WORKERS = 2
 
 
 def commands(name: str) -> list[list[str]]:
-    """Make a job's twin and rows, and return the commands that it is to pass."""
+    """Make a job's tiny model and fake data, and return the commands to run: script name and arguments."""
     from common.smoke import tiny_models
 
     job, _ = catalog.load_job(name)
     dataset = catalog.load_dataset(job.dataset)
     made = OUTPUTS / ".made" / name  # a dot: no run lies there
-    model = tiny_models.make_tiny_model(job.model, made / "twin")
+    model = tiny_models.make_tiny_model(job.model, made / "model")
     rows = fake_data.write_rows(dataset, made / "rows")
     settings = [f"model={json.dumps(str(model))}", *fake_data.overrides(job)]
     place = ["--outputs", str(OUTPUTS)]
@@ -52,19 +52,19 @@ def commands(name: str) -> list[list[str]]:
 
 
 def ends_of_sweep(name: str) -> list[list[str]]:
-    """Return the settings of a sweep's first and last variant, as --set takes them; of a job without one, none."""
+    """Return the settings of a sweep's first and last variant, in the form of --set; [[]] for a job without one."""
     entries = catalog.load_sweep(name) or [{}]
     ends = entries if len(entries) < 3 else [entries[0], entries[-1]]
     return [[yaml_io.override_word(key, value) for key, value in entry.items()] for entry in ends]
 
 
 def run_job(name: str) -> run_in_process.Outcome:
-    """Take one job through all its commands, in this process."""
+    """Run all commands of one job in this process, and return the outcome."""
     return run_in_process.run(name, lambda: commands(name))
 
 
 def outcomes(names: list[str]) -> Iterator[run_in_process.Outcome]:
-    """Run the jobs, several at a time, and yield how they went, in order."""
+    """Run the jobs, several at a time, and yield their outcomes in order."""
     if WORKERS == 1 or len(names) == 1:
         yield from map(run_job, names)
         return
@@ -78,7 +78,7 @@ def outcomes(names: list[str]) -> Iterator[run_in_process.Outcome]:
 
 
 def dry_run(names: list[str]) -> int:
-    """Print what the jobs would download; a job that cannot be read is named, and the others go on."""
+    """Print what the jobs would download, and return the exit code; a job with an error does not stop the others."""
     from common.smoke import download_sizes
 
     sizes, code = {}, 0
@@ -94,15 +94,13 @@ def dry_run(names: list[str]) -> int:
         model = download_sizes.model_download(job)
         sizes[model.about] = model.size_bytes
         print(f"  model  {model.about}\n  rows   {job.dataset}: {rows}")
-    print(
-        f"\n{sum(sizes.values()) / 1e9:.1f} GB of weights in all, each model once, without what the hub's cache holds"
-    )
+    print(f"\n{sum(sizes.values()) / 1e9:.1f} GB of weights in all, each model once, without those in the Hub's cache")
     print("make fetch downloads them, and with DRY_RUN=1 asks the Hub for the exact size")
     return code
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Take the jobs through the scripts; see the module."""
+    """Run the jobs; see the module."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )

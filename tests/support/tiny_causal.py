@@ -1,8 +1,8 @@
-"""Miniature causal language models: the real classes with random weights, and a small tokenizer with a chat template.
+"""Tiny random causal language models with small tokenizers and chat templates, for tests.
 
-The families differ where renderers go wrong: Gemma opens with BOS, has no system turn and a newline behind the
-end of turn; Qwen has a system turn and no BOS; Mistral drops the system turn and begins answers with a space; Llama,
-a base model, has no template, and its tokenizer has no pad token; instructed, it has headers with empty lines behind.
+The families differ where renderers fail: Gemma begins with BOS, has no system turn, and a line break after the end of
+turn. Qwen has a system turn and no BOS. Mistral drops the system turn and begins answers with a space. Llama, a base
+model, has no template, and its tokenizer no pad token; instructed Llama has headers with an empty line after them.
 """
 
 import json
@@ -47,7 +47,7 @@ FAMILIES: dict[str, tuple[str | None, str | None, str, str | None, list[str], st
         "<|eot_id|>",
     ),
 }
-# The tokenizers learn their words here: con, neu and pro are one token, against, favor and pro-choice are several.
+# Texts to train the tokenizers on: con, neu and pro become one token; against, favor and pro-choice several.
 TEXTS = [
     "Is the sentence an argument for the claim (pro), against it (con), or neither (neu)? Answer with one word.",
     "You are an assistant that classifies arguments.\nClaim: Claim 1.\nSentence: bad harmful wrong idea number really",
@@ -56,7 +56,7 @@ TEXTS = [
 
 
 def overrides(family: str, folder: Path, changes: dict[str, Any]) -> dict[str, Any]:
-    """Return what to override in a job so that a twin answers prompts: keys of SET, with plain values."""
+    """Return the settings of a job with the prompt head on a tiny model: keys of SET with plain values."""
     return {
         "model": str(folder),
         "head": "prompt",
@@ -68,13 +68,13 @@ def overrides(family: str, folder: Path, changes: dict[str, Any]) -> dict[str, A
 
 
 def words(family: str, folder: Path, **changes: Any) -> list[str]:
-    """Return `overrides` as the words after `--set`; a key's dots are written as two underscores."""
+    """Return `overrides` as the words after `--set`; in `changes`, two underscores stand for a key's dot."""
     dotted = {key.replace("__", "."): value for key, value in changes.items()}
     return [f"{key}={json.dumps(value)}" for key, value in overrides(family, folder, dotted).items()]
 
 
 def make(family: str, folder: Path, **config: Any) -> Path:
-    """Save a miniature model and its tokenizer into a folder, and return it.
+    """Save a tiny model and its tokenizer to a folder, and return the folder.
 
     Args:
         family: of `FAMILIES`.
@@ -95,7 +95,7 @@ def make(family: str, folder: Path, **config: Any) -> Path:
         "num_key_value_heads": 1,
         "head_dim": 16,
         "max_position_embeddings": 512,
-        "initializer_range": 0.1,  # scores that differ
+        "initializer_range": 0.1,  # wide enough for different scores
         "bos_token_id": tokenizer.bos_token_id,
         "eos_token_id": tokenizer.eos_token_id,
         "pad_token_id": tokenizer.pad_token_id,
@@ -122,7 +122,7 @@ def make_tokenizer(family: str) -> Any:
         TEXTS,
         trainers.BpeTrainer(vocab_size=500, special_tokens=special, initial_alphabet=alphabet, show_progress=False),
     )
-    if bos is not None:  # as the real ones begin texts
+    if bos is not None:  # as the published tokenizers do
         backend.post_processor = processors.TemplateProcessing(
             single=f"{bos} $A", pair=f"{bos} $A {bos} $B", special_tokens=[(bos, backend.token_to_id(bos))]
         )

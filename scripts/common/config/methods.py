@@ -125,7 +125,7 @@ class OtherLibraryMethod(LibraryMethod):
 
 
 class LoraFromScratch(Strict):
-    """Low-rank adaptation as written in `common/peft/lora.py`."""
+    """Low-rank adaptation as written in `common/methods/lora.py`."""
 
     name: Literal["lora-from-scratch"]
     r: int = Field(16, ge=1)
@@ -136,7 +136,7 @@ class LoraFromScratch(Strict):
 
 
 class Adapters(Strict):
-    """Bottleneck adapters as written in `common/peft/adapters.py`."""
+    """Bottleneck adapters as written in `common/methods/adapters.py`."""
 
     name: Literal["adapters"]
     size: int = Field(16, ge=1)  # width of the bottleneck

@@ -1,4 +1,4 @@
-"""The methods written here: LoRA against the peft library, adapters against their formula."""
+"""The methods from scratch: LoRA compared with the peft library, adapters with their formula."""
 
 import pytest
 import torch
@@ -54,7 +54,7 @@ def trainable(model) -> dict[str, nn.Parameter]:
 
 
 @pytest.fixture
-def twins():
+def both_models():
     """The same model with our LoRA and with the library's, all trained weights equal and nonzero."""
     ours = attach(base(), scratch(r=4, alpha=8, target_modules=TARGETS))
     config = LoraConfig(task_type=TaskType.SEQ_CLS, r=4, lora_alpha=8, lora_dropout=0.0, target_modules=TARGETS)
@@ -84,8 +84,8 @@ def step_loss(model) -> torch.Tensor:
     return F.cross_entropy(model(**batch()).logits, torch.tensor([0, 1, 2, 0]))
 
 
-def test_outputs_and_gradients_are_the_library_s(twins):
-    ours, theirs, pairs = twins
+def test_outputs_and_gradients_are_the_library_s(both_models):
+    ours, theirs, pairs = both_models
     torch.testing.assert_close(ours(**batch()).logits, theirs(**batch()).logits, rtol=0, atol=1e-6)
     step_loss(ours).backward()
     step_loss(theirs).backward()
@@ -94,8 +94,8 @@ def test_outputs_and_gradients_are_the_library_s(twins):
     assert max(mine.grad.abs().max() for mine, _ in pairs) > 1e-3
 
 
-def test_ten_optimizer_steps_are_the_library_s(twins):
-    ours, theirs, pairs = twins
+def test_ten_optimizer_steps_are_the_library_s(both_models):
+    ours, theirs, pairs = both_models
     start = [mine.detach().clone() for mine, _ in pairs]
     for model in (ours, theirs):
         optimizer = torch.optim.AdamW(trainable(model).values(), lr=1e-3)
@@ -169,8 +169,8 @@ def test_an_adapter_is_its_formula():
     torch.testing.assert_close(adapter(x), h + inner @ adapter.up.weight.T + adapter.up.bias)
 
 
-def test_merged_equals_unmerged(twins):
-    ours, _, _ = twins
+def test_merged_equals_unmerged(both_models):
+    ours, _, _ = both_models
     expected = ours(**batch()).logits
     merged = merge_lora(ours)
     assert not [module for module in merged.modules() if isinstance(module, LoraLinear)]

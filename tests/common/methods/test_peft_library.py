@@ -1,4 +1,4 @@
-"""Methods of the peft library: each attaches, learns, reloads and starts where it should, or is refused."""
+"""Each method of the peft library attaches, starts at the base, learns and reloads, or is refused."""
 
 import dataclasses
 from types import SimpleNamespace
@@ -39,7 +39,7 @@ from common.model.saved_model import load_trained_state, trained_state
 
 
 def batch() -> dict[str, torch.Tensor]:
-    """Six rows of nine tokens, three of them padded on the right."""
+    """Return six rows of nine tokens, three of them padded on the right."""
     ids = torch.randint(1, 50, (6, 9), generator=torch.Generator().manual_seed(1))
     mask = torch.ones_like(ids)
     for row in range(3):

@@ -1,4 +1,4 @@
-"""The methods written here around bitsandbytes' 4-bit and 8-bit linear layers."""
+"""The methods from scratch on bitsandbytes' 4-bit and 8-bit linear layers."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""Known shapes of base models: as transformers reads them from a config.json, and compared with one that was loaded."""
+"""Known architectures are configs as transformers reads them from a config.json, and are compared with loaded ones."""
 
 import json
 
@@ -24,13 +24,13 @@ def test_known_shapes_are_those_of_a_config_file(model, tmp_path):
     assert not unknown, "transformers has no such key"
 
 
-def test_no_two_configs_share_what_they_hold():
+def test_no_two_configs_share_a_value():
     first = architectures.config("meta-llama/Llama-3.1-8B")
     first.rope_parameters["factor"] = 1.0
     assert architectures.config("meta-llama/Llama-3.1-8B").rope_parameters["factor"] == 8.0
 
 
-def test_a_miniature_of_the_family():
+def test_a_smaller_model_of_the_family():
     config = architectures.config("mistralai/Mistral-7B-v0.3", vocab_size=100, num_key_value_heads=1, **SMALL)
     model = AutoModelForSequenceClassification.from_config(config)
     assert len(model.model.layers) == 2 and model.model.layers[0].self_attn.k_proj.out_features == 16
@@ -47,7 +47,7 @@ def test_another_model_under_the_name():
         architectures.check_config(model, architectures.config("meta-llama/Meta-Llama-3-8B"))
 
 
-def test_models_that_nobody_wrote_down():
+def test_models_without_a_known_architecture():
     assert architectures.known("nobody/nothing") is None
     architectures.check_config("nobody/nothing", PretrainedConfig())
     with pytest.raises(ModelError, match=r"nobody/nothing: its architecture is not known here\. Known: Qwen/"):

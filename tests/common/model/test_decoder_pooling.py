@@ -1,4 +1,4 @@
-"""Decoders under a classification head: pooled at the last real token, whatever it is and whatever stands beside it."""
+"""Decoders with a classification head are pooled at the last real token, also if it is the pad token."""
 
 import numpy as np
 import pytest

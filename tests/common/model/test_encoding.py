@@ -1,4 +1,4 @@
-"""Texts cut to a number of tokens: the longest alone, others only where that is not enough."""
+"""Texts are shortened to a number of tokens: the longest alone, the others only if that is not enough."""
 
 import pytest
 import tiny_causal
@@ -32,7 +32,7 @@ def counts(tokenizer, texts) -> list[int]:
         ([5, 9], 0, [0, 0]),
     ],
 )
-def test_what_is_cut(tokenizer, before, room, after):
+def test_the_longest_text_is_cut_first(tokenizer, before, room, after):
     texts = [words(count) for count in before]
     assert counts(tokenizer, texts) == before
     short = shorten(tokenizer, texts, room)
@@ -41,7 +41,7 @@ def test_what_is_cut(tokenizer, before, room, after):
 
 
 @pytest.mark.parametrize("room", range(12))
-def test_no_character_is_torn(tokenizer, room):
+def test_a_character_is_never_divided(tokenizer, room):
     text = "a 👩‍👩‍👧 漢字 ünï\n end"
     [short] = shorten(tokenizer, [text], room)
     assert text.startswith(short) and short == short.rstrip()

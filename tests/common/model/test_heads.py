@@ -1,4 +1,4 @@
-"""Encoding (pairs, truncation) and the head's arithmetic (float32 also under bfloat16)."""
+"""Encoding (pairs, truncation), and the arithmetic of the head (float32, also under bfloat16 autocast)."""
 
 import pytest
 import torch
@@ -6,7 +6,6 @@ import torch.nn.functional as F
 from toy_runs import dataset
 from transformers import set_seed
 
-from common.core.errors import ModelError
 from common.data.rows import Row
 from common.hub import locate
 from common.methods.modules import head_modules
@@ -15,7 +14,6 @@ from common.model.build import build_head
 from common.model.encoding import Encoder
 from common.model.inspect import inner_model
 from common.model.load import load_tokenizer, quiet_libraries
-from common.model.precision import compute_in_float32
 
 DATASET = dataset(labels=["con", "neu", "pro"])
 LABELS = list(DATASET.labels)
@@ -31,12 +29,12 @@ def row(*texts: str, label: int | None = 0) -> Row:
 
 
 def words(count: int) -> str:
-    """As many tokens as words: each is one piece of the vocabulary."""
+    """Return a text of `count` words, each of which is one token."""
     return " ".join(["good", "idea", "time", "year", "day"][index % 5] for index in range(count))
 
 
 def parts(tokenizer, encoded) -> tuple[int, int]:
-    """Tokens of the first and the second text, special tokens left out."""
+    """Return the tokens of the first and of the second text, without special tokens."""
     special = {tokenizer.cls_token_id, tokenizer.sep_token_id}
     kinds = [
         kind for token, kind in zip(encoded.input_ids, encoded.token_type_ids, strict=True) if token not in special
@@ -168,26 +166,6 @@ def test_float32_jobs_use_no_autocast(tiny_job):
     )
     head.logits(a_batch(head))
     assert seen == [torch.float32]
-
-
-def test_compute_in_float32_gives_the_float32_result(tiny_job):
-    set_seed(0)
-    linear = torch.nn.Linear(32, 3)
-    hidden = torch.randn(4, 32)
-    exact = linear(hidden)
-    compute_in_float32(linear)
-    with torch.autocast("cpu", torch.bfloat16):
-        assert torch.equal(linear(hidden), exact)
-        low = linear(hidden.bfloat16())
-    assert low.dtype == torch.float32
-
-
-@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.int8])
-def test_a_half_or_quantised_head_is_refused(dtype):
-    linear = torch.nn.Linear(4, 2)
-    linear.weight = torch.nn.Parameter(linear.weight.detach().to(dtype), requires_grad=False)
-    with pytest.raises(ModelError, match=rf"weight is {dtype}; a head must be float32"):
-        compute_in_float32(linear)
 
 
 def test_padding_does_not_change_scores(tiny_job):

@@ -1,4 +1,4 @@
-"""Models found, saved and reloaded: bit-equal scores, refusals that say why."""
+"""Models are found, saved and reloaded with equal scores; errors say why they are not."""
 
 import json
 import shutil
@@ -55,7 +55,7 @@ def quiet():
 
 
 def built(job, seed: int = 3):
-    """A model whose trained parameters are all away from their start, as after training."""
+    """Return a model whose trained parameters all differ from their start, as after training."""
     set_seed(seed)
     head = build_head(job, DATASET)
     with torch.no_grad():
@@ -187,7 +187,7 @@ def test_a_package_is_found_and_not_imported(tmp_path, monkeypatch):
 
 @pytest.fixture
 def cached_config(tmp_path, monkeypatch):
-    """`cached_config(hub_id, **keys)`: a config.json in an otherwise empty hub cache, as a download leaves it."""
+    """`cached_config(hub_id, **keys)`: put a config.json into an otherwise empty Hub cache."""
     from huggingface_hub import constants
 
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))

@@ -1,4 +1,4 @@
-"""The Hub's refusals, over a real HTTP server: each ends in one message with what was found and what mends it."""
+"""Errors of the Hub, over a real HTTP server: each becomes one message with the reason and the fix."""
 
 import json
 import shutil
@@ -39,26 +39,31 @@ CASES = {
 DRIVER = """
 import json, os, sys, time
 import datasets, huggingface_hub
-from common import errors, hub, models, pretrained
-from common.catalog import load_dataset, load_job
-from common.config import Source
-from common.strict import validate
-models.quiet_libraries()
+from common.config.catalog import load_dataset, load_job
+from common.config.dataset import Source
+from common.core.errors import PeftableError
+from common.core.schema import validate
+from common.data.hub_dataset import read_hub
+from common.hub.locate import hub_commit
+from common.model.build import build_head
+from common.model.inspect import inner_model
+from common.model.load import quiet_libraries
+quiet_libraries()
 time.sleep = lambda seconds: None  # between the library's own attempts
 answers = {}
 for name, (kind, repo, revision, token, offline) in json.load(sys.stdin).items():
     os.environ["HF_TOKEN"] = token
     huggingface_hub.constants.HF_HUB_OFFLINE = datasets.config.HF_HUB_OFFLINE = offline
-    pretrained.hub_commit.cache_clear()
+    hub_commit.cache_clear()
     start = time.monotonic()
     try:
         if kind == "data":
-            answers[name] = [sorted(hub.read_hub(validate(Source, {"hub": repo, "revision": revision}, "data/x.yaml")))]
+            answers[name] = [sorted(read_hub(validate(Source, {"hub": repo, "revision": revision}, "data/x.yaml")))]
         else:
             job, _ = load_job("minilm-lora", {"model": repo, "revision": revision})
-            model = models.build(job, load_dataset("stance-sample")).model
-            answers[name] = [models.inner_model(model).config._commit_hash]
-    except errors.PeftableError as error:
+            model = build_head(job, load_dataset("stance-sample")).model
+            answers[name] = [inner_model(model).config._commit_hash]
+    except PeftableError as error:
         answers[name] = [type(error).__name__, str(error)]
     answers[name].append(time.monotonic() - start)
     print(name, answers[name], file=sys.stderr)
@@ -68,7 +73,7 @@ print(json.dumps(answers))
 
 @pytest.fixture(scope="module")
 def answers(tmp_path_factory, tiny_model):
-    """What each case ended in, all in one process; and the paths that were asked for."""
+    """The result of each case, all in one process; and the paths that were requested."""
     place = tmp_path_factory.mktemp("hub")
     for name in ("pickle", "custom", "adapter"):
         shutil.copytree(tiny_model, place / name)
@@ -99,7 +104,7 @@ def answers(tmp_path_factory, tiny_model):
 
 
 @pytest.mark.parametrize("name", ["public", "accepted", "offline, in the cache"])
-def test_what_may_be_loaded_is_loaded_and_its_commit_known(answers, name):
+def test_a_model_that_may_be_loaded_has_its_commit(answers, name):
     assert answers[0][name][0] == "a" * 40
 
 
@@ -145,6 +150,6 @@ def test_a_data_set_that_cannot_be_loaded(answers, name, parts):
     assert [part for part in [*parts, "DATA_DIR="] if part not in message] == [], message
 
 
-def test_no_weights_of_an_unmerged_pull_request(answers):
-    """Transformers would look for a conversion's pull request, or have one made by a service, for the branch main."""
+def test_weights_of_an_unmerged_pull_request_are_not_loaded(answers):
+    """For the branch main, transformers would look for a pull request with safetensors, or have a service make one."""
     assert not [path for path in answers[1] if "discussions" in path or "/commits/" in path]

@@ -15,7 +15,6 @@ from common.hub import locate
 from common.model.build import build_head, row_encoder
 from common.model.inspect import inner_model
 from common.model.load import load_tokenizer
-from common.model.precision import Float32Product
 from common.model.prompt_head import IGNORED, PromptHead
 from common.runs.run_config import RunConfig
 from common.train.trainer import StepTrainer
@@ -41,10 +40,10 @@ def described(answers=None, **changes):
 
 @pytest.fixture(scope="module")
 def build(prompt_job, tiny_causal_model):
-    """`build("qwen", dataset, **overrides)` → (head, job): LoRA on a twin, with updates as if trained."""
+    """`build("qwen", dataset, **overrides)` → (head, job): LoRA on a tiny model, with updates as if trained."""
 
-    def head(family: str, data=None, twin: dict | None = None, **overrides: object):
-        job = prompt_job(family, tiny_causal_model(family, **(twin or {})), **overrides)
+    def head(family: str, data=None, changes: dict | None = None, **overrides: object):
+        job = prompt_job(family, tiny_causal_model(family, **(changes or {})), **overrides)
         set_seed(3)
         built = build_head(job, data or described())
         with torch.no_grad():
@@ -224,13 +223,13 @@ def test_losses_and_gradients_are_those_of_sft_trainer(build, step_trainer, sft_
     loss.backward()
     reference = gradients(theirs.model)
     assert reference and max(gradient.abs().max() for gradient in reference.values()) > 1e-3
-    for budget in (16, 10_000):  # every row by itself, or all in one piece
+    for budget in (16, 10_000):  # one row in a micro-batch, or all of them
         head.model.zero_grad()
         tight = job.model_copy(update={"training": job.training.model_copy(update={"token_budget": budget})})
         trainer = step_trainer(head, tight, data, rows)
-        pieces = trainer.micro_batches(trainer.encoded)
-        assert len(pieces) == (6 if budget == 16 else 1)
-        step = trainer.training_step(head.model, pieces)
+        micro_batches = trainer.micro_batches(trainer.encoded)
+        assert len(micro_batches) == (6 if budget == 16 else 1)
+        step = trainer.training_step(head.model, micro_batches)
         torch.testing.assert_close(step, loss.detach(), rtol=0, atol=1e-6)
         found = gradients(head.model)
         assert set(found) == set(reference)
@@ -276,7 +275,7 @@ def test_padding_beside_longer_rows_changes_no_loss(build):
 
 
 def greedy(head, encoded) -> str:
-    """Write token after token, each the likeliest, up to an end of turn."""
+    """Generate token after token, each the most probable, up to an end of turn."""
     ids = list(encoded.input_ids)
     ends = {head.encoder.tokenizer.eos_token_id, head.encoder.answer_ids[0][-1]}
     with torch.no_grad():
@@ -396,20 +395,6 @@ def test_logits_are_float32_inside_autocast(build, family):
     assert output.weight.dtype == torch.bfloat16 and logits.dtype == torch.float32
     torch.testing.assert_close(logits, hidden.float() @ output.weight.float().T, rtol=1e-5, atol=1e-5)
     assert (logits != logits.bfloat16().float()).any()
-
-
-def test_the_product_in_pieces_has_the_gradient_of_the_whole(monkeypatch):
-    monkeypatch.setattr(Float32Product, "ROWS", 7)
-    torch.manual_seed(0)
-    weight = torch.randn(23, 5).bfloat16()
-    hidden = torch.randn(2, 3, 5, requires_grad=True)
-    wanted = hidden @ weight.float().T
-    found = Float32Product.apply(hidden, weight)
-    torch.testing.assert_close(found, wanted)
-    direction = torch.randn_like(wanted)
-    for product in (wanted, found):
-        product.backward(direction, retain_graph=True)
-    torch.testing.assert_close(hidden.grad, 2 * torch.autograd.grad(wanted, hidden, direction)[0])
 
 
 def test_a_template_with_a_clock_is_refused(tiny_causal_model, prompt_job):

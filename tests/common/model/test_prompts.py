@@ -1,4 +1,4 @@
-"""The one renderer: what stands in a prompt, in which tokens, and what is cut where a row is too long."""
+"""Rendered prompts and answers: their text, their tokens, and the truncation of rows that are too long."""
 
 import pytest
 import tiny_causal
@@ -246,7 +246,7 @@ def test_a_data_set_without_a_prompt(tokenizers):
 
 
 def word_tokenizer(normalizer) -> PreTrainedTokenizerFast:
-    """Whole words, unknown ones all alike."""
+    """Return a tokenizer of whole words, with one token for all unknown words."""
     vocabulary = {word: index for index, word in enumerate(["<unk>", "</s>", "pro", "con", "Stance:"])}
     backend = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
     backend.normalizer = normalizer
@@ -312,7 +312,7 @@ def test_a_row_whose_end_melts_into_an_answer(labels):
         encoder.encode([Row("r1", ("is it", "un"), 0)])  # "unclear" is a token
 
 
-# --- the data sets of the project ------------------------------------------------------------------------------------
+# --- the datasets of the project ------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", ["cmv-stance", "emotion", "imdb", "perspectrum", "stance-sample", "tweeteval-stance"])

@@ -1,4 +1,4 @@
-"""Parameters of the published experiments, to the last digit, as `make check NO_DATA=1` prints them, without a hub."""
+"""Parameter counts of the published experiments, exactly, as `make check NO_DATA=1` prints them, without the Hub."""
 
 import json
 
@@ -23,7 +23,7 @@ ADAPTERS = LAYERS * 2 * (2 * 16 * D + 16 + D)  # two a layer of width 16: both m
 
 
 def head(labels: int) -> int:
-    """What trains on top: pre_classifier and classifier."""
+    """Return the parameters of pre_classifier and classifier, which train."""
     return (D * D + D) + (D * labels + labels)
 
 

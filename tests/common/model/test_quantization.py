@@ -1,4 +1,4 @@
-"""Quantised bases: what is stored in 4 or 8 bits and what is not, and that training and reloading work all the same."""
+"""Quantised bases: which weights have 4 or 8 bits and which dtype the others have; training and reloading."""
 
 import numpy as np
 import pytest
@@ -66,7 +66,7 @@ def test_a_decoder(prompt_job, head, kind, double, options):
         assert type(module).__name__ == ("Linear" if name == top else KINDS[kind]), name
     assert len(linears(model)) == 2 * 7 + 1
     names = dict(model.named_parameters())
-    # A new head is float32; the language-model head is the base's own, and held as its other weights.
+    # A new head is float32; the language-model head is a part of the base, with the dtype of its other weights.
     assert names[f"{top}.weight"].dtype == (torch.float32 if head == "classification" else dtype)
     assert names["model.embed_tokens.weight"].dtype == dtype
     norms = [parameter for name, parameter in names.items() if "norm" in name]
@@ -130,7 +130,7 @@ ENCODERS = ["bert", "roberta", "deberta", "modernbert", "distilbert"]
 @pytest.mark.parametrize("options", [{}, BFLOAT16], ids=["float32", "bfloat16"])
 @pytest.mark.parametrize("kind", ["int8", "nf4"])
 @pytest.mark.parametrize("name", ENCODERS)
-def test_heads_of_encoders_are_left_alone(encoders, encoder_job, name, kind, options):
+def test_heads_of_encoders_are_neither_quantised_nor_bfloat16(encoders, encoder_job, name, kind, options):
     job = encoder_job(name, quantization=kind, **options)
     model = load_base(job, DATASET, 0)
     heads = tuple(encoders[name][1])
@@ -205,7 +205,7 @@ def gradients(head) -> dict[str, torch.Tensor]:
 
 
 def with_updates(head):
-    """Give LoRA's B, zero at the start, something to pass on."""
+    """Add noise to all trained parameters: LoRA's B is zero at the start."""
     torch.manual_seed(5)
     with torch.no_grad():
         for parameter in trained(head.model).values():

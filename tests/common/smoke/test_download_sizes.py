@@ -1,4 +1,4 @@
-"""What a job would download is said without a hub."""
+"""A job's downloads are described without the Hub."""
 
 import pytest
 

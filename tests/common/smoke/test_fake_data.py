@@ -1,4 +1,4 @@
-"""Miniature rows fit every data set; the settings that make a job small leave its arithmetic alone."""
+"""Fake data fits every dataset; the settings of a smoke run keep a job's method and precision."""
 
 import pytest
 
@@ -11,7 +11,7 @@ from common.smoke import fake_data
 
 
 @pytest.mark.parametrize("name", catalog.names(catalog.DATASETS))
-def test_rows_are_what_the_data_set_says(name, tmp_path):
+def test_rows_have_the_columns_and_labels_of_the_dataset(name, tmp_path):
     dataset = catalog.load_dataset(name)
     rows = load_rows(dataset, fake_data.write_rows(dataset, tmp_path))
     assert {split: len(members) for split, members in rows.items()} == {"train": 36, "validation": 12, "test": 12}
@@ -19,10 +19,10 @@ def test_rows_are_what_the_data_set_says(name, tmp_path):
         assert {row.label for row in members} == set(range(len(dataset.labels)))
         assert {len(row.texts) for row in members} == {len(dataset.text)}
     texts = [row.texts for members in rows.values() for row in members]
-    assert len(set(texts)) == len(texts), "no row stands twice"
+    assert len(set(texts)) == len(texts), "every row is there once"
 
 
-def test_every_column_that_a_data_set_can_name(tmp_path):
+def test_every_column_that_a_dataset_can_name(tmp_path):
     document = {"schema": 1, "title": "T", "source": {"files": "all.csv"}, "text": ["a", "b", "c"], "label": "y"}
     columns = {"id": "key", "group": "g", "weight": "w"}
     dataset = validate(Dataset, {**document, **columns, "labels": list(range(20))}, "test")

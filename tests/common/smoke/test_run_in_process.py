@@ -1,4 +1,4 @@
-"""Scripts one after another in this process: silent, unless one fails."""
+"""Scripts run one after another in this process, without output unless one fails."""
 
 import sys
 
@@ -10,7 +10,7 @@ from common.smoke import run_in_process
 
 @pytest.fixture
 def place(tmp_path, monkeypatch):
-    """A project with three scripts: one that works, one that refuses, one with a bug."""
+    """A project with scripts that succeed, raise an error, have a bug, or are interrupted."""
     (tmp_path / "scripts").mkdir()
     for name, body in (
         ("fine", "print('fine', argv)"),

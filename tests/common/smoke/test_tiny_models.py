@@ -1,4 +1,4 @@
-"""Miniature twins: loadable as their families are, small, the same for the same seed."""
+"""Tiny random models load like their families, are small, and are equal for equal seeds."""
 
 import json
 
@@ -17,7 +17,7 @@ MODELS = [*architectures.names(), MINILM]
 DECODERS = ("mistral", "llama", "gemma2", "qwen2", "qwen3")
 TEXT = "Who says so?  “Nobody”, I think."
 TURNS = [{"role": "user", "content": "Yes?"}, {"role": "assistant", "content": "no"}]
-# What a miniature may have otherwise than the model itself.
+# Keys that may differ between a tiny model and the published one.
 SIZES = {
     *("hidden_size", "dim", "intermediate_size", "hidden_dim", "num_hidden_layers", "n_layers", "num_attention_heads"),
     *("n_heads", "num_key_value_heads", "head_dim", "query_pre_attn_scalar", "vocab_size", "pooler_hidden_size"),
@@ -26,10 +26,10 @@ SIZES = {
 
 
 @pytest.fixture(scope="module")
-def twin(tmp_path_factory):
-    """`twin(model)` → its folder, made once."""
+def tiny(tmp_path_factory):
+    """`tiny(model)` → its folder, made once a model."""
     quiet_libraries()
-    place, made = tmp_path_factory.mktemp("twins"), {}
+    place, made = tmp_path_factory.mktemp("tiny"), {}
 
     def folder(model):
         if model not in made:
@@ -40,8 +40,8 @@ def twin(tmp_path_factory):
 
 
 @pytest.mark.parametrize("model", MODELS)
-def test_it_is_the_family_in_small(twin, model):
-    folder = twin(model)
+def test_it_is_a_small_model_of_the_family(tiny, model):
+    folder = tiny(model)
     config, tokenizer = AutoConfig.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
     assert sum(file.stat().st_size for file in folder.iterdir()) < 1_500_000
     assert config.vocab_size == len(tokenizer) == tiny_models.WORDS
@@ -58,8 +58,8 @@ def test_it_is_the_family_in_small(twin, model):
 
 
 @pytest.mark.parametrize("model", MODELS)
-def test_it_loads_with_a_head_and_tells_texts_apart(twin, model):
-    folder = twin(model)
+def test_it_loads_with_a_head_and_texts_have_different_logits(tiny, model):
+    folder = tiny(model)
     base = locate.Base(str(folder), None)
     tokenizer = load_tokenizer(base)
     config = AutoConfig.from_pretrained(folder, num_labels=3, pad_token_id=tokenizer.pad_token_id)
@@ -78,9 +78,9 @@ def test_it_loads_with_a_head_and_tells_texts_apart(twin, model):
 
 
 @pytest.mark.parametrize("model", MODELS)
-def test_its_tokenizer_is_of_the_familys_kind(twin, model):
-    tokenizer = AutoTokenizer.from_pretrained(twin(model))
-    kind = AutoConfig.from_pretrained(twin(model)).model_type
+def test_its_tokenizer_is_of_the_familys_kind(tiny, model):
+    tokenizer = AutoTokenizer.from_pretrained(tiny(model))
+    kind = AutoConfig.from_pretrained(tiny(model)).model_type
     ids = tokenizer(TEXT, add_special_tokens=False)["input_ids"]
     assert tokenizer.decode(ids) == (TEXT.lower() if kind in ("bert", "distilbert") else TEXT)
     pair = tokenizer("One.", "Two.")
@@ -107,8 +107,8 @@ CHATS = {
 
 
 @pytest.mark.parametrize("model", CHATS)
-def test_turns_have_the_familys_form(twin, model):
-    tokenizer = AutoTokenizer.from_pretrained(twin(model))
+def test_turns_have_the_familys_form(tiny, model):
+    tokenizer = AutoTokenizer.from_pretrained(tiny(model))
     whole = tokenizer.apply_chat_template(TURNS, tokenize=False)
     prompt = tokenizer.apply_chat_template(TURNS[:1], tokenize=False, add_generation_prompt=True)
     assert whole == CHATS[model] and whole.startswith(prompt + "no")
@@ -116,17 +116,17 @@ def test_turns_have_the_familys_form(twin, model):
     assert len(end) == 1, "the end of a turn is one token"
 
 
-def test_system_turns(twin):
+def test_system_turns(tiny):
     system = [{"role": "system", "content": "Be brief."}, *TURNS]
     with pytest.raises(Exception, match="there is no system turn"):
-        AutoTokenizer.from_pretrained(twin("google/gemma-2-9b-it")).apply_chat_template(system, tokenize=False)
-    qwen = AutoTokenizer.from_pretrained(twin("Qwen/Qwen2.5-3B-Instruct"))
+        AutoTokenizer.from_pretrained(tiny("google/gemma-2-9b-it")).apply_chat_template(system, tokenize=False)
+    qwen = AutoTokenizer.from_pretrained(tiny("Qwen/Qwen2.5-3B-Instruct"))
     assert qwen.apply_chat_template(system, tokenize=False).startswith("<|im_start|>system\nBe brief.<|im_end|>\n")
     assert qwen.apply_chat_template(TURNS, tokenize=False).startswith("<|im_start|>system\nYou are")
     qwen.chat_template = chat_templates.MISTRAL
     text = qwen.apply_chat_template(system, tokenize=False)
     assert text == "[INST] Be brief.\n\nYes?[/INST] no<|im_end|>"
-    assert AutoTokenizer.from_pretrained(twin("mistralai/Mistral-7B-v0.3")).chat_template is None
+    assert AutoTokenizer.from_pretrained(tiny("mistralai/Mistral-7B-v0.3")).chat_template is None
 
 
 def test_weights_depend_on_the_seed_alone(tmp_path):
@@ -137,26 +137,26 @@ def test_weights_depend_on_the_seed_alone(tmp_path):
     assert weights("a", 1) == weights("b", 1) != weights("c", 2)
 
 
-def test_patterns_of_layers(twin):
-    modern = AutoConfig.from_pretrained(twin("answerdotai/ModernBERT-large")).layer_types
+def test_patterns_of_layers(tiny):
+    modern = AutoConfig.from_pretrained(tiny("answerdotai/ModernBERT-large")).layer_types
     assert modern == ["full_attention", "sliding_attention", "sliding_attention", "full_attention"]
-    gemma = AutoConfig.from_pretrained(twin("google/gemma-2-9b-it"))
+    gemma = AutoConfig.from_pretrained(tiny("google/gemma-2-9b-it"))
     assert gemma.layer_types == ["sliding_attention", "full_attention"] * 2
     assert (gemma.attn_logit_softcapping, gemma.final_logit_softcapping) == (50.0, 30.0)
-    qwen = AutoConfig.from_pretrained(twin("Qwen/Qwen2.5-3B-Instruct"))
+    qwen = AutoConfig.from_pretrained(tiny("Qwen/Qwen2.5-3B-Instruct"))
     assert (qwen.num_attention_heads, qwen.num_key_value_heads) == (8, 1)
 
 
-def test_a_model_folder_has_a_twin_too(twin, tmp_path):
-    folder = tiny_models.make_tiny_model(str(twin("google/gemma-2-9b-it")), tmp_path / "again")
-    again, once = (AutoConfig.from_pretrained(place) for place in (folder, twin("google/gemma-2-9b-it")))
+def test_a_tiny_model_of_a_model_folder(tiny, tmp_path):
+    folder = tiny_models.make_tiny_model(str(tiny("google/gemma-2-9b-it")), tmp_path / "again")
+    again, once = (AutoConfig.from_pretrained(place) for place in (folder, tiny("google/gemma-2-9b-it")))
     assert again.layer_types == once.layer_types and again.num_key_value_heads == once.num_key_value_heads
 
 
-def test_models_without_a_twin(tmp_path):
+def test_models_of_which_there_is_no_tiny_one(tmp_path):
     with pytest.raises(ModelError, match="nobody/nothing: its architecture is not known here"):
-        tiny_models.make_tiny_model("nobody/nothing", tmp_path / "twin")
+        tiny_models.make_tiny_model("nobody/nothing", tmp_path / "tiny")
     (tmp_path / "config.json").write_text(json.dumps({"model_type": "t5"}))
     with pytest.raises(ModelError, match="no tiny model of the family t5; there are bert, distilbert"):
-        tiny_models.make_tiny_model(str(tmp_path), tmp_path / "twin")
-    assert not (tmp_path / "twin").exists()
+        tiny_models.make_tiny_model(str(tmp_path), tmp_path / "tiny")
+    assert not (tmp_path / "tiny").exists()
