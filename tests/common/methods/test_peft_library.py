@@ -208,7 +208,7 @@ def test_a_decoders_classification_head_computes_with_what_trains(name):
         for parameter in model.parameters():
             if parameter.requires_grad:
                 parameter.add_(0.05 * torch.randn_like(parameter))  # as if trained
-    head = ClassificationHead(model, SimpleNamespace(tokenizer=SimpleNamespace(pad_token_id=0)), bfloat16=False)
+    head = ClassificationHead(model, SimpleNamespace(tokenizer=SimpleNamespace(pad_token_id=0)), precision="float32")
     found = head.logits(batch())  # before the model has been called as a whole
     found.square().sum().backward()
     reached = {key for key, p in model.named_parameters() if p.grad is not None and p.grad.any()}
