@@ -74,7 +74,7 @@ def evaluate_run(request: RunRequest, split: str) -> tuple[Path, Metrics]:
         members = trained_rows(members, job_of(recorded), recorded.dataset)
     run_folder.create_run(folder, target.config(rows_fingerprint(rows)), train)  # checks that nothing has changed
 
-    from common.evaluation import write_results
+    from common.evaluation import inference
     from common.model import saved_model
     from common.model.load import quiet_libraries
 
@@ -82,7 +82,7 @@ def evaluate_run(request: RunRequest, split: str) -> tuple[Path, Metrics]:
     with run_lock.acquire(folder), recorded_failure(folder, run_folder.this_command()):
         head = saved_model.load(job_of(recorded), recorded.dataset, folder / run_folder.MODEL)
         facts = files.read_json(folder / run_folder.TRAINING)
-        return folder, write_results.score_split(folder, recorded, split, members, head, facts)
+        return folder, inference.score_split(folder, recorded, split, members, head, facts)
 
 
 def evaluate_adapter(request: RunRequest, adapter: Path, split: str) -> tuple[Path, Metrics]:
@@ -96,7 +96,7 @@ def evaluate_adapter(request: RunRequest, adapter: Path, split: str) -> tuple[Pa
     config = target.config(rows_fingerprint(rows))
     folder = adapter_folder(target, adapter, config)
 
-    from common.evaluation import write_results
+    from common.evaluation import inference
     from common.model import saved_model
     from common.model.inspect import parameter_counts
     from common.model.load import quiet_libraries
@@ -108,7 +108,7 @@ def evaluate_adapter(request: RunRequest, adapter: Path, split: str) -> tuple[Pa
     facts: dict[str, Any] = {**parameter_counts(head.model), "adapter_sha256": adapter_hash(adapter)}
     with run_lock.acquire(folder), recorded_failure(folder, run_folder.this_command()):
         facts["hardware"] = provenance.hardware()
-        return folder, write_results.score_split(folder, config, split, members, head, facts)
+        return folder, inference.score_split(folder, config, split, members, head, facts)
 
 
 if __name__ == "__main__":

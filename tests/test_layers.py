@@ -30,6 +30,7 @@ PACKAGES = [
     "estimate",
 ]
 NO_TORCH = ["collect.py", "fetch.py", "make_help.py", "submit.py", "status.py", "cancel.py", "logs.py", "worker.py"]
+TORCH_FREE_TESTS = ["core", "config", "data", "hub", "runs", "cli", "cluster", "predict", "report"]
 
 
 def modules() -> dict[str, Path]:
@@ -119,4 +120,16 @@ def test_login_node_scripts_do_not_import_torch(script):
         "    print('torch' in sys.modules or 'transformers' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split()[-1] == "False"
+
+
+def test_tests_of_text_and_files_do_not_import_torch():
+    """Collecting them takes a second; a model is loaded by the tests that need one."""
+    folders = [str(TESTS / "common" / name) for name in TORCH_FREE_TESTS]
+    code = (
+        "import sys, pytest\n"
+        f"assert pytest.main(['--collect-only', '-qq', '-p', 'no:cacheprovider', *{folders!r}]) == 0\n"
+        "print('torch' in sys.modules or 'transformers' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=TESTS.parent, capture_output=True, text=True, check=True)
     assert done.stdout.split()[-1] == "False"

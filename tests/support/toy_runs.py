@@ -10,7 +10,6 @@ from common.config import catalog
 from common.config.dataset import Dataset
 from common.core.schema import validate
 from common.data.rows import Row
-from common.evaluation import write_results
 from common.runs import run_folder
 from common.runs.run_config import RunConfig
 
@@ -56,6 +55,8 @@ def finished_run(
 
     `train_right` scores as many train rows, too, as `make evaluate SPLIT=train` does.
     """
+    from common.evaluation import write_results  # not for those who want rows and configurations alone
+
     config = config or run_config()
     config = dataclasses.replace(config, baseline=baseline or config.baseline)
     last = f"baseline-{baseline}" if baseline else f"seed-{config.seed}"

@@ -7,7 +7,7 @@ from transformers import set_seed
 
 from common.config.run_request import CLASSICAL_BASELINES
 from common.data.rows import Rows
-from common.evaluation import classical, partial_results, write_results
+from common.evaluation import classical, inference, partial_results, write_results
 from common.model import saved_model
 from common.model.build import build_untuned
 from common.model.inspect import parameter_counts
@@ -43,5 +43,5 @@ def _untuned(folder: Path, config: RunConfig, rows: Rows, splits: list[str]) -> 
     facts["hardware"] = provenance.hardware()
     for split in splits:
         now = facts | provenance.memory_peaks()
-        write_results.score_split(folder, config, split, rows[split], head, now, resume=True)
+        inference.score_split(folder, config, split, rows[split], head, now, resume=True)
     partial_results.remove(folder)

@@ -1,20 +1,23 @@
-"""Batched inference: rows to scores, generated texts and prediction records, in the order of the rows."""
+"""Batched inference: rows to scores and generated texts, in the order of the rows; a whole split to its files."""
 
-from collections.abc import Sequence
+import contextlib
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 
-from common.config.dataset import Label
 from common.core.progress import Progress
 from common.data.rows import Row
-from common.evaluation.metrics import Prediction
+from common.evaluation import write_results
 from common.evaluation.partial_results import PartialResults
 from common.model.batching import token_batches
 from common.model.heads import Head
 from common.model.prompt_head import PromptHead
-
-_DIGITS = 6  # decimals of a log probability; float32 has no more
+from common.runs.documents import Metrics
+from common.runs.run_config import RunConfig, job_of
 
 
 def score(
@@ -83,37 +86,40 @@ def generate(
     return texts
 
 
-def predictions(
+def score_split(
+    folder: Path,
+    config: RunConfig,
+    split: str,
     rows: Sequence[Row],
-    scores: np.ndarray,
-    labels: Sequence[Label],
-    generated: Sequence[str] | None = None,
-    answers: Sequence[str] = (),
-) -> list[Prediction]:
-    """Return the records of `predictions-<split>.jsonl` for rows and their scores (N, C).
+    head: Head,
+    facts: dict[str, Any],
+    resume: bool = False,
+) -> Metrics:
+    """Score a split with a model, write its predictions and metrics (see `write_split`), and return the metrics.
 
-    Args:
-        rows: N rows.
-        scores: natural-log probabilities.
-        labels: in class order.
-        generated: N generated texts. If given, they decide the prediction; a text that is not a label word predicts
-            None.
-        answers: the label words in `generated`, in class order.
+    With `resume`, partial results of an earlier attempt are used, and new ones are saved while scoring.
     """
-    records: list[Prediction] = [
-        {
-            "id": row.id,
-            "group": row.group,
-            "gold": None if row.label is None else labels[row.label],
-            "predicted": labels[int(row_scores.argmax())],
-            "scores": {
-                str(label): round(float(value), _DIGITS) for label, value in zip(labels, row_scores, strict=True)
-            },
-        }
-        for row, row_scores in zip(rows, scores, strict=True)
-    ]
-    if generated is not None:
-        by_answer = dict(zip(map(str.strip, answers), labels, strict=True))  # generated texts are stripped, too
-        for record, text in zip(records, generated, strict=True):
-            record |= {"predicted": by_answer.get(text), "generated": text}
-    return records
+    job = job_of(config)
+    budget = job.runtime.score_token_budget
+    start = time.perf_counter()
+    with _progress(folder, f"score {split}", len(rows), resume) as (progress, partial):
+        scores = score(head, rows, budget, progress, partial)
+    seconds = partial.seconds if partial else time.perf_counter() - start
+    if split != "train":  # `train_s` is the time of training
+        facts = facts | {f"{split}_s": round(seconds, 3), f"{split}_examples_per_s": round(len(rows) / seconds, 2)}
+    if not isinstance(head, PromptHead):
+        return write_results.write_split(folder, config, split, rows, scores, facts)
+    facts |= {"decoding": job.decoding, "length_normalization": job.length_normalization}
+    if job.decoding == "score":
+        return write_results.write_split(folder, config, split, rows, scores, facts)
+    with _progress(folder, f"generate {split}", len(rows), resume) as (progress, partial):
+        generated = generate(head, rows, budget, progress, partial)
+    return write_results.write_split(folder, config, split, rows, scores, facts, generated, head.encoder.label_words)
+
+
+@contextlib.contextmanager
+def _progress(folder: Path, what: str, rows: int, resume: bool) -> Iterator[tuple[Progress, PartialResults | None]]:
+    with contextlib.ExitStack() as stack:
+        partial = stack.enter_context(PartialResults(folder, what)) if resume else None
+        done = partial.rows if partial else 0
+        yield stack.enter_context(Progress(what, rows, "row", done=done, folder=folder)), partial

@@ -9,7 +9,7 @@ from transformers import set_seed
 from common.core import errors, files
 from common.data.load import sample_rows, trained_rows
 from common.data.rows import Rows
-from common.evaluation import inference, partial_results, write_results
+from common.evaluation import inference, partial_results
 from common.methods import eva
 from common.model import batching, saved_model
 from common.model.build import build_head
@@ -73,6 +73,6 @@ def _train(folder: Path, config: RunConfig, rows: Rows) -> dict[str, Any]:
 def _evaluate(folder: Path, config: RunConfig, rows: Rows, head: Any, facts: dict[str, Any]) -> None:
     """Score validation, then test; metrics.json (of test) is written last and marks the run as finished."""
     for split in ("validation", "test"):
-        document = write_results.score_split(folder, config, split, rows[split], head, facts, resume=True)
+        document = inference.score_split(folder, config, split, rows[split], head, facts, resume=True)
         print(run_folder.headline(document, split), flush=True)
     partial_results.remove(folder)

@@ -22,7 +22,7 @@ from common.config.job import Job
 from common.core import files
 from common.core.errors import ModelError
 from common.data.rows import Row
-from common.evaluation import inference, metrics
+from common.evaluation import inference, metrics, write_results
 from common.methods.adalora import allocator_state, load_allocator_state
 from common.model.batching import Batch, Encoded, StepSampler, token_batches
 from common.model.heads import Head
@@ -142,7 +142,7 @@ class StepTrainer(Trainer):
             self._save_checkpoint(self.head.model, None)
             self.control = self.callback_handler.on_save(self.args, self.state, self.control)  # raises
             raise
-        records = inference.predictions(self.validation, scores, self.dataset.labels)
+        records = write_results.predictions(self.validation, scores, self.dataset.labels)
         result = metrics.compute(records, self.dataset.labels, self.dataset.mean_f1_labels)
         averages = {f"{metric_key_prefix}_{key}": value for key, value in result.items() if isinstance(value, float)}
         self.log(averages)

@@ -5,11 +5,11 @@ import math
 import numpy as np
 import pytest
 import torch
-from toy_runs import dataset
+from toy_runs import dataset, run_config
 from transformers import set_seed
 
 from common.data.rows import Row
-from common.evaluation import inference
+from common.evaluation import inference, write_results
 from common.model.build import build_head
 from common.model.load import quiet_libraries
 
@@ -76,7 +76,7 @@ def test_no_rows(head):
 
 def test_records(head):
     scores = inference.score(head, ROWS, 256, "test")
-    records = inference.predictions(ROWS, scores, LABELS)
+    records = write_results.predictions(ROWS, scores, LABELS)
     assert [record["id"] for record in records] == [row.id for row in ROWS]
     for record, row, found in zip(records, ROWS, scores, strict=True):
         assert list(record) == ["id", "group", "gold", "predicted", "scores"]
@@ -86,18 +86,15 @@ def test_records(head):
         assert math.fsum(map(math.exp, record["scores"].values())) == pytest.approx(1, abs=1e-5)
 
 
-def test_records_keep_integer_labels_and_missing_gold():
-    scores = np.log(np.array([[0.2, 0.8], [0.9, 0.1]], dtype=np.float32))
-    rows = [Row("a", ("x",), 0), Row("b", ("y",), None)]
-    first, second = inference.predictions(rows, scores, [0, 1])
-    assert first == {"id": "a", "group": None, "gold": 0, "predicted": 1, "scores": {"0": -1.609438, "1": -0.223144}}
-    assert second["gold"] is None and second["predicted"] == 0
+def test_scoring_a_split_measures_its_time(tmp_path, monkeypatch):
+    config, seen = run_config(labels=LABELS), []
 
+    def score(head, rows, budget, progress, partial):
+        assert partial is None
+        seen.append((head, len(rows), budget, progress.what, progress.folder))
+        return np.log(np.full((len(rows), len(LABELS)), 1 / 3, dtype=np.float32))
 
-def test_generated_texts_decide_what_is_predicted():
-    scores = np.log(np.array([[0.2, 0.8], [0.9, 0.1], [0.6, 0.4]], dtype=np.float32))
-    rows = [Row("a", ("x",), 0), Row("b", ("y",), 1), Row("c", ("z",), 1)]
-    records = inference.predictions(rows, scores, [0, 1], ["against", "Favor", "in favor"], ["against", " in favor"])
-    assert [record["predicted"] for record in records] == [0, None, 1]
-    assert [record["generated"] for record in records] == ["against", "Favor", "in favor"]
-    assert records[0]["scores"] == {"0": -1.609438, "1": -0.223144}  # as without generation
+    monkeypatch.setattr(inference, "score", score)
+    document = inference.score_split(tmp_path, config, "validation", ROWS, "the head", {"steps": 4})
+    assert seen == [("the head", 17, config.job.runtime.score_token_budget, "score validation", tmp_path)]
+    assert document["validation_examples_per_s"] > 0 and document["validation_s"] >= 0 and document["steps"] == 4

@@ -71,15 +71,20 @@ def test_no_host_name_and_no_folder_in_the_metrics(config, tmp_path):
     assert socket.gethostname() not in text and str(tmp_path) not in text
 
 
-def test_scoring_a_split_measures_its_time(config, tmp_path, monkeypatch):
-    seen = []
+def test_records_keep_integer_labels_and_missing_gold():
+    scores = np.log(np.array([[0.2, 0.8], [0.9, 0.1]], dtype=np.float32))
+    rows = [Row("a", ("x",), 0), Row("b", ("y",), None)]
+    first, second = write_results.predictions(rows, scores, [0, 1])
+    assert first == {"id": "a", "group": None, "gold": 0, "predicted": 1, "scores": {"0": -1.609438, "1": -0.223144}}
+    assert second["gold"] is None and second["predicted"] == 0
 
-    def score(head, rows, budget, progress, partial):
-        assert partial is None
-        seen.append((head, len(rows), budget, progress.what, progress.folder))
-        return some_scores()
 
-    monkeypatch.setattr(write_results.inference, "score", score)
-    document = write_results.score_split(tmp_path, config, "validation", ROWS, "the head", {"steps": 4})
-    assert seen == [("the head", 12, config.job.runtime.score_token_budget, "score validation", tmp_path)]
-    assert document["validation_examples_per_s"] > 0 and document["validation_s"] >= 0 and document["steps"] == 4
+def test_generated_texts_decide_what_is_predicted():
+    scores = np.log(np.array([[0.2, 0.8], [0.9, 0.1], [0.6, 0.4]], dtype=np.float32))
+    rows = [Row("a", ("x",), 0), Row("b", ("y",), 1), Row("c", ("z",), 1)]
+    records = write_results.predictions(
+        rows, scores, [0, 1], ["against", "Favor", "in favor"], ["against", " in favor"]
+    )
+    assert [record["predicted"] for record in records] == [0, None, 1]
+    assert [record["generated"] for record in records] == ["against", "Favor", "in favor"]
+    assert records[0]["scores"] == {"0": -1.609438, "1": -0.223144}  # as without generation

@@ -318,7 +318,7 @@ def test_a_model_that_answers_is_understood(build, family):
     taught(head, TAUGHT)
     texts = inference.generate(head, TAUGHT, 500, "test")
     assert set(texts) == {"pro", "pro-choice", "pro-choice good"}
-    records = inference.predictions(
+    records = write_results.predictions(
         TAUGHT, inference.score(head, TAUGHT, 500, "test"), LABELS, texts, head.encoder.label_words
     )
     assert [record["predicted"] for record in records] == [LABELS[row.label] for row in TAUGHT]
@@ -331,7 +331,7 @@ def test_answers_with_spaces_around_them(build, decoding):
     head, _ = build("qwen", data, decoding=decoding)
     taught(head, TAUGHT)
     texts = inference.generate(head, TAUGHT, 500, "test") if decoding == "generate" else None
-    records = inference.predictions(
+    records = write_results.predictions(
         TAUGHT, inference.score(head, TAUGHT, 500, "test"), LABELS, texts, head.encoder.label_words
     )
     assert [record["predicted"] for record in records] == [LABELS[row.label] for row in TAUGHT]
@@ -360,7 +360,7 @@ def test_generated_texts_decide_and_invalid_ones_are_errors(build, tmp_path, mon
     texts = ["con", "neu", "pro", "con", "Pro", "", "I think pro", "pro"]  # gold: con neu pro con neu pro con neu
     monkeypatch.setattr(PromptHead, "generate", lambda self, rows: [texts.pop(0) for _ in rows])
     monkeypatch.setattr(inference, "token_batches", lambda lengths, budget: [[index] for index in range(len(lengths))])
-    document = write_results.score_split(tmp_path, config, "test", ROWS, head, {})
+    document = inference.score_split(tmp_path, config, "test", ROWS, head, {})
     records = files.read_jsonl(tmp_path / "predictions-test.jsonl")
     assert [record["predicted"] for record in records] == ["con", "neu", "pro", "con", None, None, None, "pro"]
     assert records[6]["generated"] == "I think pro" and set(records[6]["scores"]) == set(LABELS)
@@ -374,7 +374,7 @@ def test_scored_splits_say_so(build, tmp_path):
     data = described()
     head, job = build("qwen", data, length_normalization=True)
     config = RunConfig("minilm-lora", "toy", "", 1, job, data, "ab")
-    document = write_results.score_split(tmp_path, config, "test", ROWS, head, {})
+    document = inference.score_split(tmp_path, config, "test", ROWS, head, {})
     assert document["decoding"] == "score" and document["length_normalization"] is True
     assert "test_invalid_share" not in document
     assert "generated" not in files.read_jsonl(tmp_path / "predictions-test.jsonl")[0]

@@ -4,13 +4,13 @@ import socket
 import subprocess
 from pathlib import Path
 
-import torch
-
 from common.config.catalog import ROOT
 from common.runs import provenance
 
 
 def test_what_code_and_packages():
+    import torch
+
     found = provenance.collect()
     head = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=False)
     assert found["git_commit"] == (head.stdout.strip() or None)
@@ -41,6 +41,8 @@ def test_neither_host_nor_folders():
 
 
 def test_hardware_and_memory():
+    import torch
+
     hardware, peaks = provenance.hardware(), provenance.memory_peaks()
     assert hardware["threads"] == torch.get_num_threads()
     assert (hardware["gpu"] is None) == (peaks["gpu_memory_peak_bytes"] is None) == (not torch.cuda.is_available())
