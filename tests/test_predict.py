@@ -8,6 +8,7 @@ import time
 
 import pandas as pd
 import pytest
+from marks import slow_except
 
 from common.config import catalog
 from common.core import files
@@ -213,7 +214,7 @@ def small_parts(monkeypatch):
     monkeypatch.setattr(create_plan, "__defaults__", (False, 4))
 
 
-@pytest.mark.parametrize("ending", ["csv", "jsonl.gz", "parquet", "xlsx"])
+@pytest.mark.parametrize("ending", slow_except(["csv"], ["csv", "jsonl.gz", "parquet", "xlsx"]))
 def test_shards_give_what_the_whole_gives(run_script, trained, tmp_path, small_parts, ending):
     _, folder = trained
     source = tmp_path / f"a.{ending}"
@@ -283,6 +284,7 @@ def test_a_task_of_an_array_works_off_its_share(run_script, trained, tmp_path, s
     assert code == 2 and "there is no shard 8; allowed are 0 to 7" in err
 
 
+@pytest.mark.slow
 def test_processes_side_by_side(run_script, trained, tmp_path, small_parts):
     _, folder = trained
     table_files.write_table(tmp_path / "a.jsonl", long_table(22))
@@ -294,6 +296,7 @@ def test_processes_side_by_side(run_script, trained, tmp_path, small_parts):
     ]
 
 
+@pytest.mark.slow
 def test_a_killed_prediction_continues(trained, run_script, tmp_path):
     """SIGKILL in the middle of the shards, then the same command: every row exactly once, as if undisturbed."""
     _, folder = trained

@@ -91,6 +91,7 @@ def test_every_method_trains_and_its_reloaded_model_is_proved(run_script, tiny_a
     assert files.read_json(only_run(tmp_path / "outputs") / "metrics.json")["test_n"] == 12
 
 
+@pytest.mark.slow
 def test_training_learns(run_script, tiny_arguments, tmp_path):
     """48 rows whose first word gives the label away: after some epochs the model has it."""
     words = ("training.epochs=15", "training.learning_rate=0.005", "training.best_metric=validation_loss")
@@ -262,6 +263,7 @@ def sweep_arguments(swept, tiny_arguments, run_main, monkeypatch):
     return tiny_arguments("training.epochs=1", job=job)
 
 
+@pytest.mark.slow
 def test_a_sweep_trains_every_variant_as_if_alone(run_script, sweep_arguments, tmp_path):
     code, out, err = run_script("train", *sweep_arguments)
     assert (code, err) == (0, "")
@@ -342,6 +344,7 @@ def test_finished_variants_need_no_base(run_script, sweep_arguments, tiny_model,
     assert code == 0 and out.count("is finished") == 2
 
 
+@pytest.mark.slow
 def test_the_variants_of_a_sweep_are_evaluated_and_predict_needs_one(run_script, sweep_arguments, tmp_path):
     code, _, err = run_script("evaluate", *sweep_arguments)
     assert code == 5 and "none of the 2 variants is trained. Train them first: make train MODEL=swept" in err

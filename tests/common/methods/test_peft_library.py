@@ -6,6 +6,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 import torch.nn.functional as F
+from marks import slow_except
 from peft import LoraConfig
 from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING
 from peft.tuners.lora import LoraLayer
@@ -36,6 +37,9 @@ from common.model.build import count_parameters
 from common.model.heads import ClassificationHead
 from common.model.inspect import parameter_counts
 from common.model.saved_model import load_trained_state, trained_state
+
+# The methods that `make test` tries; all others are slow.
+REPRESENTATIVES = [("bert", "ia3"), ("bert", "prompt_tuning"), ("llama", "lora")]
 
 
 def batch() -> dict[str, torch.Tensor]:
@@ -132,7 +136,9 @@ def test_a_value_that_peft_refuses_is_one_message(name, options, error, part):
 # --- every method ----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("kind", "name"), POSSIBLE, ids=["-".join(case) for case in POSSIBLE])
+@pytest.mark.parametrize(
+    ("kind", "name"), slow_except(REPRESENTATIVES, POSSIBLE), ids=["-".join(case) for case in POSSIBLE]
+)
 def test_every_method_learns_and_reloads(kind, name, tmp_path):
     base = tiny_model(kind)
     start, names = logits(base), {key for key, _ in base.named_parameters()}
@@ -161,7 +167,9 @@ def test_every_method_learns_and_reloads(kind, name, tmp_path):
     assert torch.equal(logits(fresh), trained)
 
 
-@pytest.mark.parametrize(("kind", "name"), [case for case in POSSIBLE if case[1] not in OF_WEIGHTS])
+@pytest.mark.parametrize(
+    ("kind", "name"), slow_except(REPRESENTATIVES, [case for case in POSSIBLE if case[1] not in OF_WEIGHTS])
+)
 def test_every_method_is_counted_without_weights(kind, name):
     with torch.device("meta"):
         counted = attach(AutoModelForSequenceClassification.from_config(CONFIGS[kind]), method(name, kind))
@@ -184,7 +192,7 @@ def test_a_method_that_fits_no_such_model_is_refused(kind, name):
         attach(tiny_model(kind), method(name, kind))
 
 
-@pytest.mark.parametrize("name", CAUSAL)
+@pytest.mark.parametrize("name", slow_except(["lora", "ia3"], CAUSAL))
 def test_every_method_on_a_causal_model(name, tmp_path):
     base = tiny_model("llama", "prompt")
     start = logits(base)
@@ -200,7 +208,7 @@ def test_every_method_on_a_causal_model(name, tmp_path):
     assert torch.equal(logits(peft_library.reload(tiny_model("llama", "prompt"), tmp_path)), trained)
 
 
-@pytest.mark.parametrize("name", [name for kind, name in POSSIBLE if kind == "llama"])
+@pytest.mark.parametrize("name", slow_except(["lora", "ia3"], [name for kind, name in POSSIBLE if kind == "llama"]))
 def test_a_decoders_classification_head_computes_with_what_trains(name):
     set_seed(1)
     model = attach(tiny_model("llama"), method(name)).eval()
@@ -250,7 +258,7 @@ VARIANTS = [
 ]
 
 
-@pytest.mark.parametrize("options", VARIANTS, ids=str)
+@pytest.mark.parametrize("options", slow_except([{"use_dora": True}, {"lora_bias": True}], VARIANTS), ids=str)
 def test_every_option_of_lora_learns_reloads_and_merges(options, tmp_path):
     base = tiny_model("llama")
     start = logits(base)

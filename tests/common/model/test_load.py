@@ -7,6 +7,7 @@ import numpy as np
 import peft
 import pytest
 import torch
+from marks import slow_except
 from safetensors.torch import load_file
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
@@ -69,7 +70,7 @@ def scores(head) -> np.ndarray:
     return inference.score(head, ROWS, 4096, "test")
 
 
-@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+@pytest.mark.parametrize("precision", slow_except(["float32"], ["float32", "bfloat16"]))
 @pytest.mark.parametrize("method", list(METHODS))
 def test_reloaded_scores_are_bit_equal(tiny_job, tmp_path, method, precision):
     job = tiny_job("minilm-full", method=METHODS[method], precision=precision)

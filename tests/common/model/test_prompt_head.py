@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import tiny_causal
 import torch
+from marks import slow_except
 from toy_runs import dataset
 from transformers import AutoModelForCausalLM, set_seed
 
@@ -74,7 +75,7 @@ def alone(head, rows, normalized: bool = False) -> np.ndarray:
 
 @pytest.mark.parametrize("normalized", [False, True], ids=["summed", "normalised"])
 @pytest.mark.parametrize("answers", ANSWERS)
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", slow_except(["qwen"], FAMILIES))
 def test_scores_are_those_of_every_answer_alone(build, family, answers, normalized):
     head, _ = build(family, described(ANSWERS[answers]), length_normalization=normalized)
     assert isinstance(head, PromptHead) and head.length_normalization == normalized
@@ -120,7 +121,7 @@ def test_soft_capping_and_a_sliding_window_smaller_than_the_prompt(build):
     assert np.abs(inference.score(plain, ROWS, 100_000, "test") - found).max() > 1e-3
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", slow_except(["qwen"], FAMILIES))
 def test_bfloat16_comes_close_and_scores_in_float32(build, family):
     data = described(ANSWERS["several tokens"])
     exact = inference.score(build(family, data)[0], ROWS, 500, "test")
@@ -207,7 +208,7 @@ def gradients(model) -> dict[str, torch.Tensor]:
 
 
 @pytest.mark.parametrize("answers", ["single tokens", "several tokens"])
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", slow_except(["qwen"], FAMILIES))
 def test_losses_and_gradients_are_those_of_sft_trainer(build, step_trainer, sft_trainer, family, answers):
     data = described(ANSWERS[answers])
     rows = [Row(row.id, row.texts, row.label) for row in ROWS[:6]]
@@ -300,7 +301,7 @@ def taught(head, rows, steps: int = 40) -> None:
         optimizer.step()
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", slow_except(["qwen"], FAMILIES))
 def test_generated_texts_are_the_greedy_ones(build, family):
     head, _ = build(family, described(ANSWERS["one begins another"]), decoding="generate")
     encoded = head.encoder.encode(ROWS)
@@ -311,7 +312,7 @@ def test_generated_texts_are_the_greedy_ones(build, family):
     assert inference.generate(head, [], 16, "test") == []
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", slow_except(["qwen"], FAMILIES))
 def test_a_model_that_answers_is_understood(build, family):
     data = described(ANSWERS["one begins another"])
     head, _ = build(family, data, decoding="generate")

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import tiny_causal
 import torch
+from marks import slow_except
 from torch import nn
 from toy_runs import dataset
 from transformers import set_seed
@@ -49,8 +50,8 @@ def stored(parameter) -> torch.dtype:
 # --- what is quantised -----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("options", [{}, BFLOAT16], ids=["float32", "bfloat16"])
-@pytest.mark.parametrize("double", [False, True])
+@pytest.mark.parametrize("options", slow_except([{}], [{}, BFLOAT16]), ids=["float32", "bfloat16"])
+@pytest.mark.parametrize("double", slow_except([True], [False, True]))
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("head", ["prompt", "classification"])
 def test_a_decoder(prompt_job, head, kind, double, options):
@@ -127,9 +128,9 @@ def encoder_job(encoders, tiny_job):
 ENCODERS = ["bert", "roberta", "deberta", "modernbert", "distilbert"]
 
 
-@pytest.mark.parametrize("options", [{}, BFLOAT16], ids=["float32", "bfloat16"])
+@pytest.mark.parametrize("options", slow_except([{}], [{}, BFLOAT16]), ids=["float32", "bfloat16"])
 @pytest.mark.parametrize("kind", ["int8", "nf4"])
-@pytest.mark.parametrize("name", ENCODERS)
+@pytest.mark.parametrize("name", slow_except(["bert"], ENCODERS))
 def test_heads_of_encoders_are_neither_quantised_nor_bfloat16(encoders, encoder_job, name, kind, options):
     job = encoder_job(name, quantization=kind, **options)
     model = load_base(job, DATASET, 0)
@@ -145,9 +146,9 @@ def test_heads_of_encoders_are_neither_quantised_nor_bfloat16(encoders, encoder_
             assert parameter.dtype == getattr(torch, job.dtype), key
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", slow_except(["lora"], METHODS))
 @pytest.mark.parametrize("kind", ["int8", "nf4"])
-@pytest.mark.parametrize("name", ENCODERS)
+@pytest.mark.parametrize("name", slow_except(["bert"], ENCODERS))
 def test_every_method_trains_beside_quantised_layers(encoder_job, name, kind, method):
     job = encoder_job(name, quantization=kind, method=METHODS[method], **BFLOAT16)
     set_seed(1)
@@ -242,7 +243,7 @@ def test_without_it_gradients_are_lost_on_a_cpu_with_avx512_bfloat16(prompt_job,
     assert any(not torch.allclose(before[name], after[name], rtol=1e-2) for name in before)
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", slow_except(["lora"], METHODS))
 @pytest.mark.parametrize("kind", ["none", "nf4"])
 def test_activation_checkpointing_changes_no_gradient(prompt_job, tmp_path, method, kind):
     found = []
@@ -270,7 +271,7 @@ def test_activation_checkpointing_changes_no_gradient(prompt_job, tmp_path, meth
 
 
 @pytest.mark.parametrize("kind", ["none", "int8", "nf4"])
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", slow_except(["lora"], METHODS))
 @pytest.mark.parametrize("head_kind", ["prompt", "classification"])
 def test_a_reloaded_model_scores_the_same(prompt_job, tmp_path, head_kind, method, kind):
     job = prompt_job("mistral", head=head_kind, quantization=kind, method=METHODS[method], **BFLOAT16)
@@ -288,7 +289,7 @@ def head_without_gradients(head):
     return head
 
 
-@pytest.mark.parametrize("name", ENCODERS)
+@pytest.mark.parametrize("name", slow_except(["bert"], ENCODERS))
 def test_a_reloaded_encoder_scores_the_same(encoder_job, tmp_path, name):
     method = LORA | ({"modules_to_save": ["pooler"]} if name == "bert" else {})
     job = encoder_job(name, quantization="nf4", method=method, **BFLOAT16)
@@ -300,7 +301,7 @@ def test_a_reloaded_encoder_scores_the_same(encoder_job, tmp_path, name):
     )
 
 
-@pytest.mark.parametrize("family", list(tiny_causal.FAMILIES))
+@pytest.mark.parametrize("family", slow_except(["qwen"], tiny_causal.FAMILIES))
 def test_quantised_scores_come_close(prompt_job, family):
     exact = inference.score(build_untuned(prompt_job(family), DATASET), ROWS, 500, "test")
     for kind in ("int8", "nf4"):

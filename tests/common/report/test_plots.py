@@ -232,6 +232,7 @@ def looks(lines):
     ]
 
 
+@pytest.mark.slow
 def test_no_two_curves_of_a_long_sweep_look_the_same(tmp_path):
     found = [result for result in long_sweep(tmp_path) if not result.baseline]
     figure = plots.learning_curves("Toy", found)
@@ -246,6 +247,7 @@ def test_no_two_curves_of_a_long_sweep_look_the_same(tmp_path):
     plt.close(figure)
 
 
+@pytest.mark.slow
 def test_curves_fill_the_picture(tmp_path):
     found = [result for result in long_sweep(tmp_path) if not result.baseline and result.job == LORA]
     figure = plots.learning_curves("Toy", found)

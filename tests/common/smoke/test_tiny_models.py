@@ -4,6 +4,7 @@ import json
 
 import pytest
 import torch
+from marks import slow_except
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
 
 from common.core.errors import ModelError
@@ -57,7 +58,7 @@ def test_it_is_a_small_model_of_the_family(tiny, model):
         )
 
 
-@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("model", slow_except(["google/gemma-2-9b-it", MINILM], MODELS))
 def test_it_loads_with_a_head_and_texts_have_different_logits(tiny, model):
     folder = tiny(model)
     base = locate.Base(str(folder), None)
