@@ -3,7 +3,7 @@
 # In: TESTBED; ACCT (dbd or none); HOST and ADDRESS, this machine's name and what it resolves to; PORT, the first of
 # the ports (slurmctld, slurmdbd, then the nodes' from PORT + 11).
 
-# Cgroups (v1) give what real clusters have: no process escapes its job, and OUT_OF_MEMORY is told as such.
+# With cgroups (v1), as on real clusters, no process escapes its job, and Slurm reports OUT_OF_MEMORY.
 # Elsewhere (containers, cgroup v2 without systemd) processes are followed by their parents.
 # Cores are not bound: the nodes claim more of them than the machine may have.
 tracking=proctrack/linuxproc task=task/none constrain=no
@@ -14,7 +14,7 @@ fi
 accounting="AccountingStorageType=accounting_storage/none
 JobAcctGatherType=jobacct_gather/none"
 if [[ $ACCT == dbd ]]; then
-  # The "password" is munge's socket: that is how clients of slurmdbd are told where it is.
+  # The "password" is the path of munge's socket: clients of slurmdbd read it from here.
   accounting="AccountingStorageType=accounting_storage/slurmdbd
 AccountingStorageHost=$ADDRESS
 AccountingStoragePort=$((PORT + 1))
@@ -64,7 +64,7 @@ OverTimeLimit=0
 SchedulerType=sched/backfill
 SchedulerParameters=sched_interval=2,bf_interval=3,batch_sched_delay=0
 
-# As real clusters do: what can never run is refused at once, lost nodes come back, jobs may be requeued.
+# As on real clusters: a job that can never run is refused at once, lost nodes come back, jobs may be requeued.
 EnforcePartLimits=ALL
 ReturnToService=2
 JobRequeue=1

@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
 # One daemon of the testbed (root): slurm/testbed/daemon.sh start|stop|kill|alive NAME
 #   NAME: munged, mariadbd, slurmdbd, slurmctld, slurmd-n1 or slurmd-n2
-#   start  starts it and waits until it answers; one that runs is left alone
+#   start  starts it and waits until it answers; does nothing when it runs
 #   stop   asks it to end (SIGTERM), and kills what has not ended after 10 s
-#   kill   kills it at once (SIGKILL); what it started, such as jobs, lives on
+#   kill   kills it at once (SIGKILL); processes that it started, such as jobs, still run
 #   alive  exits 0 when it runs
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)

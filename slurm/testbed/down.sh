@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Take the testbed down (root): slurm/testbed/down.sh
-# Cancels its jobs, stops its daemons, ends what survived them and deletes its state; $TESTBED/log stays.
-# Processes are ended by their own numbers, and only those of this $TESTBED. Fine when nothing is up.
+# Cancels its jobs, stops its daemons, ends processes that still run and deletes its state; $TESTBED/log stays.
+# Processes are ended by their own numbers, and only those of this $TESTBED. Does nothing when no testbed is up.
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 . "$here/env.sh"
@@ -16,7 +16,7 @@ if ((EUID)); then
   exit 2
 fi
 
-# Jobs first, as long as there is somebody to end them properly.
+# Jobs first, while the controller still runs and can end them.
 if "$here/daemon.sh" alive slurmctld && timeout 10 squeue --noheader --format=%A >"$TESTBED/pids/jobs" 2>/dev/null; then
   sort --unique "$TESTBED/pids/jobs" | timeout 10 xargs --no-run-if-empty scancel 2>/dev/null || true
   for ((i = 0; i < 60; i++)); do
@@ -26,7 +26,7 @@ if "$here/daemon.sh" alive slurmctld && timeout 10 squeue --noheader --format=%A
 fi
 for name in slurmctld slurmd-n1 slurmd-n2 slurmdbd mariadbd munged; do "$here/daemon.sh" stop "$name"; done
 
-# A slurmstepd outlives its slurmd and has neither arguments nor environment left: its open files tell whose it is.
+# A slurmstepd runs on after its slurmd and has neither arguments nor environment: its open files show its testbed.
 # Processes of its jobs carry the testbed's configuration and a job id.
 left_over() { # left_over /proc/NUMBER
   if [[ $(cat "$1/comm" 2>/dev/null) == slurmstepd ]]; then

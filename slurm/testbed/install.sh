@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Install the Debian packages the testbed runs (root); does nothing where they are there.
+# Install the Debian packages the testbed runs (root); does nothing where they are installed.
 #   slurm/testbed/install.sh            install what is missing
 #   slurm/testbed/install.sh --missing  print the command that would, and fail, when something is missing
 set -euo pipefail

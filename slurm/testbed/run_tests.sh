@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
 # Run tests/slurm in testbeds of their own and take these down whatever happened (root).
 #   slurm/testbed/run_tests.sh PYTHON [pytest's arguments]
-# Jobs wait more than they work: two testbeds side by side, one for the nights and one for all else, take half the time.
+# Jobs wait most of the time: two testbeds side by side, one for the longest file and one for all others, take half of it.
 set -euo pipefail
 (($#)) || { echo "error: usage: slurm/testbed/run_tests.sh PYTHON [pytest's arguments]" >&2 && exit 2; }
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 cd "$here/../.."
-python=$1 arguments=("${@:2}") nights=tests/slurm/test_nights.py
+python=$1 arguments=("${@:2}") longest=tests/slurm/test_interruptions.py
 
 # Their own folders: the tests cancel jobs and kill daemons, and must not do so to a testbed somebody works with.
 folder=$(mktemp --directory "${TMPDIR:-/tmp}/peftable-tests.XXXXXX")
@@ -20,23 +20,23 @@ background=
 finish() {
   status=$?
   if [[ -n $background ]]; then kill "$background" && wait "$background" || true; fi
-  for name in nights others; do (within "$name" "$here/down.sh") || status=1; done
+  for name in longest others; do (within "$name" "$here/down.sh") || status=1; done
   ((status)) || rm -rf "$folder"
   exit "$status"
 }
 trap finish EXIT
 
 "$here/install.sh"
-for name in nights others; do (within "$name" "$here/up.sh"); done
+for name in longest others; do (within "$name" "$here/up.sh"); done
 pytest=("$python" -m pytest -rs "${arguments[@]}")
-(within nights "${pytest[@]}" "$nights") >"$folder/nights.txt" 2>&1 &
+(within longest "${pytest[@]}" "$longest") >"$folder/longest.txt" 2>&1 &
 background=$!
 first=0 second=0
-(within others "${pytest[@]}" tests/slurm --ignore="$nights") || first=$?
-echo "waiting for $nights, whose output follows"
+(within others "${pytest[@]}" tests/slurm --ignore="$longest") || first=$?
+echo "waiting for $longest, whose output follows"
 wait "$background" || second=$?
 background=
-cat "$folder/nights.txt"
+cat "$folder/longest.txt"
 # 5: pytest's arguments chose none of these tests.
 ((first == 5)) && first=$second
 ((second == 5)) && second=0

@@ -3,7 +3,7 @@
 # Two nodes with a fake GPU each, partitions `main` (jobs may be preempted and are requeued) and `high` (preempts main),
 # account `lab`. No systemd, nothing in /etc; state in $TESTBED (default /tmp/peftable-testbed), ports on loopback.
 #   ACCT=none slurm/testbed/up.sh   without accounting: no sacct, no accounts
-# What runs already stays; what runs in part is taken down first. Afterwards: . slurm/testbed/env.sh && sinfo
+# A testbed that is up stays up; one that is up in part is taken down first. Afterwards: . slurm/testbed/env.sh && sinfo
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 . "$here/env.sh"
@@ -33,7 +33,7 @@ if works; then
   echo "the testbed is up already in $TESTBED; to use it: . slurm/testbed/env.sh"
   exit 0
 fi
-# The marker says that what lies there is ours: without it nothing is deleted.
+# The marker file shows that the folder is a testbed: without it nothing is deleted.
 [[ -e $TESTBED/.testbed || -z $(ls -A "$TESTBED" 2>/dev/null) ]] || fail "$TESTBED holds other files; name another folder: TESTBED=…"
 "$here/down.sh" >/dev/null
 mkdir -p "$TESTBED"/{etc,log,pids,state,spool/n1,spool/n2,db,munge}
@@ -41,7 +41,7 @@ rm -f "$TESTBED"/log/*
 chmod 755 "$TESTBED"
 touch "$TESTBED/.testbed"
 
-# Slurm's daemons listen where the machine's own name leads to.
+# Slurm's daemons listen at the address of the machine's own name.
 HOST=$(uname -n)
 HOST=${HOST%%.*}
 read -r ADDRESS _ < <(getent ahostsv4 "$HOST") || fail "the name of this machine has no address; add a line to /etc/hosts: 127.0.1.1 $HOST"

@@ -1,7 +1,7 @@
-"""Which runs a request means: a job's variants and seeds, or every job's, with their baselines.
+"""The selection of runs: a job's variants and seeds, or those of all jobs, with their baselines.
 
 for spec in runs_of_job(request, seeds): …                    MODEL=, SEEDS=, SET=, BASELINE=
-found, left_out = runs_of_all_jobs(request, jobs, seeds)      JOBS=
+specs, skipped = runs_of_all_jobs(request, jobs, seeds)       JOBS=
 """
 
 import dataclasses
@@ -23,15 +23,15 @@ from common.runs.run_config import RunConfig
 
 @dataclasses.dataclass(frozen=True)
 class RunSpec:
-    """One run that is to be there in the end.
+    """One selected run.
 
     Attributes:
         folder: of the run.
-        verb: the script that carries it out, "train" or "baseline".
+        verb: the script that does the run, "train" or "baseline".
         job: None for a classical baseline, which needs no GPU.
-        command: what a person would type instead.
-        fetch: what downloads its model and rows.
-        configure: hash of the rows → the configuration to freeze.
+        command: the make command that does the run without a scheduler.
+        fetch: the make command that downloads its model and rows.
+        configure: returns the run's config for a hash of the rows.
     """
 
     folder: Path
@@ -47,7 +47,7 @@ class RunSpec:
 
 @dataclasses.dataclass(frozen=True)
 class Skipped:
-    """What cannot be submitted, and why."""
+    """A job whose runs cannot be selected, and the reason."""
 
     name: str
     reason: str
@@ -66,12 +66,12 @@ def runs_of_all_jobs(
     """Return the runs of all jobs, baselines first, and the jobs that cannot be read.
 
     Args:
-        request: what holds for all of them: dataset, overrides, outputs.
+        request: dataset, overrides and outputs of all of them.
         jobs: JOBS=, patterns of job names.
         seeds: of each trained run.
 
     Raises:
-        ConfigError: a pattern means no job.
+        ConfigError: no job has a name of that pattern.
     """
     patterns = [pattern for pattern in jobs.replace(",", " ").split() if pattern]
     available = catalog.names(catalog.JOBS)
@@ -79,21 +79,21 @@ def runs_of_all_jobs(
         if not fnmatch.filter(available, pattern):
             raise ConfigError(f"JOBS={pattern}: no job of that name. Available: {choices(available, 40)}.")
     found: dict[Path, RunSpec] = {}
-    left_out = []
+    skipped = []
     for name in available:
         if not any(fnmatch.fnmatch(name, pattern) for pattern in patterns):
             continue
         own = dataclasses.replace(request, model=name)
         try:
             baselines = [*CLASSICAL_BASELINES, MODEL_BASELINES[catalog.load_job(name)[0].head]]
-            members = [_baseline(dataclasses.replace(own, baseline=baseline)) for baseline in baselines]
-            members += runs_of_job(own, seeds)
+            specs = [_baseline(dataclasses.replace(own, baseline=baseline)) for baseline in baselines]
+            specs += runs_of_job(own, seeds)
         except PeftableError as error:
-            left_out.append(Skipped(name, str(error)))
+            skipped.append(Skipped(name, str(error)))
             continue
-        for wanted in members:
-            found.setdefault(wanted.folder, wanted)
-    return sorted(found.values(), key=lambda wanted: wanted.verb), left_out
+        for spec in specs:
+            found.setdefault(spec.folder, spec)
+    return sorted(found.values(), key=lambda spec: spec.verb), skipped
 
 
 def _trained(request: RunRequest) -> RunSpec:
@@ -123,21 +123,21 @@ def _spec(verb: str, target: Target | ClassicalTarget, job: Job | None) -> RunSp
 
 
 class Fingerprints:
-    """Hashes of data sets' rows, each read once."""
+    """Hashes of the rows of datasets, each read once."""
 
     def __init__(self) -> None:
         self._known: dict[tuple[str, Path | None], tuple[str, Rows] | DataError] = {}
 
-    def of(self, wanted: RunSpec) -> str:
+    def of(self, spec: RunSpec) -> str:
         """Return the hash of a run's rows.
 
         Raises:
-            DataError: they are not there, not what the dataset's YAML says, or a split that the run needs is missing.
+            DataError: they are missing, differ from the dataset's YAML, or lack a split that the run needs.
         """
-        key = wanted.dataset_name, wanted.data_dir
+        key = spec.dataset_name, spec.data_dir
         if key not in self._known:
             try:
-                rows = load_rows(wanted.dataset, wanted.data_dir)
+                rows = load_rows(spec.dataset, spec.data_dir)
                 self._known[key] = rows_fingerprint(rows), {split: members[:1] for split, members in rows.items()}
             except DataError as error:
                 self._known[key] = error
@@ -145,5 +145,5 @@ class Fingerprints:
         if isinstance(found, DataError):
             raise found
         sha256, first_rows = found
-        check_splits(first_rows, wanted.verb == "train")
+        check_splits(first_rows, spec.verb == "train")
         return sha256

@@ -1,4 +1,4 @@
-"""The queue of this machine, with real processes: order, slots, kills, cancelling, and what a task sees."""
+"""The queue of this machine and its workers, with real processes: order, slots, kills, cancelling, environment."""
 
 import dataclasses
 import json
@@ -39,7 +39,7 @@ def queue(tmp_path):
 
 @pytest.fixture
 def add(queue, tmp_path):
-    """`add("a", "print(1)")` queues that code; it writes when it began and ended into events.jsonl."""
+    """`add("a", "print(1)")` queues that code; it writes to events.jsonl when it begins and ends."""
 
     def put(name, code="", to=queue, after=(), **environment):
         program = (
@@ -98,7 +98,7 @@ def wait_gone(process):
     until(lambda: not process.may_run(), "the end of a process")
 
 
-# --- what is in it ---------------------------------------------------------------------------------------------------
+# --- entries ---------------------------------------------------------------------------------------------------------
 
 
 def test_numbers_are_never_given_twice(queue, add):
@@ -117,7 +117,7 @@ def test_no_queue_is_an_empty_one(queue):
     assert local_queue.folder_of(queue.parent) == queue
 
 
-def test_a_cut_entry_is_left_out(queue, add):
+def test_a_damaged_entry_is_skipped(queue, add):
     add("a")
     (queue / "000002.json").write_text('{"id": ')
     assert [job.name for job in local_queue.jobs(queue)] == ["a"]
@@ -150,7 +150,7 @@ def test_a_log_is_continued(queue, add, tmp_path):
     assert (tmp_path / "logs" / "a.log").read_text() == "before\nagain\n"
 
 
-def test_what_a_task_sees(queue, add, tmp_path, monkeypatch):
+def test_the_environment_of_a_task(queue, add, tmp_path, monkeypatch):
     monkeypatch.setenv("MINE", "1")
     names = ("MINE", "OURS", "CUDA_VISIBLE_DEVICES", "NOT")
     add("a", f"print([os.environ.get(n) for n in {names}], os.getcwd(), sys.stdin.read() == '')", OURS="x y")
@@ -169,7 +169,7 @@ def test_variables_are_expanded_where_the_task_begins(queue, add, tmp_path, monk
     assert (tmp_path / "logs" / "a.log").read_text() == "s3/x $SECRET\n"
 
 
-def test_it_survives_who_submitted(queue, add, events):
+def test_a_worker_outlives_the_shell_that_submitted(queue, add, events):
     add("a", "time.sleep(1)")
     # Ctrl-C and the terminal's end reach the whole group of who typed `make submit`.
     start(
@@ -282,7 +282,7 @@ def test_the_same_gpu_by_another_choice_is_the_same_slot(queue, add, events, tmp
 # --- kills and cancelling --------------------------------------------------------------------------------------------
 
 
-def test_a_killed_worker_s_task_is_taken_up_by_the_next(queue, add, events, tmp_path):
+def test_the_next_worker_runs_a_killed_worker_s_task_again(queue, add, events, tmp_path):
     add("a", f"time.sleep(0 if os.path.exists({str(tmp_path / 'again')!r}) else 60)")
     start(queue)
     first = worker_of(queue)
@@ -312,7 +312,7 @@ def test_a_task_that_outlives_its_worker_keeps_the_slot(queue, add, events):
     assert events() == [[name, what] for name in "aab" for what in ("begin", "end")]
 
 
-def test_cancelling_what_waits(queue, add, events):
+def test_cancelling_a_waiting_task(queue, add, events):
     ids = [add(name, "time.sleep(0.3)") for name in "abc"]
     start(queue)
     worker_of(queue)
@@ -322,7 +322,7 @@ def test_cancelling_what_waits(queue, add, events):
     assert [name for name, what in events() if what == "end"] == ["a", "c"]
 
 
-def test_cancelling_what_runs(queue, add, events):
+def test_cancelling_a_running_task(queue, add, events):
     polite = "import signal\ndef bye(*_): say('saved'); sys.exit(75)\nsignal.signal(signal.SIGTERM, bye)\n"
     number = add("a", polite + "say('ready'); time.sleep(60)")
     add("b")
@@ -333,7 +333,7 @@ def test_cancelling_what_runs(queue, add, events):
     assert events() == [["a", "begin"], ["a", "ready"], ["a", "saved"], ["b", "begin"], ["b", "end"]]
 
 
-def test_cancelling_what_does_not_listen(queue, add, events, monkeypatch):
+def test_cancelling_a_task_that_ignores_sigterm(queue, add, events, monkeypatch):
     monkeypatch.setattr(local_queue, "KILL_AFTER_S", 0.3)
     deaf = "import signal, subprocess\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
     deaf += "say(subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)']).pid); time.sleep(60)"
@@ -347,7 +347,7 @@ def test_cancelling_what_does_not_listen(queue, add, events, monkeypatch):
     until(lambda: start_time(below) is None, "the end of the task's own child")
 
 
-def test_cancelling_what_is_just_beginning_or_over(queue, add):
+def test_cancelling_a_task_that_is_starting_or_has_ended(queue, add):
     for number, child in enumerate((None, GONE)):
         add("a")
         [(path, entry)] = local_queue.entries(queue)
@@ -420,7 +420,7 @@ def elsewhere(queue, add):
     return number, path
 
 
-def test_what_another_host_carries_out_is_left_alone(queue, add, events, elsewhere):
+def test_a_task_of_another_host_is_not_run_again(queue, add, events, elsewhere):
     add("b")
     local_worker.work(queue, 0, "")
     assert events() == [["b", "begin"], ["b", "end"]]
@@ -449,10 +449,10 @@ def test_a_worker_ends_what_another_host_has_cancelled(queue, add, events):
     assert ["a", "end"] not in events()
 
 
-# --- what cannot be started ------------------------------------------------------------------------------------------
+# --- tasks that cannot be started ------------------------------------------------------------------------------------
 
 
-def test_what_cannot_be_started_keeps_nothing_back(queue, add, events, tmp_path, capfd):
+def test_a_task_that_cannot_be_started_stops_no_other(queue, add, events, tmp_path, capfd):
     changes = {
         "directory": {"directory": str(tmp_path / "gone")},
         "command": {"command": [str(tmp_path / "gone" / "python")]},

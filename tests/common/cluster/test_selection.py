@@ -60,15 +60,15 @@ def test_another_head_s_baseline():
 
 
 def test_every_job_of_the_project():
-    found, left_out = selection.runs_of_all_jobs(EVERY_JOB)
-    assert left_out == []
+    found, skipped = selection.runs_of_all_jobs(EVERY_JOB)
+    assert skipped == []
     assert len(found) == len({one.folder for one in found})
     trained = {one.folder.parts[2] for one in found if one.verb == "train"}
     assert trained == set(catalog.names(catalog.JOBS))
     verbs = [one.verb for one in found]
     assert verbs == sorted(verbs)  # baselines first
     datasets = {one.dataset_name for one in found}
-    assert sum(one.job is None for one in found) == 2 * len(datasets)  # one of each kind a data set
+    assert sum(one.job is None for one in found) == 2 * len(datasets)  # one of each kind per dataset
 
 
 def test_patterns_of_jobs():

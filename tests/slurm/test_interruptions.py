@@ -1,4 +1,4 @@
-"""A night on a real Slurm: whatever happens, a run ends with the numbers of one that nothing has happened to."""
+"""Runs on a real Slurm that are requeued, pre-empted, cancelled or lose their node end with the metrics of others."""
 
 import os
 import signal
@@ -107,7 +107,7 @@ def test_cancelled_and_submitted_again(lab, cluster, command):
     assert_same(lab.undisturbed(LONG), folder)
 
 
-def test_the_node_is_lost_and_its_process_lives_on(lab, cluster):
+def test_the_node_is_lost_and_its_process_still_runs(lab, cluster):
     lab.submit(*HERE, settings=LONG)
     folder = lab.folder()
     lab.wait_checkpoint(folder)
