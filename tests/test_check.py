@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from marks import slow_except
+from waiting import HANG_S
 
 from common.core import files
 
@@ -139,7 +140,7 @@ def test_config_only_needs_no_torch_and_no_model(tmp_path):
     )
     arguments = [*words, "--dataset", "cmv-stance", "--outputs", str(tmp_path)]
     done = subprocess.run(
-        [sys.executable, "-c", code, *arguments], cwd=ROOT, capture_output=True, text=True, check=True, timeout=60
+        [sys.executable, "-c", code, *arguments], cwd=ROOT, capture_output=True, text=True, check=True, timeout=HANG_S
     )
     *document, status, loaded = done.stdout.splitlines()
     assert (status, loaded) == ("code 0", "[]")

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from conftest import ROOT
+from waiting import HANG_S
 
 from common.cli.target import resolve_target
 from common.config import catalog
@@ -119,7 +120,7 @@ def test_a_signal_reaches_the_running_step_and_is_waited_for(demo, tmp_path):
     process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
     assert process.stdout.readline() == "ready\n"
     process.send_signal(signal.SIGTERM)  # as SIGINT, which a shell makes its background jobs ignore
-    assert process.communicate(timeout=30)[0] == "saved\n"
+    assert process.communicate(timeout=HANG_S)[0] == "saved\n"
     assert process.returncode == 75
 
 

@@ -10,6 +10,7 @@ import fake_hub
 import pytest
 from huggingface_hub import constants
 from safetensors.torch import load_file, save_file
+from waiting import HANG_S
 
 from common.config import catalog
 from common.config.dataset import Source
@@ -120,7 +121,7 @@ def offline(server, tmp_path):
             env=fake_hub.environment(server, tmp_path / "home", HF_HUB_OFFLINE="1"),
             capture_output=True,
             text=True,
-            timeout=100,
+            timeout=HANG_S,
         )
         assert done.returncode == 0, done.stderr
         answers = json.loads(done.stdout.splitlines()[-1])
@@ -411,7 +412,7 @@ def test_rows_are_fetched_once_and_then_load_without_the_hub(server, jobs, offli
             env=environment,
             capture_output=True,
             text=True,
-            timeout=100,
+            timeout=HANG_S,
         )
 
     assert (

@@ -8,6 +8,7 @@ from pathlib import Path
 import fake_hub
 import pytest
 from safetensors.torch import load_file, save_file
+from waiting import HANG_S
 
 from common.core import files
 
@@ -40,7 +41,7 @@ def run(tmp_path, rows_dir):
             env=fake_hub.environment(hub, tmp_path / home, **more),
             capture_output=True,
             text=True,
-            timeout=100,
+            timeout=HANG_S,
         )
 
     return run

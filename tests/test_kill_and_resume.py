@@ -25,6 +25,7 @@ from interrupted_runs import (
     losses,
     partial,
 )
+from waiting import HANG_S
 
 from common.core import files
 from common.evaluation import inference
@@ -68,7 +69,7 @@ def test_killed_in_the_middle_of_an_epoch_and_finished_by_another_process(resuma
     reached = complete(folder)[-1]
     process.kill()
     process = Process(resumable.folder / "middle", arguments)
-    out, err = process.child.communicate(timeout=90)
+    out, err = process.child.communicate(timeout=HANG_S)
     assert process.child.returncode == 0, err
     assert f"continuing from checkpoint-{reached}" in out
     check_same(folder, undisturbed_run)

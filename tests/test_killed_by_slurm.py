@@ -23,6 +23,7 @@ from interrupted_runs import (
     losses,
     partial,
 )
+from waiting import HANG_S
 
 from common.core import files
 from common.model.heads import ClassificationHead
@@ -74,7 +75,7 @@ def at_its_limit(process: Process, moment) -> tuple[int, str]:
 
 
 def finished_by(process: Process) -> str:
-    out, err = process.child.communicate(timeout=90)
+    out, err = process.child.communicate(timeout=HANG_S)
     assert process.child.returncode == 0, err
     return out
 

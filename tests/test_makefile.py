@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from waiting import HANG_S
 
 ROOT = Path(__file__).resolve().parents[1]
 TEXT = (ROOT / "Makefile").read_text(encoding="utf-8")
@@ -42,7 +43,7 @@ def make(folder, *arguments):
         env=environment(),
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=HANG_S,
     )
 
 

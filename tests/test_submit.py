@@ -6,10 +6,10 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
+from waiting import HANG_S, until
 
 from common.cluster import submit_record
 from common.config import catalog
@@ -193,16 +193,13 @@ def test_this_machine_trains_two_seeds_and_reports(no_slurm, words, folders, tmp
 
     def typed(script, *arguments):
         command = [sys.executable, str(ROOT / "scripts" / f"{script}.py"), *arguments]
-        return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60)
+        return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=HANG_S)
 
     outputs = tmp_path / "outputs"
     submit = "submit", "--all", "--jobs", *words[1:], "--cluster", "local", "--seeds", "1,2"
     done = typed(*submit)
     assert done.returncode == 0 and done.stdout.endswith("local: 6 submitted. make status shows how they go.\n")
-    deadline = time.monotonic() + 300
-    while list((outputs / ".queue").glob("0*.json")):
-        assert time.monotonic() < deadline, typed("status", "--outputs", str(outputs)).stdout
-        time.sleep(0.3)
+    until(lambda: not list((outputs / ".queue").glob("0*.json")), "the end of the queue", pause_s=0.3)
     assert sorted(folders()) == ["baseline-majority", "baseline-tfidf", "baseline-untuned", "seed-1", "seed-2"]
     for folder in folders().values():
         assert run_folder.is_finished(folder) and submit_record.read(folder).executor == "local"
@@ -229,7 +226,7 @@ def test_this_machine_goes_on_when_its_user_leaves(no_slurm, tiny_arguments, tmp
         command = [sys.executable, str(ROOT / "scripts" / f"{script}.py"), *arguments]
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
         process = subprocess.Popen(command, env=environment, start_new_session=True, **pipes)
-        out, _ = process.communicate(timeout=120)
+        out, _ = process.communicate(timeout=HANG_S)
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGHUP)
         return out
@@ -237,21 +234,15 @@ def test_this_machine_goes_on_when_its_user_leaves(no_slurm, tiny_arguments, tmp
     def status():
         return typed("status", "--outputs", str(outputs))
 
-    def wait(condition):
-        deadline = time.monotonic() + 120
-        while not condition():
-            assert time.monotonic() < deadline, status()
-            time.sleep(0.3)
-
     for job in ("minilm-lora", "minilm-full"):
         words = tiny_arguments("training.epochs=100", "training.eval_every=100", job=job)
         assert "1 submitted" in typed("submit", *words, "--cluster", "local")
-    wait(lambda: list(outputs.rglob("train_log.jsonl")))
+    until(lambda: list(outputs.rglob("train_log.jsonl")), "the first step of training", pause_s=0.3)
     assert status().endswith("2 runs: 1 queued, 1 running\n")
     logs = typed("logs", "--outputs", str(outputs))
     assert "parameters train" in logs and "minilm-full" not in logs
     assert typed("cancel", "--outputs", str(outputs), "--model", "minilm-full").startswith("cancelled local-2 ")
-    wait(lambda: "running" not in status())
+    until(lambda: "running" not in status(), "the end of the run")
     assert status().endswith("2 runs: 1 cancelled, 1 finished\n")
     [finished] = outputs.rglob("metrics.json")
     assert "minilm-lora" in finished.parts

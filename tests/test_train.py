@@ -6,10 +6,10 @@ import os
 import shutil
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
+from waiting import HANG_S
 
 from common.cli import options
 from common.core import files
@@ -140,7 +140,7 @@ def test_a_finished_run_is_skipped_without_torch(trained):
         "print('loaded', [name for name in ('torch', 'transformers', 'peft') if name in sys.modules])"
     )
     done = subprocess.run(
-        [sys.executable, "-c", code, *words], cwd=ROOT, capture_output=True, text=True, check=True, timeout=60
+        [sys.executable, "-c", code, *words], cwd=ROOT, capture_output=True, text=True, check=True, timeout=HANG_S
     )
     assert "is finished" in done.stdout and "code 0" in done.stdout
     assert done.stdout.splitlines()[-1] == "loaded []"
@@ -239,10 +239,9 @@ def test_no_secret_reaches_a_file(run_script, tiny_arguments, tmp_path, monkeypa
 
 def test_the_environment_is_left_as_it_was(run_script, trained):
     arguments, folder = trained
-    before, directory, start = dict(os.environ), os.getcwd(), time.monotonic()
+    before, directory = dict(os.environ), os.getcwd()
     run_script("train", *arguments, "--data-dir", _rows_of(folder))
     assert (dict(os.environ), os.getcwd()) == (before, directory)
-    assert time.monotonic() - start < 20
 
 
 def test_a_tracker_s_files_stay(run_script, tiny_arguments, tmp_path):

@@ -10,6 +10,8 @@ import sys
 import time
 from pathlib import Path
 
+from waiting import HANG_S
+
 from common.core import files
 from common.train import trainer
 
@@ -106,7 +108,7 @@ class Process:
 
     def stop_when(self, condition) -> Path:
         """Wait until `condition(run folder)` holds, leave the process stopped there, and return the run folder."""
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + HANG_S
         while time.monotonic() < deadline:
             assert self.child.poll() is None, self.child.communicate()
             folder = next(self.outputs.rglob("config.yaml"), None)
@@ -129,7 +131,7 @@ class Process:
     def end(self) -> tuple[int, str, str]:
         """Let a stopped process go on to its end."""
         self.child.send_signal(signal.SIGCONT)
-        out, err = self.child.communicate(timeout=60)
+        out, err = self.child.communicate(timeout=HANG_S)
         return self.child.returncode, out, err
 
 

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from waiting import HANG_S
 
 from common.cli.main import guard
 from common.core import errors
@@ -55,13 +56,13 @@ def test_a_closed_pipe_is_told_by_the_exit_code_alone():
     process.stdout.close()
     assert process.stderr.read() == b""
     process.stderr.close()
-    assert process.wait(timeout=20) == 128 + signal.SIGPIPE
+    assert process.wait(timeout=HANG_S) == 128 + signal.SIGPIPE
 
 
 def test_any_character_can_be_printed_under_an_ascii_locale():
     environment = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
     process = guarded("sys.exit(guard(lambda argv: print('\\u2013', '\\ud800'), []))", env=environment)
-    out, err = process.communicate(timeout=20)
+    out, err = process.communicate(timeout=HANG_S)
     assert (process.returncode, out.decode(), err) == (0, "– ?\n", b"")
 
 
@@ -86,7 +87,7 @@ def test_a_signal_ends_a_command_at_once(name, said):
     process = guarded(f"{SLEEPS}\nsys.exit(guard(main, []))", text=True)
     process.stdout.readline()
     process.send_signal(getattr(signal, name))
-    _, err = process.communicate(timeout=20)
+    _, err = process.communicate(timeout=HANG_S)
     assert process.returncode == 75 and err.startswith("error: ") and said in err and "Traceback" not in err
 
 
@@ -96,7 +97,7 @@ def test_a_forked_process_does_not_act_on_it(name):
     process.stdout.readline()
     process.stdout.readline()
     os.killpg(process.pid, getattr(signal, name))
-    out, err = process.communicate(timeout=20)
+    out, err = process.communicate(timeout=HANG_S)
     assert process.returncode == 75 and err.count("error: ") == 1 and "Traceback" not in err
     assert out.endswith("the child lives\n")
 

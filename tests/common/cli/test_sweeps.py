@@ -7,6 +7,7 @@ import sys
 
 import pytest
 from conftest import ROOT
+from waiting import HANG_S
 
 from common.cli import options, sweeps
 from common.cli.target import resolve_target
@@ -151,5 +152,5 @@ def test_a_signal_reaches_the_variant_and_stops_the_sweep(tmp_path):
     assert process.stdout.readline().startswith("[1/8]")
     assert process.stdout.readline() == "ready\n"
     process.send_signal(signal.SIGTERM)
-    assert process.communicate(timeout=30)[0] == "saved\n"
+    assert process.communicate(timeout=HANG_S)[0] == "saved\n"
     assert process.returncode == 75

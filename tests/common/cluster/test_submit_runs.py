@@ -7,9 +7,9 @@ import shutil
 import socket
 import subprocess
 import sys
-import time
 
 import pytest
+from waiting import HANG_S, until
 
 from common.cluster import batch_script, profiles, selection, submit_record, submit_runs
 from common.cluster.scheduler import Cluster, SlurmScheduler
@@ -470,7 +470,7 @@ def start(outputs):
 
 def test_two_submissions_at_the_same_moment(fake_slurm, outputs):
     fake_slurm.set(slow={"sbatch": 0.3})
-    said = sorted(process.communicate(timeout=60)[0] for process in (start(outputs), start(outputs)))
+    said = sorted(process.communicate(timeout=HANG_S)[0] for process in (start(outputs), start(outputs)))
     assert said == [
         "seed-1 queued\nseed-2 queued\ncollect queued\n",
         "seed-1 submitted\nseed-2 submitted\ncollect submitted\n",
@@ -489,15 +489,14 @@ def test_two_submissions_at_the_same_moment(fake_slurm, outputs):
 def test_killed_around_sbatch(fake_slurm, outputs, wanted, moment, number, said):
     fake_slurm.set(kill=moment)
     process = start(outputs)
-    process.communicate(timeout=60)
+    process.communicate(timeout=HANG_S)
     assert process.returncode == -9
     record = submit_record.read(wanted().folder)
     assert (record.state, record.job_id, record.number) == (SubmissionState.INTENT, None, 1)
-    deadline = time.monotonic() + 10
-    while moment == "after" and not fake_slurm.jobs and time.monotonic() < deadline:
-        time.sleep(0.05)
+    if moment == "after":
+        until(lambda: fake_slurm.jobs, "the job of the killed sbatch")
     fake_slurm.set(kill=None)
-    assert start(outputs).communicate(timeout=60)[0] == said
+    assert start(outputs).communicate(timeout=HANG_S)[0] == said
     assert len(fake_slurm.jobs) == 3
     record = submit_record.read(wanted().folder)
     [job] = [job for job in fake_slurm.jobs if "seed-1" in job["name"]]

@@ -5,6 +5,7 @@ import time
 from pathlib import Path
 
 import pytest
+from waiting import HANG_S
 
 from common.core import files
 from common.core.locks import lock
@@ -141,5 +142,5 @@ def test_lock_excludes_another_process(tmp_path):
         time.sleep(0.7)
         assert not (tmp_path / "got").exists()
         released = time.time()
-    assert other.wait(timeout=20) == 0
+    assert other.wait(timeout=HANG_S) == 0
     assert json.loads((tmp_path / "got").read_text()) >= released
