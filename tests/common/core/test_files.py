@@ -133,8 +133,8 @@ def test_lock_excludes_another_process(tmp_path):
     code = (
         f"import sys; sys.path.insert(0, {SCRIPTS!r})\n"
         "import json, pathlib, time\n"
-        "from common.core import files\n"
-        f"with files.lock(pathlib.Path({str(tmp_path / 'lock')!r})):\n"
+        "from common.core.locks import lock\n"
+        f"with lock(pathlib.Path({str(tmp_path / 'lock')!r})):\n"
         f"    pathlib.Path({str(tmp_path / 'got')!r}).write_text(json.dumps(time.time()))\n"
     )
     with lock(tmp_path / "lock"):
