@@ -124,7 +124,7 @@ def test_all_scripts_see_the_same_prompts(
             assert text.endswith("<end_of_turn>\n<start_of_turn>model\n")
 
 
-# A job of every family that has twins.
+# A job of every family of which tiny models are made.
 FAMILIES = {
     "bert": "minilm-lora",
     "distilbert": "distilbert-imdb-adapters",
@@ -139,14 +139,14 @@ FAMILIES = {
 
 
 def test_every_family_has_a_job_here():
-    assert list(FAMILIES) == list(tiny_models._FAMILIES)
+    assert list(FAMILIES) == list(tiny_models.FAMILIES)
 
 
 @pytest.mark.parametrize("family", slow_except(["llama"], FAMILIES))
 def test_all_scripts_see_the_same_pairs(run_script, same_rows, tmp_path, monkeypatch, family):
     """The classification head, on the job's own tokenizer, attention and method; decoders may lack a pad token."""
     job, _ = catalog.load_job(FAMILIES[family])
-    folder = tiny_models.make_tiny_model(job.model, tmp_path / "twin")
+    folder = tiny_models.make_tiny_model(job.model, tmp_path / "model")
     assert AutoConfig.from_pretrained(folder).model_type == family
     settings = [f'model="{folder}"', "head=classification", "dataset=stance-sample", "max_length=160"]
     settings += ["quantization=none", "double_quantization=false", "dtype=float32", "precision=float32"]

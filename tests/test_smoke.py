@@ -1,4 +1,4 @@
-"""The smoke: jobs pass in miniature, a broken one is named and the others go on, a dry run does nothing."""
+"""`make smoke`: jobs pass, a job with an error is named and the others run, a dry run does nothing."""
 
 import importlib.util
 import json

@@ -77,7 +77,7 @@ _BERT_TOKENS = {
 _BERT_FRAME = ("[CLS] $A [SEP]", "[CLS] $A [SEP] $B:1 [SEP]:1")
 _QWEN = {"eos_token": "<|endoftext|>", "pad_token": "<|endoftext|>"}
 _QWEN_TURNS = ("<|im_start|>", "<|im_end|>")
-_FAMILIES = {
+FAMILIES = {
     "bert": Family(_BERT_TOKENS, frame=_BERT_FRAME, inputs=("token_type_ids",), lowercase=True),
     "distilbert": Family(_BERT_TOKENS, frame=_BERT_FRAME, lowercase=True),
     "modernbert": Family(_BERT_TOKENS, frame=_BERT_FRAME),
@@ -131,13 +131,13 @@ def make_tiny_model(model: str, folder: Path, seed: int = 0) -> Path:
         The folder.
 
     Raises:
-        ModelError: the architecture is not known here, or the family is not in `_FAMILIES`.
+        ModelError: the architecture is not known here, or the family is not in `FAMILIES`.
     """
     model_type, keys = _architecture(model)
     tokenizer = make_tokenizer(model)
     config = _tiny_config(model_type, keys, tokenizer)
     tokenizer.save_pretrained(folder)
-    made = _model(config, _FAMILIES[model_type], seed)
+    made = _model(config, FAMILIES[model_type], seed)
     made.to(_published_dtype(model))  # type: ignore[arg-type]  # mypy takes the decorated method for a function
     made.save_pretrained(folder)
     return folder
@@ -150,9 +150,9 @@ def make_tokenizer(model: str) -> PreTrainedTokenizerFast:
         ModelError: as `make_tiny_model`.
     """
     model_type, _ = _architecture(model)
-    if model_type not in _FAMILIES:
-        raise ModelError(f"model {model}: no tiny model of the family {model_type}; there are {choices(_FAMILIES)}.")
-    return _tokenizer(_FAMILIES[model_type], bool(re.search(r"instruct|chat|-it\b", Path(model).name, re.I)))
+    if model_type not in FAMILIES:
+        raise ModelError(f"model {model}: no tiny model of the family {model_type}; there are {choices(FAMILIES)}.")
+    return _tokenizer(FAMILIES[model_type], bool(re.search(r"instruct|chat|-it\b", Path(model).name, re.I)))
 
 
 # --- config and weights ----------------------------------------------------------------------------------------------
