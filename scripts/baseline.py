@@ -20,8 +20,9 @@ from common.cli.target import resolve_baseline
 from common.config.dataset import Dataset
 from common.config.run_request import RunRequest, make_command
 from common.core import errors, files
-from common.data.load import check_splits, load_rows
+from common.data.load import load_rows
 from common.data.rows import Rows, rows_fingerprint
+from common.data.splits import check_splits
 from common.runs import run_folder, run_lock
 from common.runs.lifecycle import recorded_failure, resume_run
 from common.runs.run_config import RunConfig

@@ -84,11 +84,11 @@ def _about_rows(target: Target, rows: Rows) -> dict[str, Any]:
             encoder.encode(members)  # raises where the end of a prompt and its answer share a token
         lengths = encoder.lengths(members)
         over = sum(length > target.job.max_length for length in lengths)
-        tokens[split] = checks.token_lengths(lengths, over)
+        tokens[split] = checks.summarize_token_lengths(lengths, over)
     return {
-        "splits": checks.counts(rows, target.dataset),
-        "duplicates": checks.duplicates(rows),
-        "contradictions": checks.contradictions(rows, target.dataset),
+        "splits": checks.count_rows(rows, target.dataset),
+        "duplicates": checks.count_duplicates(rows),
+        "contradictions": checks.find_contradictions(rows, target.dataset),
         "tokens": tokens,
     }
 
@@ -98,7 +98,7 @@ def _for_people(found: dict[str, Any], targets: Sequence[Target]) -> str:
     variant = f" ({found['variant']})" if found.get("variant") else ""
     lines = [f"job {found['job']}{variant} on dataset {found['dataset']}"]
     if "splits" in found:
-        lines += checks.described(found, target.dataset, target.job.max_length)
+        lines += checks.describe(found, target.dataset, target.job.max_length)
     if len(each) > 1:
         lines += ["", f"A sweep of {len(each)} variants", _variant_table(each)]
     elif found.get("params_total_count"):

@@ -20,8 +20,9 @@ from common.cli.target import adapter_folder, adapter_hash, resolve_target, trai
 from common.config.dataset import SPLITS
 from common.config.run_request import RunRequest
 from common.core import errors, files
-from common.data.load import load_rows, split_rows, trained_rows
+from common.data.load import load_rows
 from common.data.rows import rows_fingerprint
+from common.data.splits import require_split, sample_train_rows
 from common.runs import run_folder, run_lock
 from common.runs.documents import Metrics
 from common.runs.lifecycle import recorded_failure
@@ -69,9 +70,9 @@ def evaluate_run(request: RunRequest, split: str) -> tuple[Path, Metrics]:
     recorded = run_folder.load_run_config(folder)
     data_dir = request.data_dir or (Path(recorded.data_dir) if recorded.data_dir else None)
     rows = load_rows(target.dataset, data_dir)
-    members = split_rows(rows, split, "to evaluate on")
+    members = require_split(rows, split, "to evaluate on")
     if split == "train":
-        members = trained_rows(members, job_of(recorded), recorded.dataset)
+        members = sample_train_rows(members, job_of(recorded), recorded.dataset)
     run_folder.create_run(folder, target.config(rows_fingerprint(rows)), train)  # checks that nothing has changed
 
     from common.evaluation import inference
@@ -92,7 +93,7 @@ def evaluate_adapter(request: RunRequest, adapter: Path, split: str) -> tuple[Pa
     """
     target = resolve_target(dataclasses.replace(request, seed=None, baseline="adapter"))
     rows = load_rows(target.dataset, request.data_dir)
-    members = split_rows(rows, split, "to evaluate on")
+    members = require_split(rows, split, "to evaluate on")
     config = target.config(rows_fingerprint(rows))
     folder = adapter_folder(target, adapter, config)
 

@@ -1,8 +1,8 @@
 """Download what jobs need of the Hugging Face Hub, where there is internet: a cluster's login node, say.
 
-    python scripts/fetch.py                               models and data sets of all jobs
+    python scripts/fetch.py                               models and datasets of all jobs
     python scripts/fetch.py --model llama-3-8b            of one job
-    python scripts/fetch.py --dataset imdb                one data set
+    python scripts/fetch.py --dataset imdb                one dataset
     python scripts/fetch.py --dry-run                     what would be downloaded, and how much
     make fetch [MODEL=…] [DATASET=…] [SET=…] [DRY_RUN=1]
 
@@ -50,21 +50,21 @@ class Items:
             except errors.ModelError as error:
                 return f"missing: {error}"
             if base.revision is None:
-                return download.missing_model(base) or "here"
+                return download.find_missing_model(base) or "here"
             return download.model_download(base, loader)
 
         self._add(f"model {job.model}", job.revision, ask)
 
     def add_rows(self, name: str, dataset: Dataset) -> None:
-        """Add a data set's rows."""
+        """Add a dataset's rows."""
         source = dataset.source
 
         def ask() -> Download | str:
             if source.hub is None or Path(source.hub).is_dir():
-                return download.missing_rows(dataset) or "here"
+                return download.find_missing_rows(dataset) or "here"
             return download.rows_download(source)
 
-        self._add(f"data set {name}", source.revision, ask)
+        self._add(f"dataset {name}", source.revision, ask)
 
     def _add(self, name: str, revision: str, ask: Callable[[], Download | str]) -> None:
         if (name, revision) in self._seen:
@@ -130,7 +130,7 @@ def main(argv: list[str] | None = None) -> None:
         f"{size(download.free_bytes())} are free in {constants.HF_HUB_CACHE}"
     )
     if not flags.dry_run:
-        download.check_room(wanted)
+        download.check_disk_space(wanted)
         for need in items.needs:
             name = f"{need.kind} {need.name}"
             if need in wanted:

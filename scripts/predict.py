@@ -27,8 +27,9 @@ from common.cluster.scheduler import AUTO, SLURM, choose_cluster
 from common.config.dataset import Label
 from common.core import errors, yaml_io
 from common.core.formatting import duration
-from common.data import table_files
 from common.data.rows import to_rows
+from common.data.table_reader import read_table
+from common.data.table_writer import write_table
 from common.predict import shards, slurm_array, workers
 from common.predict.columns import check_free_columns, with_predictions
 from common.predict.inputs import SEPARATOR, find_run, input_files, one_row, output_file
@@ -98,14 +99,14 @@ def main(argv: list[str] | None = None) -> int | None:
         raise errors.ConfigError(f"INPUT={flags.input} means {len(files)} files; they are labelled with SHARDS=1")
     if output.exists() and not flags.force:
         raise errors.RunError(f"{output} exists already; give another OUTPUT=, or FORCE=1 to replace it.")
-    frame = table_files.read_table(flags.input)
+    frame = read_table(flags.input)
     labels = config.dataset.labels
     check_free_columns(frame.columns.tolist(), labels, flags.input)
     rows = to_rows(frame, config.dataset, str(flags.input), "input", labelled=False)
     start = time.perf_counter()
     scores = model(rows)
     seconds = time.perf_counter() - start
-    table_files.write_table(output, with_predictions(frame, scores, labels))
+    write_table(output, with_predictions(frame, scores, labels))
     rate = len(rows) / seconds
     print(f"{output}: {len(rows)} rows labelled in {duration(seconds)} ({rate:.1f} rows/s, loading included)")
     return 0

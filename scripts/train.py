@@ -20,8 +20,9 @@ from common.cli.main import guard
 from common.cli.target import resolve_target
 from common.config.run_request import RunRequest, make_command
 from common.core import errors, files
-from common.data.load import load_all_splits, trained_rows
+from common.data.load import load_all_splits
 from common.data.rows import rows_fingerprint
+from common.data.splits import sample_train_rows
 from common.hub import download, locate
 from common.runs import run_folder, run_lock
 from common.runs.lifecycle import recorded_failure, resume_run
@@ -78,7 +79,9 @@ def train(request: RunRequest, force: bool) -> None:
 
     quiet_libraries()
     if is_new:
-        check_training_arguments(target.job, config.dataset, trained_rows(rows["train"], target.job, config.dataset))
+        check_training_arguments(
+            target.job, config.dataset, sample_train_rows(rows["train"], target.job, config.dataset)
+        )
         if force and (aside := run_folder.archive_run(folder)):
             print(f"the old run is kept in {options.shown(aside)}")
         run_folder.create_run(folder, config, command)
@@ -111,7 +114,7 @@ def _resume(folder: Path, config: RunConfig) -> None:
     quiet_libraries()
     if not (folder / run_folder.LOG).exists():
         job = job_of(config)
-        check_training_arguments(job, config.dataset, trained_rows(rows["train"], job, config.dataset))
+        check_training_arguments(job, config.dataset, sample_train_rows(rows["train"], job, config.dataset))
     from common.train.run import run
 
     run(folder, config, rows)

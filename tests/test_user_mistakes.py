@@ -203,7 +203,7 @@ def test_recipes_that_only_the_libraries_can_judge(refused, tiny_arguments, over
     [
         ("package:no_such_package/model", ["'no_such_package' is not installed", "make .venv/demo"]),
         ("nobody/no-such-model", ["nobody/no-such-model", "HF_HUB_OFFLINE"]),
-        ("{folder}", ["holds no config.json"]),
+        ("{folder}", ["contains no config.json"]),
     ],
 )
 def test_a_model_that_is_not_there(refused, tiny_arguments, tmp_path, script, model, parts):
@@ -334,10 +334,10 @@ def data_set(monkeypatch, tmp_path):
     [
         ({"prompt": {"user": "{claim} {sentense}?"}}, ["column 'sentense'", "Did you mean 'sentence'", "claim"]),
         ({"prompt": {"user": "{claim}?"}}, ["does not use the text column 'sentence'", "{sentence}"]),
-        ({"prompt": {"user": "{claim} {sentence"}}, ["a brace that is meant is written twice"]),
-        ({"prompt": {"user": "{claim} {sentence} {}"}}, ["is no column"]),
+        ({"prompt": {"user": "{claim} {sentence"}}, ["write a literal brace twice"]),
+        ({"prompt": {"user": "{claim} {sentence} {}"}}, ["is not a column"]),
         ({"prompt": {"user": ""}}, ["prompt.user"]),
-        ({"answers": {"con": "no", "pro": "yes"}}, ["answers must hold every label once", "con, neu, pro"]),
+        ({"answers": {"con": "no", "pro": "yes"}}, ["answers must have every label once", "con, neu, pro"]),
         ({"answers": {"con": "no", "neu": "no", "pro": "yes"}}, ["answers must differ"]),
     ],
 )

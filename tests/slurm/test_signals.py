@@ -118,7 +118,7 @@ def test_the_disk_is_full(lab, cluster, disk):
     assert not list((folder / "checkpoints").glob(".*")) and not (folder / "metrics.json").exists()
     said = lab.status()
     disk(None)
-    assert re.search(r"checkpoint-[0-9]+ could not be written: no space is left; .* Make room", said), said
+    assert re.search(r"checkpoint-[0-9]+ could not be written: no space is left; .* Free some space", said), said
     assert "resumed" in lab.submit(*HERE, settings=settings)
     lab.wait_finished(folder)
     lab.wait_queue_empty()

@@ -23,7 +23,7 @@ from common.cluster import slurm_commands
 from common.cluster.profiles import Profile
 from common.cluster.task import Task, environment
 from common.core.errors import ConfigError, SlurmError
-from common.core.formatting import spans
+from common.core.formatting import ranges
 
 _PLACES = ("%j", "%t", "%A", "%a")  # submitit replaces these in every path, once the job has its id
 
@@ -43,7 +43,7 @@ def batch_text(task: Task, profile: Profile) -> str:
     options: dict[str, object] = {"signal": f"B:USR2@{profile.lead_s}", "requeue": True}
     options |= {name: value for name, value in profile.sbatch.items() if value is not False}
     if task.array:
-        tasks = f"{','.join(spans(task.array))}%{profile.array_limit}"
+        tasks = f"{','.join(ranges(task.array))}%{profile.array_limit}"
         options |= {"array": tasks, "output": f"{_literal(folder)}/%A_%a.log"}
     else:
         options |= {"output": f"{_literal(folder)}/%j.log"}

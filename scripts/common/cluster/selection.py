@@ -16,8 +16,9 @@ from common.config.dataset import Dataset
 from common.config.job import Job
 from common.config.run_request import CLASSICAL_BASELINES, MODEL_BASELINES, RunRequest
 from common.core.errors import ConfigError, DataError, PeftableError, choices
-from common.data.load import check_splits, load_rows
+from common.data.load import load_rows
 from common.data.rows import Rows, rows_fingerprint
+from common.data.splits import check_splits
 from common.runs.run_config import RunConfig
 
 

@@ -261,7 +261,7 @@ def _changes(folder: Path, config: RunConfig) -> list[str] | None:
 def _check_files(spec: RunSpec) -> None:
     """Raise a `ConfigError` where a job could not start offline: its model or its rows are not on this machine."""
     if spec.job is not None:
-        reason = download.missing(spec.job, spec.dataset, spec.data_dir, spec.fetch)
+        reason = download.find_missing(spec.job, spec.dataset, spec.data_dir, spec.fetch)
         if reason is not None:
             raise ConfigError(reason)
 

@@ -1,4 +1,4 @@
-"""What a dataset is: where its rows come from, which columns count, its labels, its prompt."""
+"""The schema of a dataset's YAML file: where its rows come from, its columns, labels and prompt."""
 
 import string
 from typing import Annotated, Literal
@@ -15,24 +15,24 @@ Score = Literal["accuracy", "f1_macro", "f1_micro", "f1_weighted", "matthews_cor
 
 
 class HubPart(Strict):
-    """One configuration of a Hub dataset, with constant columns to add."""
+    """One configuration of a Hub dataset, and columns with a constant value that are added to it."""
 
     config: str | None = None
     constants: dict[str, str | int] = {}
 
 
 class Source(Strict):
-    """Where the rows come from: files, or a dataset of the Hugging Face Hub."""
+    """Where the rows come from: either files or a dataset of the Hugging Face Hub."""
 
     files: dict[Split, str] | str | None = None
     hub: str | None = None
     revision: str = "main"
     parts: list[HubPart] = [HubPart()]
-    rename: dict[str, str] = {}  # Hub column -> column of this YAML
-    size_bytes: int | None = Field(None, gt=0)  # of the files on the Hub, for who is not online to ask it
+    rename: dict[str, str] = {}  # {Hub column: column name in this file}
+    size_bytes: int | None = Field(None, gt=0)  # of the files on the Hub, used where the Hub is not asked
 
     @model_validator(mode="after")
-    def _one_source(self) -> "Source":
+    def _check_source(self) -> "Source":
         if (self.files is None) == (self.hub is None):
             raise ValueError("give either `files` or `hub`")
         if self.files == {}:
@@ -43,14 +43,14 @@ class Source(Strict):
 
 
 class Splits(Strict):
-    """How rows are divided when the files do not say it: by a column, or by seeded stratified fractions."""
+    """How rows are divided into splits that the source lacks: by a column, or by stratified random fractions."""
 
     column: str | None = None
     fractions: dict[Literal["validation", "test"], Annotated[float, Field(gt=0, lt=1)]] = {}
     seed: int = 1
 
     @model_validator(mode="after")
-    def _sane(self) -> "Splits":
+    def _check_fractions(self) -> "Splits":
         if sum(self.fractions.values()) >= 1:
             raise ValueError("fractions must leave rows for train: their sum must be below 1")
         if self.column is not None and self.fractions:
@@ -59,7 +59,7 @@ class Splits(Strict):
 
 
 class Prompt(Strict):
-    """What the prompt head asks; `{column}` stands for a text of the row, `{{` and `}}` for braces."""
+    """The prompt of the prompt head; `{column}` is replaced by a text of the row, `{{` and `}}` mean braces."""
 
     system: str | None = None
     user: str = Field(min_length=1)
@@ -69,20 +69,20 @@ class Prompt(Strict):
         found: list[str] = []
         for part in (self.system or "", self.user):
             try:
-                pieces = list(string.Formatter().parse(part))
+                fields = list(string.Formatter().parse(part))
             except ValueError as error:
-                raise ValueError(f"prompt: {error} (a brace that is meant is written twice)") from None
-            for _, name, format_spec, conversion in pieces:
+                raise ValueError(f"prompt: {error} (write a literal brace twice)") from None
+            for _, name, format_spec, conversion in fields:
                 if name is not None and (not name or format_spec or conversion):
                     raise ValueError(
-                        f"prompt: '{{{name}}}' is no column; write {{column}}, and a brace that is meant twice"
+                        f"prompt: '{{{name}}}' is not a column; write {{column}}, and a literal brace twice"
                     )
                 found += [name] if name else []
         return found
 
 
 class Dataset(Strict):
-    """Labelled texts: where rows come from, which columns count, labels in class order."""
+    """A dataset: where its rows come from, its columns, its labels in class order, its prompt."""
 
     schema_: Literal[1] = Field(alias="schema")
     title: str
@@ -94,17 +94,17 @@ class Dataset(Strict):
     id: str | None = None
     group: str | None = None
     weight: str | None = None
-    mean_f1_labels: list[Label] | None = None  # the mean F1 of these labels is scored too (SemEval's way)
-    score: Score = "accuracy"  # the metric the tables lead with
+    mean_f1_labels: list[Label] | None = None  # their mean F1 is computed, too (as SemEval does)
+    score: Score = "accuracy"  # the metric that tables show first
     prompt: Prompt | None = None  # for the prompt head
-    answers: dict[str, str] | None = None  # {label: what the prompt head answers}, where it is not the label itself
+    answers: dict[str, str] | None = None  # {label: answer of the prompt head}; default: the label
 
     @model_validator(mode="after")
-    def _labels_agree(self) -> "Dataset":
+    def _check_labels(self) -> "Dataset":
         if len(set(self.text)) < len(self.text):
             raise ValueError("`text` names a column twice")
         if self.label in self.text:
-            raise ValueError(f"`label` is '{self.label}', which is a text column: the model would read the answer")
+            raise ValueError(f"`label` is '{self.label}', which is a text column: the model would read the label")
         names = [str(label) for label in self.labels]
         if len(set(names)) < len(names):
             raise ValueError("two labels are the same")
@@ -116,7 +116,7 @@ class Dataset(Strict):
         return self
 
     @model_validator(mode="after")
-    def _prompt_agrees(self) -> "Dataset":
+    def _check_prompt(self) -> "Dataset":
         if self.prompt is not None:
             columns = self.prompt.columns()
             for name in columns:
@@ -130,7 +130,7 @@ class Dataset(Strict):
         if self.answers is not None:
             names = [str(label) for label in self.labels]
             if set(self.answers) != set(names):
-                raise ValueError(f"answers must hold every label once: {choices(names)}; found {choices(self.answers)}")
+                raise ValueError(f"answers must have every label once: {choices(names)}; found {choices(self.answers)}")
             if len(set(self.answers.values())) < len(names) or not all(map(str.strip, self.answers.values())):
-                raise ValueError("answers must differ from each other and hold a word")
+                raise ValueError("answers must differ from each other and contain a word")
         return self

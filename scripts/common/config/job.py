@@ -1,14 +1,13 @@
-"""What a job and a dataset are: strict schemas, validated before anything is loaded.
+"""The schema of a job's YAML file, and which settings cannot work together.
 
-Every key of a job has its default in `jobs/_defaults.yaml`; the schema has none of its own for them, so there is
-one place to look.
+Every key of a job has its default in `jobs/_defaults.yaml` and nowhere else: the schema has no defaults.
 """
 
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from common.config.method_rules import library_conflict
+from common.config.method_rules import find_method_conflict
 from common.config.methods import Full, LastLayers, LibraryMethod, Method
 from common.config.resources import Resources
 from common.core.schema import Strict
@@ -24,41 +23,38 @@ BestMetric = Literal[
 ]
 
 
-# --- jobs ------------------------------------------------------------------------------------------------------------
-
-
 class Training(Strict):
-    """One fine-tuning recipe; names are the Trainer's where it has the same thing."""
+    """The training arguments; names are those of the Trainer of transformers, where it has the same argument."""
 
     epochs: float = Field(gt=0)
     batch_size: int = Field(ge=1)  # examples per optimizer step
-    token_budget: int = Field(ge=16)  # padded tokens per forward pass; a step is split to fit
+    token_budget: int = Field(ge=16)  # padded tokens per forward pass; larger steps are divided into micro-batches
     learning_rate: float = Field(gt=0)
     weight_decay: float = Field(ge=0)
     optim: str
     lr_scheduler_type: str
     lr_scheduler_kwargs: dict[str, Any]
-    warmup_steps: float = Field(ge=0)  # below 1: a share of all steps
+    warmup_steps: float = Field(ge=0)  # below 1: a fraction of all steps
     max_grad_norm: float = Field(ge=0)
     label_smoothing: float = Field(ge=0, lt=1)
     class_weights: Literal["none", "balanced"] | dict[str, Annotated[float, Field(gt=0)]]
-    eval_every: Literal["epoch"] | Annotated[int, Field(ge=1)]  # an epoch, or so many steps
-    best_metric: BestMetric  # of the checkpoint that is kept
-    early_stopping_patience: int | None = Field(ge=1)  # evaluations without a better best_metric
-    max_train_samples: int | None = Field(ge=2)  # a stratified sample of so many train rows
-    max_eval_samples: int | None = Field(ge=2)  # of validation rows, while training
+    eval_every: Literal["epoch"] | Annotated[int, Field(ge=1)]  # or a number of steps
+    best_metric: BestMetric  # by which the best checkpoint is chosen
+    early_stopping_patience: int | None = Field(ge=1)  # evaluations without an improvement of best_metric
+    max_train_samples: int | None = Field(ge=2)  # train on a stratified sample of this size
+    max_eval_samples: int | None = Field(ge=2)  # validation rows used while training
 
     @property
     def metric_mode(self) -> Literal["min", "max"]:
-        """Return where best_metric goes when a model gets better."""
+        """Return whether best_metric is better when it is lower ("min") or higher ("max")."""
         return "min" if self.best_metric == "validation_loss" else "max"
 
 
 class Runtime(Strict):
-    """How a run is carried out; nothing here changes its results, so it may change between two starts."""
+    """Settings that do not change results, and may therefore change between two starts of a run."""
 
     score_token_budget: int = Field(ge=16)
-    checkpoint_minutes: float | None = Field(gt=0)  # extra checkpoints between evaluations
+    checkpoint_minutes: float | None = Field(gt=0)  # between two extra checkpoints
     keep_checkpoints: bool
     log_every: int = Field(ge=1)  # steps
     activation_checkpointing: bool
@@ -67,7 +63,7 @@ class Runtime(Strict):
 
 
 class Job(Strict):
-    """One experiment: a base model, a head, a method and a recipe."""
+    """One experiment: a base model, a head, a method and training arguments."""
 
     schema_: Literal[1] = Field(alias="schema")
     model: str = Field(min_length=1)  # hub id, local folder, or package:<module>/<path>
@@ -78,8 +74,8 @@ class Job(Strict):
     length_normalization: bool  # of the prompt head's scores
     max_length: int = Field(ge=8)  # tokens
     precision: Literal["float32", "bfloat16"]  # of computation
-    dtype: Literal["float32", "bfloat16"]  # of the frozen weights that are not quantised
-    quantization: Literal["none", "int8", "nf4"]  # of the frozen linear layers
+    dtype: Literal["float32", "bfloat16"]  # of the base's weights that do not train and are not quantised
+    quantization: Literal["none", "int8", "nf4"]  # of the base's linear layers
     double_quantization: bool
     attention: Literal["sdpa", "eager"]
     model_config_overrides: dict[str, int | float | str | bool]  # keys of the base model's own config, such as dropout
@@ -89,14 +85,14 @@ class Job(Strict):
     resources: Resources
 
     @model_validator(mode="after")
-    def _can_work_together(self) -> "Job":
-        if reason := _conflict(self):
+    def _check_conflicts(self) -> "Job":
+        if reason := _find_conflict(self):
             raise ValueError(reason)
         return self
 
 
-def _conflict(job: Job) -> str | None:
-    """Return why settings of a job cannot work together, None where they can."""
+def _find_conflict(job: Job) -> str | None:
+    """Return the reason why settings of a job cannot work together, None if they can."""
     method, quantized = job.method, job.quantization != "none"
     if job.head != "prompt" and (job.decoding != "score" or job.length_normalization):
         return "decoding and length_normalization belong to the prompt head; set head: prompt, or leave them out"
@@ -107,8 +103,7 @@ def _conflict(job: Job) -> str | None:
     if isinstance(method, Full) and (quantized or job.dtype != "float32"):
         return "method full trains the base's own weights: it needs quantization: none and dtype: float32"
     if isinstance(method, LastLayers) and method.k > 0 and quantized:
-        return f"last-layers with k {method.k} trains quantised layers, which cannot learn; k: 0 or quantization: none"
-    return library_conflict(job, method) if isinstance(method, LibraryMethod) else None
-
-
-# --- datasets --------------------------------------------------------------------------------------------------------
+        return (
+            f"last-layers with k {method.k} trains quantised layers, which cannot learn; set k: 0 or quantization: none"
+        )
+    return find_method_conflict(job, method) if isinstance(method, LibraryMethod) else None

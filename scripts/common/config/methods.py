@@ -1,6 +1,6 @@
-"""What a fine-tuning method is: the schemas of those written here, and of the peft library's by their names there.
+"""The schemas of the fine-tuning methods: those written in `common/methods`, and those of the peft library by name.
 
-No library is imported: a login node has none. Keys of a library's method are checked when it is attached.
+The peft library is not imported here, because login nodes do not have it; it checks its keys when it attaches a method.
 """
 
 from typing import Annotated, Any, ClassVar, Literal
@@ -12,24 +12,26 @@ from common.core.schema import Strict
 
 
 class LibraryMethod(Strict):
-    """A method of the peft library; keys are those of its config class there, and are checked when it is attached."""
+    """A method of the peft library; its keys are those of its config class and are checked when it is attached."""
 
     model_config = ConfigDict(extra="allow")
-    OPTIONS: ClassVar[tuple[str, ...]] = ()  # further keys, where they are known without the library
+    OPTIONS: ClassVar[
+        tuple[str, ...]
+    ] = ()  # further allowed keys; (): all, because they are not known without the library
 
     @model_validator(mode="before")
     @classmethod
-    def _keys_are_the_users(cls, value: Any) -> Any:
+    def _check_keys(cls, value: Any) -> Any:
         allowed = [*cls.model_fields, *cls.OPTIONS]
         for key in value if isinstance(value, dict) else ():
             if key in SET_BY_TRAINING:
-                raise ValueError(f"'{key}' is set by the training itself; leave it out")
+                raise ValueError(f"'{key}' follows from the job; leave it out")
             if cls.OPTIONS and key not in allowed:
                 raise PydanticCustomError("unknown_option", "{key}", {"key": key, "allowed": allowed})
         return value
 
 
-# Keys of every peft config that follow from the job.
+# Keys of peft's config classes that follow from the job.
 SET_BY_TRAINING = (
     "task_type",
     "peft_type",
@@ -67,14 +69,14 @@ class Lora(LibraryMethod):
     lora_alpha: float = Field(32, gt=0)
     lora_dropout: float = Field(0.0, ge=0, lt=1)
     target_modules: list[str] | Literal["all-linear"] = "all-linear"
-    modules_to_save: list[str] | None = None  # trained whole beside the head, which always is
+    modules_to_save: list[str] | None = None  # modules that are trained in full; the head always is
     layers_to_transform: list[Annotated[int, Field(ge=0)]] | None = None  # None: every layer
     use_rslora: bool = False
     use_dora: bool = False
 
 
 class OtherLibraryMethod(LibraryMethod):
-    """Any other method of the peft library, by its name there in lower case."""
+    """Any other method of the peft library; the name is that of its `PeftType`, in lower case."""
 
     name: Literal[
         "adalora",
@@ -125,40 +127,40 @@ class OtherLibraryMethod(LibraryMethod):
 
 
 class LoraFromScratch(Strict):
-    """Low-rank adaptation as written in `common/methods/lora.py`."""
+    """Low-rank adaptation as implemented in `common/methods/lora.py`."""
 
     name: Literal["lora-from-scratch"]
     r: int = Field(16, ge=1)
     alpha: float = Field(32, gt=0)  # the update is scaled by alpha / r
     dropout: float = Field(0.0, ge=0, lt=1)
     target_modules: list[str] | Literal["all-linear"] = "all-linear"
-    modules_to_save: list[str] = []  # trained whole beside the head, as peft names it
+    modules_to_save: list[str] = []  # modules that are trained in full, besides the head; peft's name
 
 
 class Adapters(Strict):
-    """Bottleneck adapters as written in `common/methods/adapters.py`."""
+    """Bottleneck adapters as implemented in `common/methods/adapters.py`."""
 
     name: Literal["adapters"]
     size: int = Field(16, ge=1)  # width of the bottleneck
     placement: Literal["houlsby", "pfeiffer"] = "houlsby"
-    modules_to_save: list[str] = []  # trained whole beside the head, as peft names it
+    modules_to_save: list[str] = []  # modules that are trained in full, besides the head; peft's name
 
 
 class LastLayers(Strict):
-    """The last `k` layers of the encoder or decoder train, with everything above them; k = 0 is the head alone."""
+    """Train the last `k` layers of the encoder or decoder and everything after them; k = 0: the head only."""
 
     name: Literal["last-layers"]
     k: int = Field(2, ge=0)
 
 
 class Full(Strict):
-    """Every parameter trains."""
+    """Train every parameter."""
 
     name: Literal["full"]
 
 
 class Untrained(Strict):
-    """Nothing trains: the base model with a new, seeded head, as the `untuned` baseline has it."""
+    """Train nothing: the base model with a new, seeded head, which is the `untuned` baseline."""
 
     name: Literal["none"]
 

@@ -1,6 +1,6 @@
-"""What a job asks of a machine: processors, memory, time, a GPU; partial mappings that override each other by key.
+"""The schema of the resources that a Slurm job requests: CPU cores, memory, time, a GPU, sbatch options.
 
-jobs/<name>.yaml `resources:`, `RESOURCES="time=02:00:00 partition=long"`, a profile's `cpu:`
+Used for `resources:` in jobs/<name>.yaml, `RESOURCES="time=02:00:00 partition=long"` and `cpu:` in a cluster profile.
 """
 
 import math
@@ -11,14 +11,14 @@ from pydantic import AfterValidator, BeforeValidator, Field, SerializerFunctionW
 
 from common.core.schema import Strict
 
-# Set by us on every job: another value would break resuming, fencing or finding the job again.
-OURS = (
+# sbatch options that we set on every job: another value would break resuming, fencing or finding the job again.
+RESERVED_OPTIONS = (
     *("array", "chdir", "comment", "dependency", "error", "export", "job-name", "open-mode", "output", "requeue"),
     *("no-requeue", "signal", "wrap", "parsable", "test-only", "hold", "nodes", "ntasks", "ntasks-per-node"),
     *("clusters", "cluster-constraint", "wait", "uid", "gid", "export-file"),
 )
-# What has a key of its own; two ways to say one thing could disagree.
-OWN_KEYS = {
+# {sbatch option: key of `Resources` with the same meaning}; two ways to set one thing could disagree.
+OPTION_KEYS = {
     **{"account": "account", "constraint": "constraint", "partition": "partition", "qos": "qos", "time": "time"},
     **{"cpus-per-task": "cpus", "mem": "mem_gb", "gres": "gpu_request", "gpus": "gpu_request"},
     **{"gpus-per-node": "gpu_request", "gpus-per-task": "gpu_request"},
@@ -26,10 +26,10 @@ OWN_KEYS = {
 
 
 def minutes(value: Any) -> Any:
-    """Read a time limit, in minutes or as "HH:MM:SS" or "D-HH:MM:SS", as whole minutes, rounded up.
+    """Return a time limit, given in minutes or as "HH:MM:SS" or "D-HH:MM:SS", in whole minutes, rounded up.
 
     Raises:
-        ValueError: neither.
+        ValueError: the value has none of these forms.
     """
     if isinstance(value, int) and not isinstance(value, bool) and value > 0:
         return value
@@ -38,33 +38,33 @@ def minutes(value: Any) -> Any:
         days, hours, mins, seconds = (int(part or 0) for part in match.groups())
         if total := math.ceil(days * 1440 + hours * 60 + mins + seconds / 60):
             return total
-    raise ValueError(f"{value!r} is no time limit; allowed are minutes, HH:MM:SS or D-HH:MM:SS")
+    raise ValueError(f"{value!r} is not a time limit; allowed are minutes, HH:MM:SS or D-HH:MM:SS")
 
 
-def _known_options(options: dict[str, Any]) -> dict[str, Any]:
+def _check_options(options: dict[str, Any]) -> dict[str, Any]:
     for name in options:
-        if name in OURS:
+        if name in RESERVED_OPTIONS:
             raise ValueError(f"sbatch option '{name}' is set by peftable itself")
-        if name in OWN_KEYS:
-            raise ValueError(f"sbatch option '{name}' has a key of its own: {OWN_KEYS[name]}")
+        if name in OPTION_KEYS:
+            raise ValueError(f"sbatch option '{name}' has its own key: {OPTION_KEYS[name]}")
         if not re.fullmatch(r"[a-z][a-z-]*", name):
-            raise ValueError(f"'{name}' is no sbatch option; write it as in --{name.lstrip('-').replace('_', '-')}")
+            raise ValueError(f"'{name}' is not an sbatch option; write it as in --{name.lstrip('-').replace('_', '-')}")
     return options
 
 
-def _plain_lines(text: str) -> str:
+def _check_one_line(text: str) -> str:
     if "\n" in text or "\0" in text:
-        raise ValueError("a line break cannot stand in an #SBATCH line")
+        raise ValueError("an #SBATCH line cannot contain a line break")
     return text
 
 
-Word = Annotated[str, Field(min_length=1), AfterValidator(_plain_lines)]
+Word = Annotated[str, Field(min_length=1), AfterValidator(_check_one_line)]
 Minutes = Annotated[int, BeforeValidator(minutes)]
-SbatchOptions = Annotated[dict[str, bool | int | Word], AfterValidator(_known_options)]
+SbatchOptions = Annotated[dict[str, bool | int | Word], AfterValidator(_check_options)]
 
 
 class Resources(Strict):
-    """What overrides a profile: a key that is not given leaves it, one that is null takes the profile's away."""
+    """Values that override a profile: a key that is not given keeps the profile's value, null removes it."""
 
     partition: Word | None = None
     account: Word | None = None
@@ -78,10 +78,10 @@ class Resources(Strict):
     sbatch: SbatchOptions | None = None
 
     @model_serializer(mode="wrap")
-    def _given_alone(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        # A frozen config read again must take nothing of a profile away.
+    def _serialize_given(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        # Keys that were not given must not become null in a run's config.yaml: null removes the profile's value.
         return {key: value for key, value in handler(self).items() if key in self.model_fields_set}
 
     def given(self) -> dict[str, Any]:
-        """Return the keys that were given."""
+        """Return {key: value} for the keys that were given."""
         return self.model_dump()

@@ -1,4 +1,4 @@
-"""Variants of a job: what of it changes results, and the one canonical name of a difference."""
+"""Select the settings of a job that change its results, and name a variant by those in which it differs."""
 
 import json
 import re
@@ -8,60 +8,69 @@ from typing import Any
 from common.config.job import Job
 from common.core.files import sha256
 
-_VARIANT_LENGTH = 100  # characters; a folder name may hold 255 bytes, and more is added to it
+_VARIANT_LENGTH = 100  # characters; a folder name has at most 255 bytes, and more is added to it
 
 
-def results_part(job: Job) -> dict[str, Any]:
-    """Return what of a job changes its results, as plain values: all but runtime, resources, dataset's name."""
+def result_settings(job: Job) -> dict[str, Any]:
+    """Return the settings of a job that change its results, as plain values: all but runtime, resources and dataset."""
     document = job.model_dump(mode="json", by_alias=True)
     return {key: value for key, value in document.items() if key not in ("schema", "runtime", "resources", "dataset")}
 
 
-def leaves(value: Any, path: str = "") -> dict[str, Any]:
-    """Return {"a.b": leaf} for nested mappings; lists and empty mappings are leaves."""
+def flatten(value: Any, path: str = "") -> dict[str, Any]:
+    """Return {"a.b": value} for nested mappings; lists and empty mappings are values."""
     if not isinstance(value, dict) or not value:
         return {path: value}
     found: dict[str, Any] = {}
     for key, inner in value.items():
-        found |= leaves(inner, f"{path}.{key}" if path else str(key))
+        found |= flatten(inner, f"{path}.{key}" if path else str(key))
     return found
 
 
 def variant_name(base: Job, job: Job) -> str:
-    """Name a variant by the result-changing leaves in which `job` differs from `base`, sorted by key.
+    """Return the name of a variant: the settings that change results and differ from `base`, sorted by key.
 
-    The name depends on the meaning alone: order, spelling (1e-3 or 0.001) and overrides that repeat the job's own
-    value do not matter. Characters that do not belong into a folder's name are replaced, and a hash is added then.
+    Equal settings have equal names: order, spelling (1e-3 or 0.001) and overrides that repeat the job's own value do
+    not matter. Characters that are not allowed in a folder's name are replaced, and then a hash is added.
+
+    Args:
+        base: the job without overrides.
+        job: the job with overrides.
+
+    Returns:
+        For example "method.r=8,training.epochs=1"; "" if no such setting differs.
     """
-    before, after = leaves(results_part(base)), leaves(results_part(job))
+    before, after = flatten(result_settings(base)), flatten(result_settings(job))
     changed = {
-        key: f"{_written(key)}={_written(value)}"
+        key: f"{_format(key)}={_format(value)}"
         for key, value in after.items()
-        if key not in before or _written(before[key]) != _written(value)
+        if key not in before or _format(before[key]) != _format(value)
     }
-    changed |= {key: f"{_written(key)}=" for key in before if _dropped(key, after)}
+    changed |= {key: f"{_format(key)}=" for key in before if _is_removed(key, after)}
     if not changed:
         return ""
     exact = ",".join(changed[key] for key in sorted(changed))
     if "model" in changed and str(after["model"]).startswith(("/", "~", ".")):
-        changed["model"] = f"model={Path(str(after['model'])).name}"  # no path of this machine in names; the hash tells
+        changed["model"] = (
+            f"model={Path(str(after['model'])).name}"  # no local path in names; the hash tells models apart
+        )
     name = re.sub(r"[^A-Za-z0-9._=+,-]", "_", ",".join(changed[key] for key in sorted(changed)))
     if name != exact or len(name) > _VARIANT_LENGTH:
         name = f"{name[:_VARIANT_LENGTH]}-{sha256(exact.encode())[:8]}"
     return name
 
 
-def _dropped(key: str, after: dict[str, Any]) -> bool:
-    """Say whether a leaf is gone, other than by a value that took its mapping's place or by another method's keys."""
+def _is_removed(key: str, after: dict[str, Any]) -> bool:
+    """Return whether a setting is removed: not replaced by a value or a mapping, and not a key of another method."""
     if key in after or key.startswith("method."):
         return False
     return not any(other.startswith(f"{key}.") or key.startswith(f"{other}.") for other in after)
 
 
-def _written(value: Any) -> str:
-    """Write a value so that no two different ones read the same: a text that could be something else is quoted."""
+def _format(value: Any) -> str:
+    """Return a value as text, different for different values: a string that looks like another value is quoted."""
     if isinstance(value, list) and value and not any(isinstance(item, list | dict) for item in value):
-        return "+".join(map(_written, value)) + ("+" if len(value) == 1 else "")
+        return "+".join(map(_format, value)) + ("+" if len(value) == 1 else "")
     if isinstance(value, float) and value.is_integer():
         value = int(value)
     if isinstance(value, str) and re.fullmatch(r"(?!(?:null|true|false)$)[^-\d\"\[{,=+][^,=+]*", value):

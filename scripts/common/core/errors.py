@@ -1,7 +1,7 @@
-"""Errors a person can act on: one class per outcome, each with its exit code.
+"""Errors whose message is written for the user: one class per kind of problem, each with its exit code.
 
-A message says what was found, what is allowed, in which file, and which command mends it. `entry.guard` turns
-these errors into one message on stderr and an exit code; everything else keeps its traceback, being a bug.
+A message says what was found, what is allowed, in which file, and which command fixes it. `cli.main` prints it to
+stderr and exits with the code. Any other exception is a bug and keeps its traceback.
 """
 
 import difflib
@@ -15,13 +15,13 @@ class PeftableError(Exception):
 
 
 class ConfigError(PeftableError):
-    """A job, a dataset YAML or an override is wrong."""
+    """A job, a dataset YAML file or an override is wrong."""
 
     exit_code = 2
 
 
 class DataError(PeftableError):
-    """The rows are not what the dataset YAML says."""
+    """The rows do not match the dataset YAML file."""
 
     exit_code = 3
 
@@ -39,47 +39,49 @@ class RunError(PeftableError):
 
 
 class DiskFull(RunError):
-    """A file could not be written for want of space; what was written before is whole."""
+    """A file could not be written because no space is left; files written before are complete."""
 
 
 class ReportError(PeftableError):
-    """The README's tables cannot be written, or differ from the published metrics."""
+    """The tables of the README cannot be written, or differ from the published metrics."""
 
     exit_code = 6
 
 
+# Parts of the messages that Slurm's commands print when the controller does not answer.
+_NO_ANSWER = (
+    *("Unable to contact slurm controller", "Socket timed out", "has not answered", "Zero Bytes were transmitted"),
+    *("Connection refused", "Connection reset", "ommunication connection failure", "standby mode"),
+)
+
+
 class SlurmError(PeftableError):
-    """Slurm does not answer, or refuses a job."""
+    """Slurm does not answer, or rejects a request.
+
+    Attributes:
+        is_absent: whether Slurm is not installed on this machine.
+    """
 
     exit_code = 7
 
     def __init__(self, message: str, is_absent: bool = False) -> None:
         super().__init__(message)
-        self.is_absent = is_absent  # there is no Slurm here at all
+        self.is_absent = is_absent
 
     @property
     def is_silent(self) -> bool:
-        """Whether Slurm has not answered, rather than said no."""
-        said = (
-            *(
-                "Unable to contact slurm controller",
-                "Socket timed out",
-                "has not answered",
-                "Zero Bytes were transmitted",
-            ),
-            *("Connection refused", "Connection reset", "ommunication connection failure", "standby mode"),
-        )
-        return any(words in str(self) for words in said)
+        """Return whether Slurm gave no answer, so that the request may have succeeded; False for a rejection."""
+        return any(words in str(self) for words in _NO_ANSWER)
 
 
 class Interrupted(PeftableError):
-    """SIGTERM or SIGINT arrived; a checkpoint is saved and the same command continues."""
+    """SIGTERM or SIGINT arrived; a checkpoint is saved, and the same command resumes from it."""
 
     exit_code = 75  # EX_TEMPFAIL of sysexits.h: try again
 
 
 class Superseded(PeftableError):
-    """A newer start of the same run has taken over while this one still lived; this one writes nothing more."""
+    """A newer start of the same run has taken over the run folder; this process must not write to it any more."""
 
     exit_code = 76
 
@@ -87,18 +89,18 @@ class Superseded(PeftableError):
 class TimeLimit(KeyboardInterrupt):
     """SIGUSR2 arrived: the time limit of a Slurm job is near. `requeue.requeue_job` then decides about the job.
 
-    No `Exception`, so that no library takes it for an error of its own.
+    Not an `Exception`, so that no library catches it as an error of its own.
     """
 
 
 def nearest(name: object, allowed: Iterable[object]) -> str:
-    """Return " Did you mean 'x'?" for the allowed name closest to `name`, or "" when none is close."""
+    """Return " Did you mean 'x'?" for the allowed name that is most like `name`, "" when none is similar."""
     close = difflib.get_close_matches(str(name), [str(item) for item in allowed], n=1, cutoff=0.6)
     return f" Did you mean '{close[0]}'?" if close else ""
 
 
 def choices(allowed: Iterable[object], limit: int = 12) -> str:
-    """Return the allowed values as "a, b, c", shortened after `limit` values."""
+    """Return the allowed values as "a, b, c"; after `limit` values, the total number follows."""
     names = [str(item) for item in allowed]
     more = f", … ({len(names)} in all)" if len(names) > limit else ""
     return ", ".join(names[:limit]) + more

@@ -1,8 +1,8 @@
-"""Files that are whole or absent: atomic writes, atomic folders, JSON, hashes, locks, fences.
+"""Write files and folders atomically, read and write JSON, hash content, and fence folders against old writers.
 
-A reader never sees half a file: content goes to a temporary name in the same folder, is flushed to disk, then
-takes the final name with rename(2), which POSIX makes atomic. Inside a fenced folder a check goes before everything
-that changes it, so that a writer whose place another has taken changes nothing more. A full disk is one message.
+A reader never sees a half-written file: content is written under a temporary name in the same folder, flushed to disk
+and then renamed with rename(2), which POSIX makes atomic. Inside a fenced folder a check runs before every change, so
+that a process which another process has superseded changes nothing. A full disk gives a `DiskFull` error.
 """
 
 import contextlib
@@ -20,7 +20,7 @@ from typing import Any
 
 from common.core.errors import DiskFull
 
-_fences: dict[Path, tuple[Callable[[], None], str]] = {}  # by folder: the check, and what marks our temporary names
+_fences: dict[Path, tuple[Callable[[], None], str]] = {}  # {folder: (check, mark in our temporary names)}
 
 
 # --- fences ----------------------------------------------------------------------------------------------------------
@@ -28,12 +28,12 @@ _fences: dict[Path, tuple[Callable[[], None], str]] = {}  # by folder: the check
 
 @contextlib.contextmanager
 def fenced(folder: Path, check: Callable[[], None], mark: str) -> Iterator[None]:
-    """Call `check` before every change below `folder`; it raises when we must not write there any more.
+    """Call `check` before every change below `folder`, while the context lasts.
 
     Args:
-        folder: what is fenced.
-        check: takes microseconds.
-        mark: is part of our temporary names there, so that another writer can tell them (`remove_leftovers`).
+        folder: the folder to fence.
+        check: raises when this process must not write there any more; it must be fast (microseconds).
+        mark: part of our temporary names there, by which another writer recognises them (`remove_leftovers`).
     """
     key = folder.absolute()
     _fences[key] = (check, mark)
@@ -44,7 +44,7 @@ def fenced(folder: Path, check: Callable[[], None], mark: str) -> Iterator[None]
 
 
 def check_fences(path: Path) -> None:
-    """Raise what the check of a fence around `path` raises; nothing where there is none."""
+    """Run the checks of all fences around `path`; raises what they raise."""
     place = path.absolute()
     for folder, (check, _) in list(_fences.items()):
         if place.is_relative_to(folder):
@@ -52,11 +52,11 @@ def check_fences(path: Path) -> None:
 
 
 def remove_leftovers(folder: Path, marks: str) -> None:
-    """Remove the temporary files and folders, in a folder or one level deeper, that fenced writers left there.
+    """Remove temporary files and folders of earlier fenced writers, in a folder and its subfolders (one level).
 
     Args:
-        folder: where.
-        marks: what their marks begin with.
+        folder: the folder.
+        marks: the beginning of the writers' marks.
     """
     for pattern in (f".*.{marks}*.partial*", f"*/.*.{marks}*.partial*"):
         for path in folder.glob(pattern):
@@ -64,7 +64,7 @@ def remove_leftovers(folder: Path, marks: str) -> None:
 
 
 def remove(path: Path) -> None:
-    """Remove a file or a folder with all it holds, where it exists."""
+    """Remove a file, or a folder with its content, if it exists."""
     check_fences(path)
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path, ignore_errors=True)
@@ -94,36 +94,36 @@ def _partial(path: Path, end: str) -> Path:
 
 @contextlib.contextmanager
 def disk_full_errors(path: Path) -> Iterator[None]:
-    """Make what keeps a body from writing `path` an error for a person, where it is one.
+    """Turn exceptions that mean "no space is left" into `DiskFull`; let all others pass.
 
     Raises:
-        DiskFull: no space is left.
-        Superseded: another writer has taken over, and has maybe removed what we were writing.
+        DiskFull: no space is left, or the quota is used up.
+        Superseded: another writer has taken over (and may have removed the file that was being written).
     """
     try:
         yield
     except Exception as error:
         check_fences(path)
-        if (reason := _no_space(error)) is None:
+        if (reason := _space_reason(error)) is None:
             raise
         with contextlib.suppress(OSError):
             reason += f"; {shutil.disk_usage(path.parent).free / 1e6:,.1f} MB are free on that file system"
         raise DiskFull(
-            f"{path} could not be written: {reason}. What was written before is whole, earlier checkpoints included. "
-            "Make room, and the same command continues."
+            f"{path} could not be written: {reason}. Files written before are complete, earlier checkpoints included. "
+            "Free some space, then type the same command again: it resumes."
         ) from error
 
 
-def _no_space(error: Exception) -> str | None:
-    """Return what a failed write says about space, None where it failed for another reason."""
+def _space_reason(error: Exception) -> str | None:
+    """Return how an exception says that space is missing, None for an exception with another cause."""
     number = error.errno if isinstance(error, OSError) else None
-    if isinstance(error, DiskFull):  # of a file inside the folder that is being written
-        return _no_space(error.__cause__) if isinstance(error.__cause__, Exception) else "no space is left"
+    if isinstance(error, DiskFull):  # about a file inside the folder that is being written
+        return _space_reason(error.__cause__) if isinstance(error.__cause__, Exception) else "no space is left"
     if number is None and (found := re.search(r"\(os error (\d+)\)", str(error))):  # safetensors, tokenizers
         number = int(found[1])
     if number == errno.EDQUOT:
         return "the disk quota is used up"
-    # PyTorch's writer knows no reason; but a write that fails, and not for a missing folder, is one for want of space.
+    # PyTorch's zip writer gives no reason. The folder exists, so a failed write means missing space.
     if number == errno.ENOSPC or (isinstance(error, RuntimeError) and "inline_container.cc" in str(error)):
         return "no space is left"
     return None
@@ -135,9 +135,9 @@ def atomic_path(path: Path, durable: bool = True) -> Iterator[Path]:
 
     Args:
         path: the final name.
-        durable: flush to disk first; without, a crash of the machine may leave the file empty.
+        durable: flush to disk before renaming; without it, a crash of the machine may leave the file empty.
     """
-    # The suffix stays last: writers choose the format by it.
+    # The suffix stays last: some writers choose the format by it.
     partial = _partial(path, path.suffix)
     try:
         with disk_full_errors(path):
@@ -168,12 +168,12 @@ def atomic_folder(path: Path) -> Iterator[Path]:
             fsync(partial)
             check_fences(path)
             if path.exists():
-                # rename(2) cannot replace a folder that is not empty, so the old one steps aside first.
-                aside = partial.with_name(partial.name.replace(".partial", ".old.partial"))
-                shutil.rmtree(aside, ignore_errors=True)
-                path.rename(aside)
+                # rename(2) cannot replace a folder that is not empty, so the old one is renamed first.
+                old = partial.with_name(partial.name.replace(".partial", ".old.partial"))
+                shutil.rmtree(old, ignore_errors=True)
+                path.rename(old)
                 partial.rename(path)
-                shutil.rmtree(aside, ignore_errors=True)
+                shutil.rmtree(old, ignore_errors=True)
             else:
                 partial.rename(path)
             fsync(path.parent)
@@ -182,18 +182,22 @@ def atomic_folder(path: Path) -> Iterator[Path]:
 
 
 def write_text(path: Path, text: str, durable: bool = True) -> None:
-    """Write UTF-8 text atomically; `durable` as of `atomic_path`."""
+    """Write UTF-8 text atomically; `durable` as in `atomic_path`."""
     with atomic_path(path, durable) as partial:
         partial.write_text(text, encoding="utf-8")
 
 
 def write_json(path: Path, value: Any, durable: bool = True) -> None:
-    """Write indented JSON atomically; NaN is refused (JSON has none: unmeasured is null); see `atomic_path`."""
+    """Write indented JSON atomically; NaN raises `ValueError` (unmeasured is null); `durable` as in `atomic_path`."""
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n", durable)
 
 
 def read_json(path: Path) -> Any:
-    """Read a JSON file; a `ValueError` names the file when its content is no JSON."""
+    """Return the content of a JSON file.
+
+    Raises:
+        ValueError: the content is not JSON; the message names the file.
+    """
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except json.JSONDecodeError as error:
@@ -201,16 +205,16 @@ def read_json(path: Path) -> Any:
 
 
 def write_jsonl(path: Path, records: Iterable[dict[str, Any]]) -> None:
-    """Write one compact JSON object a line, atomically."""
+    """Write one compact JSON object per line, atomically."""
     with atomic_path(path) as partial, partial.open("w", encoding="utf-8") as stream:
         for record in records:
             stream.write(json.dumps(record, ensure_ascii=False, allow_nan=False) + "\n")
 
 
 def read_jsonl(path: Path) -> list[dict[str, Any]]:
-    """Read a JSON-lines file, leaving out a line that a kill cut short."""
+    """Return the records of a JSON-lines file, without a line that a killed process left incomplete."""
     records = []
-    # Bytes, since a cut may fall inside a character; not splitlines(), since JSON leaves U+2028 bare inside a string.
+    # Bytes: the incomplete line may end inside a character. No splitlines(): JSON allows U+2028 inside a string.
     for line in path.read_bytes().split(b"\n"):
         try:
             records.append(json.loads(line))
@@ -220,10 +224,10 @@ def read_jsonl(path: Path) -> list[dict[str, Any]]:
 
 
 def append_jsonl(path: Path, record: dict[str, Any]) -> None:
-    """Append one line to a log in JSON lines."""
+    """Append one record to a JSON-lines file."""
     check_fences(path)
     with disk_full_errors(path), path.open("a+b") as stream:
-        # After a cut line we begin a new one, else both would be lost.
+        # After an incomplete line, begin a new one; otherwise both records would be lost.
         if stream.tell():
             stream.seek(-1, os.SEEK_END)
             if stream.read(1) != b"\n":
@@ -232,16 +236,16 @@ def append_jsonl(path: Path, record: dict[str, Any]) -> None:
 
 
 def sha256(content: bytes) -> str:
-    """Return the hex SHA-256 of some bytes."""
+    """Return the SHA-256 of bytes, in hexadecimal."""
     return hashlib.sha256(content).hexdigest()
 
 
 def sha256_file(path: Path) -> str:
-    """Return the hex SHA-256 of a file's content, read in blocks."""
+    """Return the SHA-256 of a file's content, in hexadecimal; the file is read in blocks."""
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def utc_now() -> str:
-    """Return the time as "2026-11-21T03:12:00Z"."""
+    """Return the current UTC time, such as "2026-11-21T03:12:00Z"."""
     return datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

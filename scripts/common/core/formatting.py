@@ -1,11 +1,11 @@
-"""Mean, standard deviation, and the way numbers are written."""
+"""Format numbers, durations, sizes and tables for people, and compute mean and standard deviation."""
 
 import statistics
 from collections.abc import Sequence
 
 
 def mean_sd(values: Sequence[float]) -> tuple[float, float | None]:
-    """Return the mean and the sample standard deviation (n - 1), which is None for one value."""
+    """Return the mean and the sample standard deviation (divisor n - 1); the deviation of one value is None."""
     return statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else None
 
 
@@ -18,7 +18,7 @@ def percent(values: Sequence[float]) -> str:
 
 
 def decimal(values: Sequence[float]) -> str:
-    """Return numbers with three places: "0.412" for one value, "0.412 ± 0.008" for several, "–" for none."""
+    """Return numbers with three decimal places: "0.412" for one value, "0.412 ± 0.008" for several, "–" for none."""
     if not values:
         return "–"
     mean, deviation = mean_sd(values)
@@ -49,8 +49,8 @@ def size(count_bytes: float | None) -> str:
     return f"{count_bytes / 1e9:.1f} GB" if count_bytes >= 1e9 else f"{count_bytes / 1e6:.0f} MB"
 
 
-def spans(numbers: Sequence[int]) -> list[str]:
-    """Return ascending numbers in few words: 0, 1, 2, 5 as ["0-2", "5"]."""
+def ranges(numbers: Sequence[int]) -> list[str]:
+    """Return ascending numbers as ranges: 0, 1, 2, 5 as ["0-2", "5"]."""
     found: list[list[int]] = []
     for number in numbers:
         if found and number == found[-1][1] + 1:

@@ -1,4 +1,9 @@
-"""Locks of files: one process at a time, and a word to a person who waits for another one."""
+"""Lock files, so that one process at a time does something; a process that waits long tells its user so.
+
+The locks are those of flock(2): the kernel releases them when the process ends, in whatever way. They exclude processes
+on other machines, too, where the shared file system supports flock. (The library filelock uses flock as well, but slows
+down the start of `make status`, and uses marker files, which outlive their process, where flock is not supported.)
+"""
 
 import contextlib
 import fcntl
@@ -11,46 +16,46 @@ from typing import IO
 from common.core.errors import RunError
 from common.core.files import disk_full_errors
 
-_WORTH_SAYING_S = 3.0  # of waiting for a lock
+MESSAGE_AFTER_S = 3.0  # of waiting
 
 
 @contextlib.contextmanager
 def lock(path: Path) -> Iterator[None]:
-    """Hold an exclusive advisory lock on `path`, waiting for it; the kernel frees it when we die.
+    """Wait for the exclusive lock on the file `path` and hold it while the context lasts.
 
     Raises:
-        RunError: the folder is somebody else's, or its file system knows no locks.
+        RunError: the user has no permission to write to the folder, or its file system does not support locks.
     """
     try:
         with disk_full_errors(path):
             path.parent.mkdir(parents=True, exist_ok=True)
             stream = path.open("w")
     except PermissionError as error:
-        raise RunError(f"{path.parent}: nothing may be written here ({error.strerror}).") from error
+        raise RunError(f"{path.parent}: no permission to write here ({error.strerror}).") from error
     with stream:
         _wait_for(stream, path)
         yield
 
 
 def _wait_for(stream: IO[str], path: Path) -> None:
-    begun, is_said = time.monotonic(), False
+    start, has_told = time.monotonic(), False
     while True:
         try:
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            if not is_said and time.monotonic() - begun > _WORTH_SAYING_S:
+            if not has_told and time.monotonic() - start > MESSAGE_AFTER_S:
                 print(f"waiting for another command, which holds {path}", file=sys.stderr, flush=True)
-                is_said = True
+                has_told = True
             time.sleep(0.02)
         except OSError as error:
-            raise RunError(f"{path}: this file system knows no locks ({error.strerror}).") from error
+            raise RunError(f"{path}: this file system does not support locks ({error.strerror}).") from error
         else:
             return
 
 
 @contextlib.contextmanager
 def try_lock(path: Path) -> Iterator[bool]:
-    """Hold an exclusive advisory lock on `path` if nobody else does; yields whether it is held."""
+    """Hold the exclusive lock on the file `path` if it is free; yields whether this process holds it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w") as stream:
         try:

@@ -1,6 +1,6 @@
-"""How far, how fast, how long still: a bar on a terminal, plain lines with rate and time left in a log file.
+"""Show progress, rate and time left: as a bar on a terminal, as lines in a log file, and in a run's progress.json.
 
-A run's own progress stands in its `progress.json`, too, for whoever looks from another machine.
+`make status` reads `progress.json`, also on another machine.
 """
 
 import contextlib
@@ -40,12 +40,12 @@ class Progress:
     """Count units of work towards a total.
 
     Args:
-        what: "train", "score test", ….
-        total: units in all.
+        what: name of the work: "train", "score test", ….
+        total: number of units.
         unit: "step", "row", ….
-        done: units done before, when a run is resumed; they do not count for the rate.
-        folder: a run folder whose `progress.json` is to say the same; None for none.
-        examples: of a unit.
+        done: units finished before a resumed run began; the rate does not count them.
+        folder: the run folder in which `progress.json` is written; None: no file.
+        examples: number of examples per unit.
     """
 
     def __init__(
@@ -54,7 +54,7 @@ class Progress:
         self.what, self.total, self.unit, self.done, self.folder = what, total, unit, done, folder
         self.examples = examples
         self._start = self._last_line = time.monotonic()
-        self._last_file = self._start - _FILE_EVERY_S  # the first unit is worth telling
+        self._last_file = self._start - _FILE_EVERY_S  # so that the first unit is written
         self._before = done
         self._note = ""
         self._loss: float | None = None
@@ -64,11 +64,11 @@ class Progress:
 
     @property
     def rate(self) -> float:
-        """Units per second since the start, 0 before the first."""
+        """Return units per second since the start, 0 before the first unit."""
         return (self.done - self._before) / max(time.monotonic() - self._start, 1e-9)
 
     def update(self, count: int, note: str = "", loss: float | None = None) -> None:
-        """Add `count` units; `note` is shown beside the rate, `loss` stands in the file."""
+        """Add `count` finished units; `note` is shown after the rate, `loss` is written to the file."""
         self.done += count
         self._note, self._loss = note, loss
         if time.monotonic() - self._last_file >= _FILE_EVERY_S:
@@ -94,7 +94,7 @@ class Progress:
         self.close()
 
     def close(self) -> None:
-        """Remove the bar; the file stays."""
+        """Write the file a last time and remove the bar."""
         self._write()
         if self._bar is not None:
             self._bar.close()
@@ -115,6 +115,6 @@ class Progress:
             loss=self._loss,
             time=utc_now(),
         )
-        # Nobody's work depends on it: it is not flushed to disk, and may be lost.
+        # No result depends on this file: it need not be flushed to disk, and a failed write is ignored.
         with contextlib.suppress(OSError, DiskFull):
             write_json(self.folder / PROGRESS, document, durable=False)

@@ -1,6 +1,6 @@
-"""YAML 1.2 in and out, and `key=value` overrides: plain values only, errors with file and line.
+"""Read and write YAML 1.2 with plain values, and parse `key=value` overrides; errors name file and line.
 
-YAML 1.1 readers take `2e-4` for a string and `no` for False; YAML 1.2, read here with ruamel.yaml, does not.
+YAML 1.2 (read here with ruamel.yaml) reads `2e-4` as a number and `no` as a string; YAML 1.1 readers do neither.
 """
 
 import contextlib
@@ -19,14 +19,14 @@ from common.core.errors import ConfigError
 
 
 def parse(text: str, origin: str) -> Any:
-    """Parse one YAML 1.2 document of plain values (no tags that build objects).
+    """Return the value of one YAML 1.2 document; tags that create objects are errors.
 
     Args:
         text: the document.
-        origin: what the error message calls it, a file or a variable.
+        origin: the file or variable that the error message names.
 
     Raises:
-        ConfigError: not YAML, or a key given twice.
+        ConfigError: the text is not YAML, or a key occurs twice.
     """
     try:
         return copy.deepcopy(_load(text))
@@ -37,21 +37,21 @@ def parse(text: str, origin: str) -> Any:
         raise ConfigError(f"{origin}{where}: not valid YAML: {problem}.") from error
     except YAMLError as error:
         raise ConfigError(f"{origin}: not valid YAML: {str(error).splitlines()[0]}.") from error
-    except (ValueError, IndexError) as error:  # the constructors of dates and tagged numbers, as in 2026-13-45
+    except (ValueError, IndexError) as error:  # from the parsers of dates and tagged numbers, such as 2026-13-45
         raise ConfigError(f"{origin}: not valid YAML: {error}.") from error
 
 
 @functools.lru_cache(maxsize=64)
 def _load(text: str) -> Any:
-    """Parse once what is read again and again: the same jobs and defaults for each of many runs."""
+    """Parse a document, once per text: a command over many runs reads the same jobs and defaults again and again."""
     return YAML(typ="safe", pure=True).load(text)
 
 
 def read(path: Path) -> dict[str, Any]:
-    """Read a YAML file that holds a mapping.
+    """Return the mapping that a YAML file contains.
 
     Raises:
-        ConfigError: no such file, no YAML, or something else than a mapping.
+        ConfigError: the file cannot be read, is not YAML, or contains something else than a mapping.
     """
     try:
         text = path.read_text(encoding="utf-8")
@@ -64,7 +64,7 @@ def read(path: Path) -> dict[str, Any]:
 
 
 def dump(value: dict[str, Any]) -> str:
-    """Return a mapping as block-style YAML 1.2, keys in the given order."""
+    """Return a mapping as YAML 1.2 in block style, with the keys in the given order."""
     writer = YAML(typ="safe", pure=True)
     writer.default_flow_style = False
     writer.sort_base_mapping_type_on_output = False  # type: ignore[assignment]
@@ -76,21 +76,24 @@ def dump(value: dict[str, Any]) -> str:
 
 
 def split_overrides(words: list[str], variable: str = "SET", example: str = "training.epochs=1") -> dict[str, Any]:
-    """Turn "training.epochs=1 method.r=8" words into {"training.epochs": 1, "method.r": 8}.
+    """Parse overrides: return {"training.epochs": 1, "method.r": 8} for ["training.epochs=1 method.r=8"].
 
-    Values are YAML 1.2. A flow value may hold spaces (`method.target_modules=[query, key]`); elsewhere quotes keep
-    spaces together, as in a shell.
+    Values are YAML 1.2. A value in brackets may contain spaces (`method.target_modules=[query, key]`); any other value
+    with spaces needs quotes, as in a shell.
 
     Args:
-        words: as typed.
-        variable: where they were typed, for the message.
-        example: of a word, for the message.
+        words: texts as the user typed them, each with one or more overrides.
+        variable: the make variable that the user typed them in; the message names it.
+        example: an override that the message shows.
+
+    Returns:
+        Dotted key to parsed value, in the order given.
 
     Raises:
-        ConfigError: a word without `=`, a key given twice, an unclosed quote.
+        ConfigError: an override without `=`, a key given twice, an unclosed quote or bracket, a value that is not YAML.
     """
     overrides: dict[str, Any] = {}
-    for word in (piece for text in words for piece in _pieces(text, variable)):
+    for word in (word for text in words for word in _split_words(text, variable)):
         key, equals, value = word.partition("=")
         if not equals or not key:
             raise ConfigError(
@@ -103,22 +106,22 @@ def split_overrides(words: list[str], variable: str = "SET", example: str = "tra
 
 
 def override_word(key: str, value: Any) -> str:
-    """Return the "key=value" word that `split_overrides` reads as {key: value}.
+    """Return the text "key=value" that `split_overrides` parses as {key: value}.
 
     Raises:
-        ConfigError: there is none, as for a text with both a quote and a bracket.
+        ConfigError: no such text exists, for example for a string with both a quote and a bracket.
     """
-    meant, text = json.dumps({key: value}, default=str), json.dumps(value, default=str, ensure_ascii=False)
+    wanted, text = json.dumps({key: value}, default=str), json.dumps(value, default=str, ensure_ascii=False)
     for written in (value if isinstance(value, str) else text, text, shlex.quote(text)):
         with contextlib.suppress(ConfigError):
-            if json.dumps(split_overrides([f"{key}={written}"]), default=str) == meant:
+            if json.dumps(split_overrides([f"{key}={written}"]), default=str) == wanted:
                 return f"{key}={written}"
     raise ConfigError(f"'{key}': {value!r} cannot be written as SET={key}=…; choose a simpler value.")
 
 
-def _pieces(text: str, variable: str) -> list[str]:
-    """Split at the spaces that are outside brackets and quotes; quotes around a whole value are shell quotes."""
-    pieces, current, depth, quote = [], "", 0, ""
+def _split_words(text: str, variable: str) -> list[str]:
+    """Split a text at the spaces outside brackets and quotes; remove quotes outside brackets, as a shell does."""
+    words, current, depth, quote = [], "", 0, ""
     for char in text:
         if quote:
             quote = "" if char == quote else quote
@@ -129,15 +132,15 @@ def _pieces(text: str, variable: str) -> list[str]:
         elif char in "]}":
             depth -= 1
         elif char.isspace() and depth == 0:
-            pieces.append(current)
+            words.append(current)
             current = ""
             continue
         current += char
     if quote or depth:
         raise ConfigError(f"{variable}: an unclosed quote or bracket in '{text}'.")
-    pieces.append(current)
-    # Inside brackets the quotes belong to YAML; elsewhere they are the shell's.
+    words.append(current)
+    # Inside brackets, quotes belong to YAML; elsewhere they are shell quotes.
     try:
-        return [piece if set(piece) & set("[{") else " ".join(shlex.split(piece)) for piece in pieces if piece]
+        return [word if set(word) & set("[{") else " ".join(shlex.split(word)) for word in words if word]
     except ValueError as error:  # a backslash at the end
         raise ConfigError(f"{variable}: cannot read '{text}': {error}.") from error

@@ -1,4 +1,4 @@
-"""What is worth knowing about rows before a GPU is asked for: counts, duplicates, contradictions, token lengths."""
+"""Summarize the rows of a dataset for `make check`: counts, duplicates, contradicting labels, token lengths."""
 
 from collections import Counter, defaultdict
 from collections.abc import Sequence
@@ -14,8 +14,8 @@ from common.data.rows import Row, Rows
 _EXAMPLES = 5
 
 
-def counts(rows: Rows, dataset: Dataset) -> dict[str, Any]:
-    """Return per split the number of rows, of every label and of every group."""
+def count_rows(rows: Rows, dataset: Dataset) -> dict[str, Any]:
+    """Return {split: {"n": rows, "labels": {label: rows}, "groups": {group: rows}}}."""
     result = {}
     for split, members in rows.items():
         by_label = Counter(row.label for row in members)
@@ -29,40 +29,52 @@ def counts(rows: Rows, dataset: Dataset) -> dict[str, Any]:
 
 
 def _key(row: Row) -> tuple[str, ...]:
-    """What makes two rows the same to a model, up to case and spaces."""
+    """Return the texts of a row without differences of case and spaces; equal keys mean duplicates."""
     return tuple(" ".join(text.casefold().split()) for text in row.texts)
 
 
-def duplicates(rows: Rows) -> dict[str, dict[str, int]]:
-    """Return how many rows repeat an earlier one of their split, and how many a later split shares with an earlier.
+def count_duplicates(rows: Rows) -> dict[str, dict[str, int]]:
+    """Count rows that repeat an earlier row of their split, and rows of a later split that are in an earlier one.
 
-    Texts are compared without regard to case and spaces.
+    Texts that differ in case or spaces only are equal.
+
+    Returns:
+        {"within": {split: rows}, "between": {"<later split> in <earlier split>": rows}}.
     """
     keys = {split: [_key(row) for row in members] for split, members in rows.items()}
     within = {split: len(found) - len(set(found)) for split, found in keys.items()}
     between = {}
     for first, second in combinations(keys, 2):
-        known = set(keys[first])
-        between[f"{second} in {first}"] = sum(key in known for key in keys[second])
+        earlier = set(keys[first])
+        between[f"{second} in {first}"] = sum(key in earlier for key in keys[second])
     return {"within": within, "between": between}
 
 
-def contradictions(rows: Rows, dataset: Dataset) -> dict[str, Any]:
-    """Return how many texts carry different labels, with a few examples as [[split, id, label], …]."""
+def find_contradictions(rows: Rows, dataset: Dataset) -> dict[str, Any]:
+    """Find equal texts with different labels.
+
+    Returns:
+        {"count": texts, "examples": some of them, each as [[split, id, label], …]}.
+    """
     places: dict[tuple[str, ...], list[tuple[str, Row]]] = defaultdict(list)
     for split, members in rows.items():
         for row in members:
             places[_key(row)].append((split, row))
-    torn = [found for found in places.values() if len({row.label for _, row in found}) > 1]
+    contradicting = [found for found in places.values() if len({row.label for _, row in found}) > 1]
     examples = [
         [[split, row.id, str(dataset.labels[row.label])] for split, row in found if row.label is not None]
-        for found in torn[:_EXAMPLES]
+        for found in contradicting[:_EXAMPLES]
     ]
-    return {"count": len(torn), "examples": examples}
+    return {"count": len(contradicting), "examples": examples}
 
 
-def token_lengths(lengths: Sequence[int], truncated: int) -> dict[str, Any]:
-    """Return minimum, median, 95th percentile and maximum of token counts, and the share of truncated rows."""
+def summarize_token_lengths(lengths: Sequence[int], truncated: int) -> dict[str, Any]:
+    """Return minimum, median, 95th percentile and maximum of token counts, and how many rows are truncated.
+
+    Args:
+        lengths: tokens per row, before truncation.
+        truncated: number of truncated rows.
+    """
     return {
         "min": int(min(lengths)),
         "median": float(np.median(lengths)),
@@ -73,20 +85,21 @@ def token_lengths(lengths: Sequence[int], truncated: int) -> dict[str, Any]:
     }
 
 
-def described(found: dict[str, Any], dataset: Dataset, max_length: int) -> list[str]:
-    """Return lines for people about rows, tokens and doubtful rows.
+def describe(found: dict[str, Any], dataset: Dataset, max_length: int) -> list[str]:
+    """Return the lines that `make check` prints about rows, tokens, duplicates and contradictions.
 
     Args:
-        found: the results of the functions above as "splits", "tokens", "duplicates" and "contradictions".
-        dataset: its labels and group column.
-        max_length: tokens.
+        found: results of the functions above: "splits" of `count_rows`, "tokens" {split: `summarize_token_lengths`},
+            "duplicates" of `count_duplicates`, "contradictions" of `find_contradictions`.
+        dataset: gives the labels and the name of the group column.
+        max_length: tokens after which a row is truncated.
     """
     labels = [str(label) for label in dataset.labels]
     lines = ["", "Rows", _count_table(found["splits"], "labels", labels)]
     groups = sorted({group for split in found["splits"].values() for group in split["groups"]})
     if groups:
         lines += ["", f"Rows by {dataset.group}", _group_table(found["splits"], groups)]
-    return [*lines, "", f"Tokens (max_length {max_length})", _token_table(found["tokens"]), "", *_findings(found)]
+    return [*lines, "", f"Tokens (max_length {max_length})", _token_table(found["tokens"]), "", *_problem_lines(found)]
 
 
 def _count_table(splits: dict[str, Any], key: str, names: list[str]) -> str:
@@ -118,15 +131,15 @@ def _token_table(tokens: dict[str, Any]) -> str:
     return text_table(["split", "min", "median", "p95", "max", "truncated"], rows)
 
 
-def _findings(found: dict[str, Any]) -> list[str]:
+def _problem_lines(found: dict[str, Any]) -> list[str]:
     repeated = [f"{count} in {split}" for split, count in found["duplicates"]["within"].items() if count]
-    leaked = [f"{count} of {pair}" for pair, count in found["duplicates"]["between"].items() if count]
-    torn = found["contradictions"]
+    shared = [f"{count} of {pair}" for pair, count in found["duplicates"]["between"].items() if count]
+    contradictions = found["contradictions"]
     lines = [
         f"Repeated rows: {', '.join(repeated) or 'none'}",
-        f"Rows shared between splits: {', '.join(leaked) or 'none'}",
-        f"Identical texts with different labels: {torn['count'] or 'none'}",
+        f"Rows shared between splits: {', '.join(shared) or 'none'}",
+        f"Identical texts with different labels: {contradictions['count'] or 'none'}",
     ]
-    for example in torn["examples"]:
+    for example in contradictions["examples"]:
         lines.append("  " + "; ".join(f"{split} {row_id} = {label}" for split, row_id, label in example))
     return lines

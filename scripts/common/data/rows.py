@@ -1,4 +1,4 @@
-"""Rows: one labelled text or text pair each, made of the cells of a table; every fault names file, row and column."""
+"""Turn the cells of a table into rows (texts, label, id, group, weight); errors name file, row and column."""
 
 import dataclasses
 import json
@@ -20,9 +20,9 @@ class Row:
     Attributes:
         id: unique within its split, from the id column or "<split>-<number>".
         texts: one text, or a pair.
-        label: index into the dataset's labels, None where rows have none (prediction).
-        group: topic or the like, None without a group column.
-        weight: of the example in the loss, 1.0 without a weight column.
+        label: index of the label in the dataset's `labels`, None for rows to predict.
+        group: value of the group column, such as the topic, None without one.
+        weight: weight of the example in the loss, 1.0 without a weight column.
     """
 
     id: str
@@ -39,39 +39,42 @@ def to_rows(frame: pd.DataFrame, dataset: Dataset, origin: str, split: str, labe
     """Turn a table into rows.
 
     Args:
-        frame: cells as found; its index is the row's number in the file.
-        dataset: which columns count.
-        origin: file name for messages.
-        split: first part of the ids where there is no id column.
-        labelled: False reads texts alone, for prediction.
+        frame: cells as `read_table` returns them; the index is the row's number in the file.
+        dataset: names the columns to read.
+        origin: the file that messages name.
+        split: first part of the ids, for a dataset without an id column.
+        labelled: False: read the texts only, for prediction.
+
+    Raises:
+        DataError: a column is missing, a cell is empty or not allowed, or an id occurs twice.
     """
-    wanted = {"text": dataset.text}
+    columns_of = {"text": dataset.text}
     if labelled:
-        wanted |= {key: [name] for key in ("label", "id", "group", "weight") if (name := getattr(dataset, key))}
-    for key, columns in wanted.items():
+        columns_of |= {key: [name] for key in ("label", "id", "group", "weight") if (name := getattr(dataset, key))}
+    for key, columns in columns_of.items():
         for column in columns:
             if column not in frame.columns:
-                named = [str(name) for name in frame.columns]
+                existing = [str(name) for name in frame.columns]
                 raise DataError(
                     f"{origin}: there is no column '{column}', which the dataset YAML names as `{key}`."
-                    f"{nearest(column, named)} Columns found: {choices(named)}."
+                    f"{nearest(column, existing)} Columns found: {choices(existing)}."
                 )
     positions = {str(label): index for index, label in enumerate(dataset.labels)}
-    found: dict[str, list[Any]] = {name: frame[name].tolist() for names in wanted.values() for name in names}
+    cells: dict[str, list[Any]] = {name: frame[name].tolist() for names in columns_of.values() for name in names}
     rows = []
     for number, place in enumerate(frame.index.tolist()):
         where = f"{origin}, row {place}"
-        texts = tuple(read_text(found[name][number], where, name) for name in dataset.text)
+        texts = tuple(read_text(cells[name][number], where, name) for name in dataset.text)
         if not labelled:
             rows.append(Row(id=f"{split}-{number}", texts=texts, label=None))
             continue
         rows.append(
             Row(
-                id=read_text(found[dataset.id][number], where, dataset.id) if dataset.id else f"{split}-{number}",
+                id=read_text(cells[dataset.id][number], where, dataset.id) if dataset.id else f"{split}-{number}",
                 texts=texts,
-                label=read_label(found[dataset.label][number], positions, where, dataset.label, dataset.labels),
-                group=read_text(found[dataset.group][number], where, dataset.group) if dataset.group else None,
-                weight=read_weight(found[dataset.weight][number], where, dataset.weight) if dataset.weight else 1.0,
+                label=read_label(cells[dataset.label][number], positions, where, dataset.label, dataset.labels),
+                group=read_text(cells[dataset.group][number], where, dataset.group) if dataset.group else None,
+                weight=read_weight(cells[dataset.weight][number], where, dataset.weight) if dataset.weight else 1.0,
             )
         )
     if labelled and dataset.id:
@@ -79,14 +82,14 @@ def to_rows(frame: pd.DataFrame, dataset: Dataset, origin: str, split: str, labe
         for row, place in zip(rows, frame.index.tolist(), strict=True):
             if row.id in seen:
                 raise DataError(
-                    f"{origin}, row {place}: id '{row.id}' stands already in row {seen[row.id]}; ids are unique."
+                    f"{origin}, row {place}: id '{row.id}' occurs already in row {seen[row.id]}; ids must be unique."
                 )
             seen[row.id] = place
     return rows
 
 
 def rows_fingerprint(rows: Rows) -> str:
-    """Return the SHA-256 of everything in the rows: the data's identity, whatever the file format or date."""
+    """Return the SHA-256 of all rows; it does not depend on the file format or date."""
     lines = (
         json.dumps([split, row.id, row.texts, row.label, row.group, row.weight], ensure_ascii=False)
         for split, members in rows.items()
@@ -102,10 +105,15 @@ def _is_empty(value: Any) -> bool:
 
 
 def read_text(value: Any, where: str, column: str) -> str:
-    """Return a cell as text; `where` and `column` are for the message.
+    """Return a cell as text.
+
+    Args:
+        value: the cell.
+        where: file and row, for the message.
+        column: its name, for the message.
 
     Raises:
-        DataError: it is empty, or no text that can be stored.
+        DataError: the cell is empty, or its text cannot be stored as UTF-8.
     """
     if _is_empty(value):
         raise DataError(f"{where}, column '{column}': the cell is empty; every row needs a value here.")
@@ -113,36 +121,45 @@ def read_text(value: Any, where: str, column: str) -> str:
     try:
         text.encode()
     except UnicodeEncodeError:
-        raise DataError(f"{where}, column '{column}': the text holds half a character (a lone surrogate).") from None
+        raise DataError(f"{where}, column '{column}': the text contains half a character (a lone surrogate).") from None
     return text
 
 
 def _plain(value: Any) -> Any:
-    """Spreadsheets and parquet keep whole numbers as floats: 3.0 means 3."""
+    """Return 3 for 3.0: spreadsheets and parquet store whole numbers as floats."""
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def read_label(value: Any, positions: dict[str, int], where: str, column: str, labels: Sequence[Label]) -> int:
-    """Return the index of the label that a cell holds.
+    """Read a label cell: return the index of its label in the dataset's `labels`.
+
+    The cell must be exactly a label of the YAML file, compared as text: case and spaces count. 3.0 is read as "3".
+
+    Args:
+        value: the cell.
+        positions: {label as text: index}.
+        where: file and row, for the message.
+        column: its name, for the message.
+        labels: the allowed labels, for the message.
 
     Raises:
-        DataError: it holds none.
+        DataError: the cell is empty or is not one of the labels.
     """
     index = positions.get(str(_plain(value)))
     if index is None:
         found = "an empty cell" if _is_empty(value) else f"'{_plain(value)}'"
         raise DataError(
-            f"{where}, column '{column}': found {found}, which is no label.{nearest(value, labels)} "
+            f"{where}, column '{column}': found {found}, which is not a label.{nearest(value, labels)} "
             f"Allowed: {choices(labels)}. (A label such as 01 or null must be quoted in the YAML.)"
         )
     return index
 
 
 def read_weight(value: Any, where: str, column: str) -> float:
-    """Return a cell as a weight.
+    """Return a cell as a weight; `where` and `column` are for the message.
 
     Raises:
-        DataError: it is no number above 0.
+        DataError: the cell is not a number above 0.
     """
     try:
         weight = float(value)

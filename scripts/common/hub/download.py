@@ -1,7 +1,7 @@
-"""What a job needs of the Hub, how much of it is in the cache, and the download of the rest.
+"""Find out which files of the Hub a job needs and which of them the cache lacks, and download those (`make fetch`).
 
-Jobs on compute nodes run with HF_HUB_OFFLINE=1: what they read was fetched before, on a machine with internet. Imports
-neither torch nor transformers; the `datasets` library (no torch in it, either) only to download rows.
+Jobs on compute nodes run with HF_HUB_OFFLINE=1 and read files that were downloaded before, on a machine with internet.
+Imports neither torch nor transformers, and the `datasets` library (which does not import torch) only to download rows.
 """
 
 import dataclasses
@@ -24,28 +24,28 @@ from common.data.table_files import find_split_files
 from common.hub import locate
 from common.hub.locate import INDEX, WEIGHTS, Base
 
-# What transformers reads beside the weights, at the top of a repository.
+# The files at the top of a repository that transformers reads, except the weights.
 _SMALL = (
     *("config.json", "generation_config.json", "tokenizer*.json", "special_tokens_map.json", "added_tokens.json"),
     *("vocab.json", "vocab.txt", "merges.txt", "tekken.json", "*.model", "*.jinja"),
 )
 _TEMPLATES = "additional_chat_templates/*.jinja"
 _SHARD = re.compile(r"model-\d+-of-\d+\.safetensors")
-_FAULTS = (OSError, ValueError, httpx.HTTPError, RevisionResolutionError, OIDCError)
+_HUB_EXCEPTIONS = (OSError, ValueError, httpx.HTTPError, RevisionResolutionError, OIDCError)
 
 
 @dataclasses.dataclass(frozen=True)
 class Download:
-    """A model or a data set of the Hub, as far as jobs need it.
+    """The files of a model or a dataset on the Hub that jobs download.
 
     Attributes:
-        kind: "model" or "data set".
-        name, revision: as the YAML says.
-        commit: what the revision is at the Hub now.
-        size_bytes: of all that is needed; None where the Hub does not tell.
-        remaining_bytes: of it, what is not in the cache: 0, where all is there; None where it is not known.
-        files: of a model, those to download, the weights last.
-        source: of a data set.
+        kind: "model" or "dataset".
+        name, revision: as in the YAML file.
+        commit: the commit that the revision means on the Hub now.
+        size_bytes: size of all files that are needed; None if the Hub does not say it.
+        remaining_bytes: size of those that the cache lacks, 0 if it has all; None if it is not known.
+        files: for a model, the files to download, weights last.
+        source: for a dataset, its source in the YAML file.
     """
 
     kind: str
@@ -58,18 +58,19 @@ class Download:
     source: Source | None = None
 
 
-# --- what is needed ---------------------------------------------------------------------------------------------------
+# --- files needed -----------------------------------------------------------------------------------------------------
 
 
 def model_download(base: Base, loader: str = "AutoModel") -> Download:
-    """Ask the Hub what of a model's repository a job needs; downloads nothing.
+    """Ask the Hub which files of a model a job needs; download nothing.
 
     Args:
-        base: with a revision, so of the Hub.
-        loader: the class of transformers that a message names for converting the model.
+        base: a model of the Hub.
+        loader: the transformers class that a message names for converting the model.
 
     Raises:
-        ModelError: not there, not allowed, not reachable, no model of transformers, or without safetensors.
+        ModelError: the model does not exist, access is denied, the Hub cannot be reached, or the repository is not a
+            model of transformers with safetensors.
     """
     try:
         info = HfApi().model_info(base.name, revision=base.revision, files_metadata=True)
@@ -77,30 +78,30 @@ def model_download(base: Base, loader: str = "AutoModel") -> Download:
         commit = str(info.sha)
         snapshot = locate.snapshot(base.name, commit)
         wanted = needed_files(list(sizes))
-        absent = [name for name in wanted if snapshot is None or not _is_there(snapshot / name)]
+        absent = [name for name in wanted if snapshot is None or not _is_present(snapshot / name)]
         if info.gated and absent:
-            HfApi().auth_check(base.name)  # of a gated model all may see the list, and few the files
+            HfApi().auth_check(base.name)  # everyone may list the files of a gated model, but not read them
     except HFValidationError as error:
-        raise locate.no_id(base.name) from error
-    except _FAULTS as error:
-        raise _model_fault(error, base) from error
+        raise locate.not_an_id_error(base.name) from error
+    except _HUB_EXCEPTIONS as error:
+        raise _download_error(error, base) from error
     if "config.json" not in wanted:
-        raise locate.no_config(base.name, str(base.revision))
+        raise locate.no_config_error(base.name, str(base.revision))
     if not wanted[-1].endswith(".safetensors"):
-        raise ModelError(f"model {base.name} (revision {base.revision}): {locate.no_safetensors(base, loader)}")
+        raise ModelError(f"model {base.name} (revision {base.revision}): {locate.no_safetensors_message(base, loader)}")
     total, rest = (sum(sizes[name] for name in names) for names in (wanted, absent))
     return Download("model", base.name, str(base.revision), commit, total, rest, tuple(absent))
 
 
-def _is_there(file: Path) -> bool:
-    return locate.is_whole(file) if file.suffix == ".safetensors" else file.is_file()
+def _is_present(file: Path) -> bool:
+    return locate.is_complete(file) if file.suffix == ".safetensors" else file.is_file()
 
 
 def needed_files(names: list[str]) -> list[str]:
-    """Return the files of a repository that loading its model reads, the weights last.
+    """Return the files of a repository that are read when its model is loaded, weights last.
 
-    One copy of the weights, as safetensors: not PyTorch's, TensorFlow's, Flax's, ONNX or GGUF, nor `consolidated` or
-    `original/`.
+    Weights are included once, as safetensors: not those of PyTorch, TensorFlow, Flax, ONNX or GGUF, and not
+    `consolidated` or `original/`.
     """
     small = [
         name
@@ -108,33 +109,33 @@ def needed_files(names: list[str]) -> list[str]:
         if fnmatch.fnmatchcase(name, _TEMPLATES)
         or ("/" not in name and any(fnmatch.fnmatchcase(name, pattern) for pattern in _SMALL))
     ]
-    # transformers, too, looks for the single file first.
+    # As in transformers: the single file comes before the shards.
     weights = [WEIGHTS] if WEIGHTS in names else [name for name in names if INDEX in names and _SHARD.fullmatch(name)]
     index = [INDEX] if weights not in ([], [WEIGHTS]) else []
-    # A download that ends early leaves a model without weights, never one without its tokenizer.
+    # Weights last: an interrupted download leaves a model without weights, never a model without its tokenizer.
     return [*sorted(small), *index, *sorted(weights)]
 
 
 def rows_download(source: Source) -> Download:
-    """Ask the Hub for a data set's commit and size; downloads nothing.
+    """Ask the Hub for the commit and size of a dataset; download nothing.
 
     Raises:
-        DataError: not there, not allowed, not reachable.
+        DataError: the dataset does not exist, access is denied, or the Hub cannot be reached.
     """
     name = str(source.hub)
     try:
         info = HfApi().dataset_info(name, revision=source.revision)
-        here = hub_dataset.not_cached(source, info.sha) is None
-        if info.gated and not here:
+        is_cached = hub_dataset.find_missing(source, info.sha) is None
+        if info.gated and not is_cached:
             HfApi().auth_check(name, repo_type="dataset")
-    except _FAULTS as error:
-        raise hub_dataset.fault(error, source) from error
+    except _HUB_EXCEPTIONS as error:
+        raise hub_dataset.load_error(error, source) from error
     total = _rows_bytes(source, info.card_data.get("dataset_info") if info.card_data else None)
-    return Download("data set", name, source.revision, str(info.sha), total, 0 if here else total, source=source)
+    return Download("dataset", name, source.revision, str(info.sha), total, 0 if is_cached else total, source=source)
 
 
 def _rows_bytes(source: Source, card: object) -> int | None:
-    """Return the bytes on disk of a data set's parts, downloaded and prepared, where its card tells."""
+    """Return the bytes on disk of a dataset's parts, downloaded and prepared; None if its card does not say it."""
     entries = card if isinstance(card, list) else [card]
     known = {entry.get("config_name", "default"): entry for entry in entries if isinstance(entry, dict)}
     only = next(iter(known)) if len(known) == 1 else "default"
@@ -151,125 +152,125 @@ def _rows_bytes(source: Source, card: object) -> int | None:
 # --- the download -----------------------------------------------------------------------------------------------------
 
 
-def check_room(needs: list[Download]) -> None:
-    """Stop where what remains to be downloaded does not fit on the cache's disk.
+def check_disk_space(downloads: list[Download]) -> None:
+    """Check that the downloads fit on the disk of the Hub's cache.
 
     Raises:
-        PeftableError: it does not; the message says how much is needed where.
+        PeftableError: they do not fit; the message says how much space is needed, and where.
     """
-    wanted, free = sum(need.remaining_bytes or 0 for need in needs), free_bytes()
-    if wanted > free:
+    needed, free = sum(one.remaining_bytes or 0 for one in downloads), free_bytes()
+    if needed > free:
         raise PeftableError(
-            f"{size(wanted)} are to be downloaded to {constants.HF_HUB_CACHE}, where {size(free)} are free. Make room "
-            "(`hf cache ls`, `hf cache rm`), fetch one job at a time (MODEL=…), or set HF_HOME to a folder on a larger "
-            "disk, for this command and for the jobs."
+            f"{size(needed)} must be downloaded to {constants.HF_HUB_CACHE}, but only {size(free)} are free. Free some "
+            "space (`hf cache ls`, `hf cache rm`), fetch one job at a time (MODEL=…), or set HF_HOME to a folder on a "
+            "larger disk, for this command and for the jobs."
         )
 
 
 def free_bytes() -> int:
-    """Return the free bytes on the disk of the Hub's cache, also before there is one."""
+    """Return the free bytes on the disk of the Hub's cache, also before its folder exists."""
     folder = Path(constants.HF_HUB_CACHE).expanduser().absolute()
     while not folder.exists():
         folder = folder.parent
     return shutil.disk_usage(folder).free
 
 
-def fetch(need: Download) -> None:
-    """Download what is not in the cache, so that an offline process finds the model or the rows at this revision.
+def fetch(download: Download) -> None:
+    """Download the files that the cache lacks, so that an offline process finds the model or the rows.
 
-    A connection that breaks is taken up again where it broke; a command that was stopped, at the file where it stopped.
+    After an interrupted connection, the download continues within the file; after a stopped command, with that file.
 
     Raises:
-        ModelError, DataError: not allowed, not reachable, or the branch moved meanwhile.
+        ModelError, DataError: access is denied, the Hub cannot be reached, or the branch has moved since.
     """
-    if need.source is not None:
-        if hub_dataset.not_cached(need.source, need.commit):
-            hub_dataset.read_hub(need.source)
-        if fault := hub_dataset.not_cached(need.source):
-            raise DataError(f"{fault} It was just downloaded; type the same command again.")
+    if download.source is not None:
+        if hub_dataset.find_missing(download.source, download.commit):
+            hub_dataset.read_hub(download.source)
+        if problem := hub_dataset.find_missing(download.source):
+            raise DataError(f"{problem} It was just downloaded; type the same command again.")
         return
-    base = Base(need.name, need.revision)
+    base = Base(download.name, download.revision)
     try:
-        for file in need.files:
-            _download(need, file)
-        folder = locate.snapshot(need.name, need.commit)
-        for file in locate.lacking(folder) if folder else []:
-            if file.endswith(".safetensors"):  # a shard that the index names in its own way
-                _download(need, file)
-        # Last, so that a branch that moved leaves offline jobs what they had until the new commit is complete.
-        HfApi().resolve_revision(need.name, revision=need.revision)
-    except _FAULTS as error:
-        raise _model_fault(error, base) from error
-    if fault := missing_model(base):
+        for file in download.files:
+            _download_file(download, file)
+        folder = locate.snapshot(download.name, download.commit)
+        for file in locate.find_missing_files(folder) if folder else []:
+            if file.endswith(".safetensors"):  # a shard whose name does not match `_SHARD`
+                _download_file(download, file)
+        # Last: until the new commit of a branch is complete, offline jobs use the old one.
+        HfApi().resolve_revision(download.name, revision=download.revision)
+    except _HUB_EXCEPTIONS as error:
+        raise _download_error(error, base) from error
+    if problem := find_missing_model(base):
         raise ModelError(
-            f"{fault} It was just downloaded; if the branch has moved meanwhile, the same command mends it."
+            f"{problem} It was just downloaded; if the branch has moved meanwhile, the same command downloads it."
         )
 
 
-def _download(need: Download, file: str) -> None:
-    folder = locate.snapshot(need.name, need.commit)
-    damaged = folder is not None and (folder / file).is_file() and not _is_there(folder / file)
+def _download_file(download: Download, file: str) -> None:
+    folder = locate.snapshot(download.name, download.commit)
+    damaged = folder is not None and (folder / file).is_file() and not _is_present(folder / file)
     if folder and damaged:
-        (folder / file).unlink()  # a copied cache may hold the file itself where the library keeps a link to it
-    hf_hub_download(need.name, file, revision=need.commit, force_download=damaged)
+        (folder / file).unlink()  # in a copied cache this may be a file, not a link: the library would not replace it
+    hf_hub_download(download.name, file, revision=download.commit, force_download=damaged)
 
 
-def _model_fault(error: Exception, base: Base) -> ModelError:
-    return ModelError(f"model {base.name}: cannot be fetched: {locate.hub_reason(error, base)}")
+def _download_error(error: Exception, base: Base) -> ModelError:
+    return ModelError(f"model {base.name}: cannot be downloaded: {locate.hub_reason(error, base)}")
 
 
-# --- without the Hub --------------------------------------------------------------------------------------------------
+# --- offline checks ---------------------------------------------------------------------------------------------------
 
 
-def missing(job: Job, dataset: Dataset, data_dir: Path | None = None, command: str = "make fetch") -> str | None:
-    """Return why a job could not start with HF_HUB_OFFLINE=1, None where it could; asks no hub and reads no rows.
+def find_missing(job: Job, dataset: Dataset, data_dir: Path | None = None, command: str = "make fetch") -> str | None:
+    """Return why a job could not start with HF_HUB_OFFLINE=1, None if it could. Sends no request and reads no rows.
 
     Args:
-        job: its model and revision count.
-        dataset: its source counts.
-        data_dir: a folder to read the rows from instead, as DATA_DIR gives it.
-        command: what mends it where there is internet, such as "make fetch MODEL=llama-3-8b".
+        job: names the model and its revision.
+        dataset: names the source of the rows.
+        data_dir: the folder given as DATA_DIR, which replaces the dataset's source.
+        command: the command that downloads the files, such as "make fetch MODEL=llama-3-8b".
     """
     try:
         base = locate.locate(job.model, job.revision)
     except ModelError as error:
         return str(error)
-    rows, rows_on_hub = missing_rows(dataset, data_dir), data_dir is None and dataset.source.hub is not None
-    faults = [(missing_model(base), base.revision is not None), (rows, rows_on_hub)]
-    found = "; ".join(fault.rstrip(".") for fault, _ in faults if fault)
-    if any(fault and on_hub for fault, on_hub in faults):
+    rows, rows_on_hub = find_missing_rows(dataset, data_dir), data_dir is None and dataset.source.hub is not None
+    problems = [(find_missing_model(base), base.revision is not None), (rows, rows_on_hub)]
+    found = "; ".join(problem.rstrip(".") for problem, _ in problems if problem)
+    if any(problem and on_hub for problem, on_hub in problems):
         return f"{found}. Where there is internet: {command}."
     return f"{found}." if found else None
 
 
 def check_model(base: Base) -> None:
-    """Stop where a base model can be had neither from this machine nor from the Hub; downloads nothing.
+    """Check that a base model is on this machine or can be downloaded; download nothing.
 
     Raises:
-        ModelError: it cannot; the message says why.
+        ModelError: neither is true; the message says why.
     """
-    if (fault := missing_model(base)) and base.revision is None:
-        raise ModelError(fault)
-    if fault:
+    if (problem := find_missing_model(base)) and base.revision is None:
+        raise ModelError(problem)
+    if problem:
         model_download(base)
 
 
-def missing_model(base: Base) -> str | None:
-    """Return what of a base model is not on this machine, None where all is there."""
+def find_missing_model(base: Base) -> str | None:
+    """Return which files of a base model are not on this machine, None if all are."""
     if base.revision is None:
-        lacking = locate.lacking(Path(base.name))
-        return f"model {base.name}: the folder lacks {choices(lacking, 4)}." if lacking else None
+        missing = locate.find_missing_files(Path(base.name))
+        return f"model {base.name}: the folder lacks {choices(missing, 4)}." if missing else None
     folder = locate.snapshot(base.name, base.revision)
     if folder is None:
         return f"model {base.name} (revision {base.revision}): it is not in this machine's cache."
-    lacking = locate.lacking(folder)
-    if not lacking:
+    missing = locate.find_missing_files(folder)
+    if not missing:
         return None
-    return f"model {base.name} (revision {base.revision}): this machine's cache lacks {choices(lacking, 4)}."
+    return f"model {base.name} (revision {base.revision}): this machine's cache lacks {choices(missing, 4)}."
 
 
-def missing_rows(dataset: Dataset, data_dir: Path | None = None) -> str | None:
-    """Return what of a data set's rows is not on this machine, None where all is there."""
+def find_missing_rows(dataset: Dataset, data_dir: Path | None = None) -> str | None:
+    """Return which files of a dataset's rows are not on this machine, None if all are."""
     if data_dir is not None:
         try:
             find_split_files(data_dir)
@@ -278,7 +279,7 @@ def missing_rows(dataset: Dataset, data_dir: Path | None = None) -> str | None:
         return None
     source = dataset.source
     if source.hub is not None:
-        return hub_dataset.not_cached(source)
+        return hub_dataset.find_missing(source)
     files = [source.files] if isinstance(source.files, str) else list((source.files or {}).values())
     absent = [name for name in files if not (ROOT / name).is_file()]
     return f"missing: {', '.join(absent)}; put them there, or give DATA_DIR=<folder>" if absent else None

@@ -1,6 +1,6 @@
-"""Where base models are: a folder, an installed package, or the Hub at one commit, and what of it this machine has.
+"""Find a base model (a folder, an installed package or the Hub at one commit) and check which of its files are here.
 
-Imports no transformers, so it serves login nodes; `pretrained` loads from these places.
+Imports neither torch nor transformers, so that login nodes can use it; `model.pretrained` loads the model.
 """
 
 import contextlib
@@ -27,27 +27,36 @@ from common.core import hub_errors
 from common.core.errors import ConfigError, ModelError
 
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
-SAVED = "peftable.json"  # in the folder of a model that we saved: its base, head, labels
+SAVED = "peftable.json"  # in the folder of a fine-tuned model: its base, head and labels
 
 
 @dataclasses.dataclass(frozen=True)
 class Base:
-    """A base model's place: what to pass to `from_pretrained`; the revision is None for a local folder."""
+    """Where a base model is: the arguments of `from_pretrained`.
+
+    Attributes:
+        name: a Hub id, or the path of a local folder.
+        revision: branch, tag or commit on the Hub; None for a local folder.
+    """
 
     name: str
     revision: str | None
 
 
 def locate(model: str, revision: str) -> Base:
-    """Return where a job's `model:` is: a hub id, a local folder, or `package:<module>/<path>`.
+    """Return where a job's base model is.
+
+    Args:
+        model: the job's `model:`, a Hub id, a local folder or `package:<module>/<path>`.
+        revision: the job's `revision:`, used for a Hub id only.
 
     Raises:
-        ModelError: the package is not installed, or the folder is no model.
+        ModelError: the package is not installed, or the folder has no config.json.
     """
     if model.startswith("package:"):
         module, _, inner = model.removeprefix("package:").partition("/")
         spec = importlib.util.find_spec(module) if module.isidentifier() else None
-        # The module is found, not imported: none of its code runs.
+        # The package is located, not imported: none of its code runs.
         if spec is None or not spec.submodule_search_locations:
             raise ModelError(
                 f"model {model}: the Python package '{module}' is not installed. For the demo's encoder: "
@@ -55,40 +64,43 @@ def locate(model: str, revision: str) -> Base:
             )
         return Base(str(_model_folder(Path(next(iter(spec.submodule_search_locations))) / inner, model)), None)
     if model.startswith((".", "/", "~")) or (ROOT / model).is_dir():
-        # A relative folder is meant from the repository, wherever the command is typed; as data files are.
+        # A relative path starts at the repository, in whatever folder the command is typed; as for data files.
         return Base(str(_model_folder(ROOT / Path(model).expanduser(), model)), None)
     return Base(model, revision)
 
 
 def _model_folder(path: Path, model: str) -> Path:
     if not (path / "config.json").is_file():
-        raise ModelError(f"model {model}: {path} holds no config.json, so it is no model folder.")
+        raise ModelError(f"model {model}: {path} contains no config.json, so it is not a model folder.")
     return path
 
 
 @functools.cache
 def hub_commit(name: str, revision: str) -> str:
-    """Return the commit of a Hub model's branch or tag, once per process, so that no part is of another commit.
+    """Return the commit of a Hub model's branch or tag; one answer per process, so that all files have one commit.
 
-    The config is fetched with it: what the Hub refuses, it refuses here, in huggingface_hub's own clear words.
+    It downloads config.json, too, so that a missing permission is an error here and not in a later, less clear message.
+
+    Raises:
+        ModelError: the name is not a Hub id, or the repository has no config.json.
     """
     try:
         commit = HfApi().resolve_revision(name, revision=revision).resolved
         hf_hub_download(name, "config.json", revision=commit)
     except HFValidationError as error:
-        raise no_id(name) from error
+        raise not_an_id_error(name) from error
     except LocalEntryNotFoundError:
         raise
     except EntryNotFoundError as error:
-        raise no_config(name, revision) from error
+        raise no_config_error(name, revision) from error
     return commit
 
 
-# --- what this machine has of it --------------------------------------------------------------------------------------
+# --- files on this machine --------------------------------------------------------------------------------------------
 
 
 def snapshot(name: str, revision: str) -> Path | None:
-    """Return the folder of the Hub's cache that an offline process reads a model from, None where there is none."""
+    """Return the folder of the Hub's cache from which an offline process reads a model, None if there is none."""
     try:
         commit = HfApi().resolve_revision(name, revision=revision, local_files_only=True).resolved
     except (HFValidationError, RevisionResolutionError, OSError):
@@ -97,19 +109,22 @@ def snapshot(name: str, revision: str) -> Path | None:
     return folder if folder.is_dir() else None
 
 
-def lacking(folder: Path) -> list[str]:
-    """Return what a model's folder lacks for loading it, [] where it is complete; reads headers, never weights."""
+def find_missing_files(folder: Path) -> list[str]:
+    """Return the files that a model's folder lacks for loading the model, [] if it is complete.
+
+    Of weight files only the headers are read.
+    """
     names = [] if (folder / "config.json").is_file() else ["config.json"]
     if not _has_vocabulary(folder):
-        # Some tokenizers would load all the same, with an empty vocabulary.
+        # Some tokenizers would load without it, with an empty vocabulary.
         names.append("the tokenizer's vocabulary (tokenizer.json or the like)")
     if not (folder / WEIGHTS).is_file() and (folder / INDEX).is_file():
         try:
             shards = sorted(set(json.loads((folder / INDEX).read_bytes())["weight_map"].values()))
         except (ValueError, KeyError, TypeError, AttributeError):
             return [*names, INDEX]
-        return names + [name for name in shards if not is_whole(folder / name)]
-    return names if is_whole(folder / WEIGHTS) else [*names, WEIGHTS]
+        return names + [name for name in shards if not is_complete(folder / name)]
+    return names if is_complete(folder / WEIGHTS) else [*names, WEIGHTS]
 
 
 def _has_vocabulary(folder: Path) -> bool:
@@ -120,8 +135,8 @@ def _has_vocabulary(folder: Path) -> bool:
     return any(file.is_file() for file in folder.glob("*.model"))
 
 
-def is_whole(file: Path) -> bool:
-    """Say whether a safetensors file is there, and as long as its header says: a copy may have broken off.
+def is_complete(file: Path) -> bool:
+    """Return whether a safetensors file exists and is as long as its header says: a copy may be incomplete.
 
     Source: https://github.com/huggingface/safetensors, section "Format".
     """
@@ -137,36 +152,36 @@ def is_whole(file: Path) -> bool:
         return False
 
 
-# --- what goes wrong --------------------------------------------------------------------------------------------------
+# --- messages ---------------------------------------------------------------------------------------------------------
 
 
-def no_id(name: str) -> ModelError:
-    """Return the error for a name that is neither a folder nor a Hub id."""
+def not_an_id_error(name: str) -> ModelError:
+    """Return the error for a model name that is neither a folder nor a Hub id."""
     return ModelError(
-        f"model {name}: is neither a folder nor a Hub id. A folder begins with './', '/' or '~'; an id reads "
+        f"model {name}: is neither a folder nor a Hub id. A folder begins with './', '/' or '~'; an id is written "
         "<owner>/<name>."
     )
 
 
-def no_config(name: str, revision: str) -> ModelError:
-    """Return the error for a repository without config.json."""
+def no_config_error(name: str, revision: str) -> ModelError:
+    """Return the error for a Hub repository without config.json."""
     return ModelError(
-        f"model {name} (revision {revision}): the repository holds no config.json, so it is no model of the "
-        "transformers library (an adapter or GGUF repository, perhaps). Name the base model it was made from."
+        f"model {name} (revision {revision}): the repository contains no config.json, so it is not a model of the "
+        "transformers library (perhaps an adapter or GGUF repository). Name the base model that it was made from."
     )
 
 
-def no_safetensors(base: Base, loader: str) -> str:
-    """Say that a model is not published as safetensors, and what to do.
+def no_safetensors_message(base: Base, loader: str) -> str:
+    """Return a message for a model without weights as safetensors, which says how to get them.
 
     Args:
         base: the model.
-        loader: the transformers class that reads it for a conversion, such as "AutoModel".
+        loader: the transformers class that loads it for a conversion, such as "AutoModel".
     """
     hub = base.revision is not None
-    # In an offline process nobody knows what the Hub has.
+    # An offline process cannot know which files the Hub has.
     offline = hub and constants.is_offline_mode()
-    perhaps = f"Perhaps they are only missing in the cache: where there is internet, `{fetch_command(base)}`. "
+    perhaps = f"Perhaps only the cache lacks them: where there is internet, `{fetch_command(base)}`. "
     pull = (
         f"Look for a pull request with safetensors at https://huggingface.co/{base.name}/discussions and set "
         "revision: refs/pr/<number>, or convert"
@@ -175,7 +190,7 @@ def no_safetensors(base: Base, loader: str) -> str:
     )
     return (
         "it has no weights as safetensors (model.safetensors), and other formats, which can run code when they are "
-        f"read, are refused. {perhaps if offline else ''}{pull} a model you trust: python -c "
+        f"loaded, are not allowed. {perhaps if offline else ''}{pull} a model you trust: python -c "
         f"\"from transformers import {loader}, AutoTokenizer; m = '{base.name}'; f = 'models/converted'; "
         f'{loader}.from_pretrained(m).save_pretrained(f); AutoTokenizer.from_pretrained(m).save_pretrained(f)"; '
         "then model: ./models/converted"
@@ -183,13 +198,13 @@ def no_safetensors(base: Base, loader: str) -> str:
 
 
 def hub_reason(error: BaseException, base: Base) -> str:
-    """Say why a Hub model could not be loaded or fetched; see `hubfaults.reason`."""
+    """Return why a Hub model could not be loaded or downloaded, see `hub_errors.explain`."""
     known = {job.model for _, job in _jobs()}
-    return hub_errors.reason(error, base.name, str(base.revision), fetch_command(base), known=known)
+    return hub_errors.explain(error, base.name, str(base.revision), fetch_command(base), known=known)
 
 
 def fetch_command(base: Base) -> str:
-    """Return the command that downloads a Hub model: `make fetch` where a job names it, at that revision."""
+    """Return the command that downloads a Hub model: `make fetch` if a job uses this model and revision."""
     for name, job in _jobs():
         if (job.model, job.revision) == (base.name, base.revision):
             return f"make fetch MODEL={shlex.quote(name)}"
@@ -197,7 +212,7 @@ def fetch_command(base: Base) -> str:
 
 
 def _jobs() -> list[tuple[str, Job]]:
-    """Return all jobs that can be read, by name."""
+    """Return (name, job) for all jobs whose files are valid."""
     found = []
     for name in catalog.names(catalog.JOBS):
         with contextlib.suppress(ConfigError):

@@ -47,5 +47,5 @@ def _reason(error: Exception, kind: Any, base: Base) -> str:
             "Choose a model whose architecture is part of the transformers library."
         )
     if "safetensors" in text and ("no file named" in text or "not appear to have a file named" in text):
-        return locate.no_safetensors(base, kind.__name__.replace("ForSequenceClassification", ""))
+        return locate.no_safetensors_message(base, kind.__name__.replace("ForSequenceClassification", ""))
     return hub_errors.first_line(error) if base.revision is None else locate.hub_reason(error, base)

@@ -14,7 +14,9 @@ from common.cli.options import shown
 from common.core.errors import DataError, RunError, choices
 from common.core.files import check_fences, fsync, read_json, sha256_file, write_json
 from common.core.formatting import duration
-from common.data import table_files, table_reader, table_writer
+from common.data import table_files
+from common.data.table_chain import ChainedReader
+from common.data.table_writer import TableWriter, common_schema
 from common.predict import shards
 from common.predict.columns import added_columns
 from common.predict.plan import PARTS, Plan
@@ -120,15 +122,15 @@ def _write(plan: Plan, place: Path) -> int:
     schema = _output_schema(plan) if other == "parquet" else None
     parts = [part for number in range(plan.shards) for part in plan.parts(number)]
     with (
-        table_writer.Appender(plan.output, schema, place) as output,
-        table_reader.Chain(plan.files, plan.columns) as chain,
+        TableWriter(plan.output, schema, place) as output,
+        ChainedReader(plan.files, plan.columns) as chain,
     ):
         for first, end in parts:
             added = _added(plan, *shards.read_part(plan, first, end)[:1])
             if native:
                 assert schema is not None
                 inner = pa.schema([schema.field(name) for name in plan.columns])
-                tables = [piece.replace_schema_metadata(None).cast(inner) for piece in chain.tables(first, end)]
+                tables = [piece.replace_schema_metadata(None).cast(inner) for piece in chain.arrow_tables(first, end)]
                 table = pa.concat_tables(tables)
                 for name, values in added.items():
                     with table_files.writing(plan.output):
@@ -154,7 +156,7 @@ def _output_schema(plan: Plan) -> pa.Schema:
     with table_files.writing(plan.output):
         predicted = pa.array(plan.labels).type
     fields = [pa.field(names[0], predicted), *(pa.field(name, pa.float64()) for name in names[1:])]
-    return pa.schema([*table_writer.schema(plan.files, plan.columns, plan.output), *fields])
+    return pa.schema([*common_schema(plan.files, plan.columns, plan.output), *fields])
 
 
 def _cost(facts: Sequence[dict[str, Any]]) -> dict[str, Any]:

@@ -20,8 +20,9 @@ from common.core.errors import ConfigError, DataError, ModelError, RunError, cho
 from common.core.files import read_json, sha256, sha256_file, write_json, write_text
 from common.core.locks import lock
 from common.core.progress import Progress
-from common.data import table_files, table_reader
+from common.data import table_files
 from common.data.rows import Row, to_rows
+from common.data.table_reader import open_table
 from common.predict.columns import check_free_columns
 from common.runs import run_folder
 from common.runs.run_config import RunConfig
@@ -236,12 +237,12 @@ def _survey(files: Sequence[Path], dataset: Dataset) -> tuple[list[int], list[st
 
 def _survey_file(path: Path, dataset: Dataset) -> tuple[int, list[str]]:
     lines = table_files.format_of(path)[0] == "jsonl"
-    with table_reader.opened(path) as source:
+    with open_table(path) as source:
         columns = source.columns
     if not lines:
         _texts(pd.DataFrame(columns=columns, dtype=object), dataset, path)
-    with table_reader.opened(path, None if lines else dataset.text) as source:
-        while len(frame := source.take(_CHECKED_AT_ONCE)):
+    with open_table(path, None if lines else dataset.text) as source:
+        while len(frame := source.read(_CHECKED_AT_ONCE)):
             _texts(frame, dataset, path)
         return source.position, source.columns if lines else columns
 

@@ -20,10 +20,10 @@ import pyarrow.parquet as pq
 
 from common.core.errors import DataError, RunError, choices
 from common.core.files import atomic_path
-from common.core.formatting import spans
+from common.core.formatting import ranges
 from common.core.progress import Progress
-from common.data import table_reader
 from common.data.rows import Row, to_rows
+from common.data.table_chain import ChainedReader
 from common.predict.columns import added_columns, prediction_columns
 from common.predict.plan import Plan, model_hash
 from common.runs import requeue, run_folder
@@ -47,7 +47,7 @@ class Score(Protocol):
 
 def shard_command(folder: Path, *numbers: int) -> list[str]:
     """Return the arguments of Python that work off shards of a plan, in this order; 4, 5, 6 is written 4-6."""
-    return ["scripts/predict.py", "--plan", str(folder), "--shard", *spans(numbers)]
+    return ["scripts/predict.py", "--plan", str(folder), "--shard", *ranges(numbers)]
 
 
 def merge_command(folder: Path) -> list[str]:
@@ -82,7 +82,7 @@ def score_shard(plan: Plan, number: int, score: Score) -> int:
     next(clock)
     gpu = score.gpu
     progress = Progress(f"shard {number}", stop - start, "row", done=stop - start - count)
-    with table_reader.Chain(plan.files, dataset.text) as chain:
+    with ChainedReader(plan.files, dataset.text) as chain:
         for first, end in missing:
             rows = []
             for path, frame in chain.frames(first, end):

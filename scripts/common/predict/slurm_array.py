@@ -80,7 +80,7 @@ def _check_base(plan: Plan, job: Job) -> None:
     saved = plan.model / locate.SAVED
     commit = files.read_json(saved)["model_commit"] if saved.is_file() and not plan.adapter else None
     base = locate.locate(job.model, commit or job.revision)
-    if fault := download.missing_model(base):
+    if fault := download.find_missing_model(base):
         mend = f" Where there is internet: {locate.fetch_command(base)}." if base.revision else ""
         raise ConfigError(f"{fault}{mend}")
 

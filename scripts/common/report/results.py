@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from common.config.catalog import ROOT
-from common.config.variants import leaves, results_part
+from common.config.variants import flatten, result_settings
 from common.core import yaml_io
 from common.core.errors import ReportError
 from common.core.files import read_json, write_json, write_text
@@ -172,7 +172,7 @@ def load(folder: Path) -> list[Result]:
         if len({document["score"] for _, document, _ in members}) > 1:
             raise ReportError(f"{'/'.join(part for part in key if part)}: its seeds lead with different scores.")
         job = members[0][2].job
-        settings = leaves(results_part(job)) if job else {}
+        settings = flatten(result_settings(job)) if job else {}
         results.append(Result(*key, tuple(document for _, document, _ in members), settings))
     order = {"majority": 0, "tfidf": 1, "untuned": 2, "zero-shot": 2}
     return sorted(results, key=lambda r: (r.dataset, order.get(r.baseline, 3), r.job, r.variant, r.baseline))

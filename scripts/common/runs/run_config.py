@@ -5,7 +5,7 @@ from typing import Any
 
 from common.config.dataset import Dataset
 from common.config.job import Job, Training
-from common.config.variants import leaves, results_part
+from common.config.variants import flatten, result_settings
 from common.core.errors import RunError
 
 SCHEMA = 1
@@ -55,7 +55,7 @@ class RunConfig:
 
         The method and the training arguments of a baseline change nothing, because nothing is trained.
         """
-        settings = results_part(self.job) if self.job else {}
+        settings = result_settings(self.job) if self.job else {}
         if self.baseline:
             settings = {key: value for key, value in settings.items() if key not in ("method", "training")}
         if self.job is not None and self.job.head == "prompt":
@@ -63,7 +63,7 @@ class RunConfig:
             settings |= {"answers": self.dataset.answers}
         if self.job is not None and {"max_train_samples", "max_eval_samples"} & _given(self.job.training):
             settings |= {"splits": {"seed": self.dataset.splits.seed}}  # it chooses the sample
-        return leaves(
+        return flatten(
             {
                 **settings,
                 "labels": list(self.dataset.labels),

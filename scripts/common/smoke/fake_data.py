@@ -11,7 +11,7 @@ from common.config.dataset import Dataset
 from common.config.job import Job
 from common.config.methods import LastLayers
 from common.core.files import write_jsonl
-from common.data.table_files import read_table
+from common.data.table_reader import read_table
 
 LAYERS = 4  # of a tiny random model
 _COUNTS = {"train": 36, "validation": 12, "test": 12}

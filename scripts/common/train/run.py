@@ -7,8 +7,8 @@ import numpy as np
 from transformers import set_seed
 
 from common.core import errors, files
-from common.data.load import sample_rows, trained_rows
 from common.data.rows import Rows
+from common.data.splits import sample_rows, sample_train_rows
 from common.evaluation import inference, partial_results
 from common.methods import eva
 from common.model import batching, saved_model
@@ -35,7 +35,7 @@ def _train(folder: Path, config: RunConfig, rows: Rows) -> dict[str, Any]:
     """Train, save, and check that the saved model scores as the trained one does."""
     job, seed = job_of(config), config.seed
     assert seed is not None
-    train_rows = trained_rows(rows["train"], job, config.dataset)
+    train_rows = sample_train_rows(rows["train"], job, config.dataset)
     validation = sample_rows(rows["validation"], job.training.max_eval_samples, config.dataset.splits.seed)
     set_seed(seed)  # before the model is built: head and method have random initial values
     head = build_head(job, config.dataset)

@@ -92,8 +92,8 @@ def test_a_job_without_a_gpu(site):
         ("lead_s: 5", "'lead_s' is 5"),
         ("env: {1X: a}", "env"),
         ("setup: module load x", "'setup' is 'module load x'"),
-        ("sbatch: {partition: gpu}", "has a key of its own: partition"),
-        ("time: null", "time: None is no time limit"),
+        ("sbatch: {partition: gpu}", "has its own key: partition"),
+        ("time: null", "time: None is not a time limit"),
     ],
 )
 def test_mistakes_in_a_profile(site, text, said):

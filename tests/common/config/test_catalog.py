@@ -3,7 +3,7 @@ import re
 import pytest
 
 from common.config import catalog
-from common.config.variants import leaves, results_part, variant_name
+from common.config.variants import flatten, result_settings, variant_name
 from common.core import yaml_io
 from common.core.errors import ConfigError
 
@@ -25,7 +25,7 @@ def test_defaults_lie_below_the_job_and_overrides_above():
 
 @pytest.mark.parametrize("name", ["../x", "/etc/passwd", "_defaults", "minilm-lora.yaml", "jobs/minilm-lora"])
 def test_a_job_is_a_name_and_no_path(name):
-    with pytest.raises(ConfigError, match=re.escape(f"MODEL={name}: there is no job of that name in jobs/")):
+    with pytest.raises(ConfigError, match=re.escape(f"MODEL={name}: there is no job with this name in jobs/")):
         catalog.load_job(name)
 
 
@@ -45,8 +45,8 @@ def test_a_missing_name_lists_what_there_is(name):
 @pytest.mark.parametrize(
     ("text", "parts"),
     [
-        ("trainng.epochs=1", ["'trainng' holds no keys", "Did you mean 'training'?"]),
-        ("training.epochs.x=1", ["'training.epochs' holds no keys"]),
+        ("trainng.epochs=1", ["'trainng' has no keys", "Did you mean 'training'?"]),
+        ("training.epochs.x=1", ["'training.epochs' has no keys"]),
         ("training.epoch=1", ["unknown key 'training.epoch'", "Did you mean 'epochs'?"]),
     ],
 )
@@ -133,11 +133,11 @@ def test_a_shortened_name_carries_a_hash():
 
 
 def test_leaves():
-    assert leaves({"a": {"b": 1, "c": {}}, "d": [1, {"e": 2}]}) == {"a.b": 1, "a.c": {}, "d": [1, {"e": 2}]}
+    assert flatten({"a": {"b": 1, "c": {}}, "d": [1, {"e": 2}]}) == {"a.b": 1, "a.c": {}, "d": [1, {"e": 2}]}
 
 
-def test_results_part_leaves_out_what_changes_no_result():
-    part = results_part(BASE)
+def test_result_settings_leave_out_what_changes_no_result():
+    part = result_settings(BASE)
     assert not {"runtime", "dataset", "schema"} & set(part)
     assert {"model", "method", "training", "precision"} <= set(part)
 
@@ -191,7 +191,7 @@ def test_the_sweep_of_the_emotion_job():
         ("sweep: {method.r: []}", ["'method.r' is []", "a list of values"]),
         ("sweep: {method.r: 4}", ["'method.r' is 4", "a list of values"]),
         ("sweep: {method.rank: [4]}", ["variant 1 of 1", "unknown key 'method.rank'", "lora_alpha"]),
-        ("sweep: {trainng.epochs: [4]}", ["variant 1 of 1", "'trainng' holds no keys", "Did you mean 'training'?"]),
+        ("sweep: {trainng.epochs: [4]}", ["variant 1 of 1", "'trainng' has no keys", "Did you mean 'training'?"]),
         ("sweep: {1: [4]}", ["unknown key '1'"]),
         ("sweep: {method.r: [4, 0]}", ["variant 2 of 2", "'method.r' is 0", "greater than or equal to 1"]),
         ("sweep: {method.r: [4, 8, 4]}", ["variant 3 of 3", "method.r: 4 is the same variant as number 1"]),

@@ -4,7 +4,7 @@ import pytest
 from toy_runs import run_config
 
 from common.config import catalog
-from common.config.resources import OURS, OWN_KEYS, Resources
+from common.config.resources import OPTION_KEYS, RESERVED_OPTIONS, Resources
 from common.core import yaml_io
 from common.core.errors import ConfigError
 from common.core.schema import validate
@@ -37,7 +37,7 @@ def test_times(written, minutes):
 def test_no_times(written):
     with pytest.raises(ConfigError) as raised:
         read(time=written)
-    assert f"jobs/mine.yaml: time: {written!r} is no time limit; allowed are minutes, HH:MM:SS" in str(raised.value)
+    assert f"jobs/mine.yaml: time: {written!r} is not a time limit; allowed are minutes, HH:MM:SS" in str(raised.value)
 
 
 def test_yaml_leaves_times_as_they_are_written():
@@ -55,8 +55,8 @@ def test_yaml_leaves_times_as_they_are_written():
         ({"gpu_request": "gress"}, "Did you mean 'gres'?"),
         ({"partition": 2016}, "quote it in YAML to mean the word"),
         ({"qos": ""}, "'qos' is ''"),
-        ({"account": "a\nb"}, "account: a line break cannot stand in an #SBATCH line"),
-        ({"sbatch": {"mail_type": "FAIL"}}, "'mail_type' is no sbatch option; write it as in --mail-type"),
+        ({"account": "a\nb"}, "account: an #SBATCH line cannot contain a line break"),
+        ({"sbatch": {"mail_type": "FAIL"}}, "'mail_type' is not an sbatch option; write it as in --mail-type"),
         ({"sbatch": {"--mail-type": "FAIL"}}, "write it as in --mail-type"),
         ({"sbatch": {"mail-type": "a\nb"}}, "a line break"),
         ({"sbatch": {"mail-type": [1]}}, "sbatch.mail-type"),
@@ -69,17 +69,17 @@ def test_one_message_a_mistake(values, said):
     assert str(raised.value).startswith("jobs/mine.yaml: ")
 
 
-@pytest.mark.parametrize("name", OURS)
+@pytest.mark.parametrize("name", RESERVED_OPTIONS)
 def test_options_that_are_ours(name):
     with pytest.raises(ConfigError, match=f"sbatch: sbatch option '{name}' is set by peftable itself"):
         read(sbatch={name: "x"})
 
 
-@pytest.mark.parametrize("name", OWN_KEYS)
+@pytest.mark.parametrize("name", OPTION_KEYS)
 def test_options_with_a_key_of_their_own(name):
-    with pytest.raises(ConfigError, match=f"'{name}' has a key of its own: {OWN_KEYS[name]}"):
+    with pytest.raises(ConfigError, match=f"'{name}' has its own key: {OPTION_KEYS[name]}"):
         read(sbatch={name: "x"})
-    assert OWN_KEYS[name] in Resources.model_fields
+    assert OPTION_KEYS[name] in Resources.model_fields
 
 
 def test_what_is_not_given_is_not_null():

@@ -1,16 +1,6 @@
-import json
-import subprocess
-import sys
-import time
-from pathlib import Path
-
 import pytest
-from waiting import HANG_S
 
 from common.core import files
-from common.core.locks import lock
-
-SCRIPTS = str(Path(files.__file__).parents[2])
 
 
 def hidden(folder):
@@ -127,20 +117,3 @@ def test_hashes(tmp_path):
     (tmp_path / "abc").write_bytes(b"abc")
     known = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"  # FIPS 180-2, appendix B.1
     assert files.sha256(b"abc") == files.sha256_file(tmp_path / "abc") == known
-
-
-def test_lock_excludes_another_process(tmp_path):
-    code = (
-        f"import sys; sys.path.insert(0, {SCRIPTS!r})\n"
-        "import json, pathlib, time\n"
-        "from common.core.locks import lock\n"
-        f"with lock(pathlib.Path({str(tmp_path / 'lock')!r})):\n"
-        f"    pathlib.Path({str(tmp_path / 'got')!r}).write_text(json.dumps(time.time()))\n"
-    )
-    with lock(tmp_path / "lock"):
-        other = subprocess.Popen([sys.executable, "-c", code])
-        time.sleep(0.7)
-        assert not (tmp_path / "got").exists()
-        released = time.time()
-    assert other.wait(timeout=HANG_S) == 0
-    assert json.loads((tmp_path / "got").read_text()) >= released

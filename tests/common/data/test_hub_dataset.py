@@ -118,7 +118,7 @@ def test_names_in_the_cache_are_the_librarys(name):
 def test_what_the_cache_lacks(tmp_path, monkeypatch):
     monkeypatch.setenv("HF_DATASETS_CACHE", str(tmp_path / "rows"))
     both, one = source(hub="Lab/X"), source(hub="Lab/X", parts=[{"config": "a"}])
-    assert hub_dataset.not_cached(both) == "the Hub dataset Lab/X: it is not in this machine's cache."
+    assert hub_dataset.find_missing(both) == "the Hub dataset Lab/X: it is not in this machine's cache."
     for name in ("a", "b"):
         place = tmp_path / "rows" / "Lab___x" / name / "0.0.0" / ("c" * 40)
         place.mkdir(parents=True)
@@ -127,9 +127,9 @@ def test_what_the_cache_lacks(tmp_path, monkeypatch):
         (place / "dataset_info.json").write_text(json.dumps(info))
         for file in ("x-train-00000-of-00002.arrow", "x-train-00001-of-00002.arrow", "x-test.arrow"):
             (place / file).touch()
-    assert hub_dataset.not_cached(one) is None
-    assert hub_dataset.not_cached(one, "d" * 40).endswith(f"in this machine's cache is commit {'c' * 40}.")
-    assert "several configurations (a, b); name one in the data set's `parts`" in hub_dataset.not_cached(both)
+    assert hub_dataset.find_missing(one) is None
+    assert hub_dataset.find_missing(one, "d" * 40).endswith(f"in this machine's cache is commit {'c' * 40}.")
+    assert "several configurations (a, b); name one in the dataset's `parts`" in hub_dataset.find_missing(both)
     (tmp_path / "rows" / "Lab___x" / "a" / "0.0.0" / ("c" * 40) / "x-train-00001-of-00002.arrow").unlink()
-    assert hub_dataset.not_cached(one).endswith("x-train-00001-of-00002.arrow is missing.")
-    assert hub_dataset.not_cached(source(hub=str(tmp_path))) is None
+    assert hub_dataset.find_missing(one).endswith("x-train-00001-of-00002.arrow is missing.")
+    assert hub_dataset.find_missing(source(hub=str(tmp_path))) is None

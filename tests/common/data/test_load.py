@@ -9,8 +9,10 @@ from toy_runs import dataset
 from common.config import catalog
 from common.core.errors import DataError
 from common.data import table_files
-from common.data.load import load_rows, split_rows
+from common.data.load import load_rows
 from common.data.rows import Row, rows_fingerprint, to_rows
+from common.data.splits import require_split
+from common.data.table_writer import write_table
 
 ROWS = {
     "key": ["k1", "k2", "k3", "k4"],
@@ -27,7 +29,7 @@ def frame(**columns):
 
 def folder_with(tmp_path, **splits):
     for split, table in splits.items():
-        table_files.write_table(tmp_path / f"{split}.jsonl", table)
+        write_table(tmp_path / f"{split}.jsonl", table)
     return tmp_path
 
 
@@ -53,7 +55,7 @@ def test_splits_come_in_a_fixed_order(tmp_path):
 
 def test_files_of_the_yaml(tmp_path):
     for name in ("a.csv", "b.xlsx"):
-        table_files.write_table(tmp_path / name, frame())
+        write_table(tmp_path / name, frame())
     both = {"train": str(tmp_path / "a.csv"), "test": str(tmp_path / "b.xlsx")}
     rows = load_rows(dataset(source={"files": both}))
     assert {split: len(members) for split, members in rows.items()} == {"train": 4, "test": 4}
@@ -99,7 +101,7 @@ def test_a_fault_is_named_with_file_row_column_and_value(tmp_path, fault):
 
 
 def test_rows_of_a_spreadsheet_count_from_its_header(tmp_path):
-    table_files.write_table(tmp_path / "train.xlsx", frame(stance=["con", "x", "pro", "con"]))
+    write_table(tmp_path / "train.xlsx", frame(stance=["con", "x", "pro", "con"]))
     with pytest.raises(DataError, match=r"train\.xlsx, row 3, column 'stance'"):
         load_rows(dataset(), tmp_path)
 
@@ -118,7 +120,7 @@ def test_train_that_cannot_be_learned_from(tmp_path, table, changes, message):
 
 
 def test_an_empty_train_file_with_a_header(tmp_path):
-    table_files.write_table(tmp_path / "train.csv", frame().iloc[:0])
+    write_table(tmp_path / "train.csv", frame().iloc[:0])
     with pytest.raises(DataError, match="the train split is empty"):
         load_rows(dataset(), tmp_path)
 
@@ -134,7 +136,7 @@ def test_test_may_lack_a_label(tmp_path):
 @pytest.mark.parametrize("name", ["csv", "tsv", "jsonl", "xlsx", "parquet"])
 @pytest.mark.parametrize("labels", [["01", "1"], ["NA", "null"], ["None", "nan"], ["no", "yes"], ["=1", "-"]])
 def test_odd_label_words(tmp_path, name, labels):
-    table_files.write_table(tmp_path / f"train.{name}", frame(stance=[labels[0], labels[1]] * 2, weight=[1] * 4))
+    write_table(tmp_path / f"train.{name}", frame(stance=[labels[0], labels[1]] * 2, weight=[1] * 4))
     assert [row.label for row in load_rows(dataset(labels=labels), tmp_path)["train"]] == [0, 1, 0, 1]
 
 
@@ -142,12 +144,12 @@ def test_odd_label_words(tmp_path, name, labels):
 @pytest.mark.parametrize("name", ["jsonl", "xlsx", "parquet"])
 def test_integer_labels(tmp_path, name, values):
     table = frame(stance=values)[["claim", "sentence", "stance"]]
-    table_files.write_table(tmp_path / f"train.{name}", table)
+    write_table(tmp_path / f"train.{name}", table)
     assert [row.label for row in load_rows(dataset(labels=[1, 3]), tmp_path)["train"]] == [0, 1, 1, 0]
 
 
 def test_a_part_of_a_number_is_no_label(tmp_path):
-    with pytest.raises(DataError, match=r"found '3\.5', which is no label"):
+    with pytest.raises(DataError, match=r"found '3\.5', which is not a label"):
         load(tmp_path, frame(stance=[1, 3.5, 1, 1]), labels=[1, 3])
 
 
@@ -155,7 +157,7 @@ def test_a_part_of_a_number_is_no_label(tmp_path):
 
 
 def test_splits_by_column(tmp_path):
-    table_files.write_table(tmp_path / "all.csv", frame(part=["test", "train", "validation", "train"]))
+    write_table(tmp_path / "all.csv", frame(part=["test", "train", "validation", "train"]))
     source = {"files": str(tmp_path / "all.csv")}
     rows = load_rows(dataset(source=source, splits={"column": "part"}, id="key"))
     assert {split: [row.id for row in members] for split, members in rows.items()} == {
@@ -167,7 +169,7 @@ def test_splits_by_column(tmp_path):
 
 def test_a_fault_in_a_split_by_column_keeps_its_row_number(tmp_path):
     part = ["test", "train", "test", "train"]
-    table_files.write_table(tmp_path / "all.csv", frame(part=part, stance=["con", "pro", "x", "con"]))
+    write_table(tmp_path / "all.csv", frame(part=part, stance=["con", "pro", "x", "con"]))
     with pytest.raises(DataError, match=r"all\.csv, row 4, column 'stance'"):
         load_rows(dataset(source={"files": str(tmp_path / "all.csv")}, splits={"column": "part"}))
 
@@ -177,7 +179,7 @@ def test_a_fault_in_a_split_by_column_keeps_its_row_number(tmp_path):
     [("part", "row 3, column 'part': found 'dev'; allowed: train, validation, test"), ("prt", "Did you mean 'part'?")],
 )
 def test_a_wrong_split_column(tmp_path, column, message):
-    table_files.write_table(tmp_path / "all.csv", frame(part=["test", "dev", "train", "train"]))
+    write_table(tmp_path / "all.csv", frame(part=["test", "dev", "train", "train"]))
     with pytest.raises(DataError, match=re.escape(message)):
         load_rows(dataset(source={"files": str(tmp_path / "all.csv")}, splits={"column": column}))
 
@@ -231,12 +233,12 @@ def test_a_split_cannot_come_from_two_places(tmp_path):
     assert len(load_rows(dataset(**divided), folder)["validation"]) == len(many())
 
 
-def test_need_split():
+def test_require_split():
     rows = {"train": [Row("1", ("a",), 0)], "test": []}
-    assert split_rows(rows, "train", "to train on") == rows["train"]
+    assert require_split(rows, "train", "to train on") == rows["train"]
     for split in ("validation", "test"):
         with pytest.raises(DataError, match=rf"no {split} rows, which are needed to score.*\{{{split}: 0\.1\}}"):
-            split_rows(rows, split, "to score")
+            require_split(rows, split, "to score")
 
 
 # --- identity --------------------------------------------------------------------------------------------------------
@@ -247,7 +249,7 @@ def test_the_fingerprint_does_not_know_the_file_format(tmp_path, name):
     changes = {"id": "key", "group": "claim", "weight": "weight"}
     (tmp_path / "a").mkdir()
     (tmp_path / "b").mkdir()
-    table_files.write_table(tmp_path / "a" / f"train.{name}", frame(key=[1, 2, 3, 4]))
+    write_table(tmp_path / "a" / f"train.{name}", frame(key=[1, 2, 3, 4]))
     wanted = rows_fingerprint(load(tmp_path / "b", frame(key=[1, 2, 3, 4]), **changes))
     assert rows_fingerprint(load_rows(dataset(**changes), tmp_path / "a")) == wanted
 

@@ -12,18 +12,21 @@ from common.hub.locate import Base
 
 def test_a_folder_that_is_half_a_model(tiny_model, tmp_path):
     folder = shutil.copytree(tiny_model, tmp_path / "half")
-    assert download.missing_model(Base(str(folder), None)) is None
+    assert download.find_missing_model(Base(str(folder), None)) is None
     for name in ("tokenizer.json", "vocab.txt", "model.safetensors"):
         (folder / name).unlink(missing_ok=True)
     assert (
         "lacks the tokenizer's vocabulary (tokenizer.json or the like), model.safetensors."
-        in download.missing_model(Base(str(folder), None))
+        in download.find_missing_model(Base(str(folder), None))
     )
     (folder / "vocab.json").write_text("{}")
     (folder / "model.safetensors.index.json").write_text("[")
-    assert locate.lacking(folder)[-1] == "model.safetensors.index.json" and len(locate.lacking(folder)) == 2
+    assert (
+        locate.find_missing_files(folder)[-1] == "model.safetensors.index.json"
+        and len(locate.find_missing_files(folder)) == 2
+    )
     (folder / "merges.txt").write_text("")
-    assert locate.lacking(folder) == ["model.safetensors.index.json"]
+    assert locate.find_missing_files(folder) == ["model.safetensors.index.json"]
 
 
 def header(entries: dict) -> bytes:
@@ -45,8 +48,8 @@ def header(entries: dict) -> bytes:
 )
 def test_a_safetensors_file_is_as_long_as_it_says(tmp_path, content, whole):
     (tmp_path / "file").write_bytes(content)
-    assert locate.is_whole(tmp_path / "file") == whole
-    assert not locate.is_whole(tmp_path / "other")
+    assert locate.is_complete(tmp_path / "file") == whole
+    assert not locate.is_complete(tmp_path / "other")
 
 
 def test_the_command_that_fetches_a_model(tmp_path, monkeypatch):

@@ -90,7 +90,7 @@ def test_loras_keys_are_the_librarys():
 @pytest.mark.parametrize("key", SET_BY_TRAINING)
 @pytest.mark.parametrize("name", ["lora", "ia3"])
 def test_what_the_training_sets_is_refused(name, key):
-    with pytest.raises(ConfigError, match=f"'{key}' is set by the training itself"):
+    with pytest.raises(ConfigError, match=f"'{key}' follows from the job"):
         method(name, **{key: "SEQ_CLS"})
 
 
@@ -378,11 +378,11 @@ def job(tiny_job, name: str, options: dict | None = None, **changes: object) -> 
         ("adamss", {"use_asa": True}, {}, "own callback"),
         ("shira", {"mask_type": "magnitude"}, {}, "mask_type is magnitude"),
         ("adalora", {}, {}, "give total_step"),
-        ("adalora", {"total_step": 9, "init_lora_weights": "pissa"}, {}, "starts in its own way"),
+        ("adalora", {"total_step": 9, "init_lora_weights": "pissa"}, {}, "has its own initialisation"),
         ("adalora", {"total_step": 9, "orth_reg_weight": 0.1}, {}, "no effect"),
         ("shadow", {"auxiliary_loss_weight": 0.1}, {}, "no effect"),
-        *((name, {}, {"quantization": "nf4"}, "rounded away") for name in method_rules.NOT_QUANTIZED["nf4"]),
-        *((name, {}, {"quantization": "int8"}, "rounded away") for name in method_rules.NOT_QUANTIZED["int8"]),
+        *((name, {}, {"quantization": "nf4"}, " rounds") for name in method_rules.NOT_QUANTIZED["nf4"]),
+        *((name, {}, {"quantization": "int8"}, " rounds") for name in method_rules.NOT_QUANTIZED["int8"]),
         *(
             ("lora", {"init_lora_weights": start}, {"quantization": "nf4"}, "needs quantization: none")
             for start in ("pissa", "pissa_niter_4", "orthogonal", "mica")

@@ -165,7 +165,7 @@ def test_untuned_trains_nothing_and_takes_any_method(tiny_job):
 
 
 def test_a_folder_without_config(tmp_path):
-    with pytest.raises(ModelError, match=r"holds no config\.json"):
+    with pytest.raises(ModelError, match=r"contains no config\.json"):
         locate.locate(str(tmp_path), "main")
 
 
@@ -182,7 +182,7 @@ def test_a_package_is_found_and_not_imported(tmp_path, monkeypatch):
     (package / "model" / "config.json").write_text("{}")
     monkeypatch.syspath_prepend(str(tmp_path))
     assert locate.locate("package:somepackage/model", "main").name == str(package / "model")
-    with pytest.raises(ModelError, match=r"holds no config\.json"):
+    with pytest.raises(ModelError, match=r"contains no config\.json"):
         locate.locate("package:somepackage/other", "main")
 
 

@@ -116,16 +116,16 @@ def test_a_model_that_may_be_loaded_has_its_commit(answers, name):
         ("gated", ["gated, and no token", "https://huggingface.co/lab/gated, then `hf auth login`, or HF_TOKEN=<"]),
         ("not accepted", ["account of your token (HF_TOKEN) has no access", "Accept its licence", "co/lab/gated"]),
         ("wrong token", ["HF_TOKEN is wrong or has expired", "401", "hf auth login"]),
-        ("mangled token", ["HF_TOKEN holds characters that no token has"]),
-        ("no such model", ["the Hub has no model 'lab/tyni'", "Or it is private", "hf auth login"]),
-        ("no such model, token", ["the Hub has no model 'lab/tyni'", "your token may not read it"]),
-        ("no such revision", ["no revision 'v2'", "https://huggingface.co/lab/tiny/tree/main"]),
+        ("mangled token", ["HF_TOKEN contains characters that no token has"]),
+        ("no such model", ["the Hub has no model 'lab/tyni'", "is private", "hf auth login"]),
+        ("no such model, token", ["the Hub has no model 'lab/tyni'", "your token cannot read it"]),
+        ("no such revision", ["not the revision 'v2'", "https://huggingface.co/lab/tiny/tree/main"]),
         ("no id", ["neither a folder nor a Hub id", "<owner>/<name>"]),
         ("offline", ["not in this machine's cache", "HF_HUB_OFFLINE", "`hf download lab/pickle --revision 'v 1'`"]),
         ("pickle", ["no weights as safetensors", "refs/pr/<number>", "lab/pickle/discussions", "save_pretrained"]),
         ("custom code", ["code of its own", "trust_remote_code is off"]),
-        ("no config", ["holds no config.json", "adapter"]),
-        ("breaks", ["the connection broke off", "Try again", "hf download lab/breaks --revision main"]),
+        ("no config", ["contains no config.json", "adapter"]),
+        ("breaks", ["the connection was interrupted", "Try again", "hf download lab/breaks --revision main"]),
     ],
 )
 def test_a_model_that_cannot_be_loaded(answers, name, parts):
@@ -139,10 +139,10 @@ def test_a_model_that_cannot_be_loaded(answers, name, parts):
 @pytest.mark.parametrize(
     ("name", "parts"),
     [
-        ("data: no such", ["the Hub has no data set 'lab/nothing'"]),
+        ("data: no such", ["the Hub has no dataset 'lab/nothing'"]),
         ("data: gated", ["gated, and no token", "https://huggingface.co/datasets/lab/gated"]),
         ("data: wrong token", ["HF_TOKEN is wrong or has expired"]),
-        ("data: no such revision", ["no revision 'v2'"]),
+        ("data: no such revision", ["not the revision 'v2'"]),
         ("data: offline", ["not in this machine's cache", "datasets.load_dataset('lab/gated', revision='main')"]),
     ],
 )

@@ -19,7 +19,8 @@ from toy_scores import Score, table, truth
 
 from common.core import files
 from common.core.errors import ConfigError, DataError, ModelError, RunError
-from common.data import table_files
+from common.data.table_reader import read_table
+from common.data.table_writer import write_table
 from common.predict import shards, workers
 from common.predict.columns import prediction_columns, with_predictions
 from common.predict.inputs import input_files, output_file
@@ -49,7 +50,7 @@ def plan_of(tmp_path, model):
 
 
 def written(path: Path, frame: pd.DataFrame) -> Path:
-    table_files.write_table(path, frame)
+    write_table(path, frame)
     return path
 
 
@@ -60,9 +61,9 @@ def work(plan, score=None):
 
 def unsharded(paths, output: Path) -> None:
     """What predict.py does with the whole input at once."""
-    frame = pd.concat([table_files.read_table(path) for path in paths], ignore_index=True)
+    frame = pd.concat([read_table(path) for path in paths], ignore_index=True)
     scores = truth(frame["sentence"].map(str).tolist())
-    table_files.write_table(output, with_predictions(frame, scores, LABELS))
+    write_table(output, with_predictions(frame, scores, LABELS))
 
 
 @pytest.mark.parametrize(
@@ -88,9 +89,7 @@ def test_every_size_and_format(tmp_path, plan_of, ending, rows, count):
     report = merge_parts(plan)
     assert report["rows"] == rows and report["shards"] == count
     unsharded([source], tmp_path / f"whole.{ending}")
-    pd.testing.assert_frame_equal(
-        table_files.read_table(plan.output), table_files.read_table(tmp_path / f"whole.{ending}")
-    )
+    pd.testing.assert_frame_equal(read_table(plan.output), read_table(tmp_path / f"whole.{ending}"))
     if ending in ("csv", "tsv", "jsonl"):
         assert plan.output.read_bytes() == (tmp_path / f"whole.{ending}").read_bytes()
 
@@ -106,9 +105,7 @@ def test_from_one_format_to_another(tmp_path, plan_of, one, other):
     work(plan)
     merge_parts(plan)
     unsharded([source], tmp_path / f"whole.{other}")
-    pd.testing.assert_frame_equal(
-        table_files.read_table(plan.output), table_files.read_table(tmp_path / f"whole.{other}")
-    )
+    pd.testing.assert_frame_equal(read_table(plan.output), read_table(tmp_path / f"whole.{other}"))
 
 
 @pytest.mark.parametrize("ending", ENDINGS)
@@ -129,7 +126,7 @@ def test_many_small_files(tmp_path, plan_of, ending):
     assert [file.rows for file in plan.inputs] == sizes
     work(plan)
     merge_parts(plan)
-    found = table_files.read_table(plan.output)
+    found = read_table(plan.output)
     assert found["n"].tolist() == [str(n) for n in range(19)]
     wanted = prediction_columns(truth(found["sentence"].tolist()), LABELS)
     assert found["predicted"].tolist() == wanted["predicted"]
@@ -477,7 +474,7 @@ def test_a_merge_that_is_stopped_around_the_rename(tmp_path, plan_of, monkeypatc
         merge_parts(plan)
     assert plan.output.exists() == (moment == "fsync") == bool(merge_report(plan))
     report = merge_report(plan) or merge_parts(plan)
-    assert report["rows"] == 10 and table_files.read_table(plan.output)["id"].tolist() == list(table(10)["id"])
+    assert report["rows"] == 10 and read_table(plan.output)["id"].tolist() == list(table(10)["id"])
     assert not list(plan.folder.glob(".whole.*"))
 
 
@@ -531,4 +528,4 @@ def test_labels_may_mix_words_and_numbers(tmp_path, plan_of):
     plan = plan_of([written(tmp_path / "a.csv", table(9))], "out.jsonl", config=config)
     work(plan)
     merge_parts(plan)
-    assert set(table_files.read_table(plan.output)["predicted"]) == {"no", 1}
+    assert set(read_table(plan.output)["predicted"]) == {"no", 1}

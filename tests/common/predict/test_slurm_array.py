@@ -11,7 +11,7 @@ from common.cluster.scheduler import Cluster, SlurmScheduler
 from common.cluster.submit_record import SubmissionState
 from common.core import files
 from common.core.errors import ConfigError, RunError, SlurmError
-from common.data import table_files
+from common.data.table_writer import write_table
 from common.predict import shards, slurm_array
 from common.predict.merge import merge_parts
 from common.predict.plan import create_plan
@@ -27,7 +27,7 @@ def plan(tmp_path):
     """Seven shards of two rows each, a part a row."""
     (tmp_path / "model").mkdir()
     files.write_json(tmp_path / "model" / "peftable.json", {"model_commit": None})
-    table_files.write_table(tmp_path / "rows.csv", table(14))
+    write_table(tmp_path / "rows.csv", table(14))
     model = tmp_path / "model"
     return create_plan(tmp_path / "all.csv", [tmp_path / "rows.csv"], run_config(), model, False, 7, part_rows=1)
 
@@ -192,7 +192,7 @@ def test_a_plan_that_jobs_work_on_is_not_started_over(submit, fake_slurm, plan, 
 @pytest.mark.parametrize("commit", [None, "c" * 40])
 def test_a_base_that_is_not_fetched(fake_slurm, outputs, tmp_path, commit):
     """What the saved model was trained on is looked for, as loading it does, before anything is queued."""
-    table_files.write_table(tmp_path / "rows.csv", table(4))
+    write_table(tmp_path / "rows.csv", table(4))
     files.write_json(tmp_path / "model" / "peftable.json", {"model_commit": commit})
     given = tmp_path / "all.csv", [tmp_path / "rows.csv"]
 

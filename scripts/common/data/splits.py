@@ -1,0 +1,157 @@
+"""Divide rows into train, validation and test, check that the needed splits exist, and draw stratified samples."""
+
+import pandas as pd
+
+from common.config.dataset import SPLITS, Dataset
+from common.config.job import Job
+from common.core.errors import DataError, choices, nearest
+from common.data.rows import Row, Rows
+
+
+def require_split(rows: Rows, split: str, why: str) -> list[Row]:
+    """Return the rows of a split that must exist.
+
+    Args:
+        rows: of all splits.
+        split: "train", "validation" or "test".
+        why: what the rows are needed for, for the message, such as "to train on".
+
+    Raises:
+        DataError: the split is missing or empty; the message says how to get one.
+    """
+    if not rows.get(split):
+        raise DataError(
+            f"the dataset has no {split} rows, which are needed {why}. Name a {split} file in the dataset YAML, or cut "
+            f"a share off train: splits: {{fractions: {{{split}: 0.1}}}}. Splits found: {choices(rows)}."
+        )
+    return rows[split]
+
+
+def check_splits(rows: Rows, trains: bool) -> None:
+    """Check that the splits exist that a run needs.
+
+    Args:
+        rows: of all splits.
+        trains: whether the run fine-tunes; a baseline needs no validation rows.
+
+    Raises:
+        DataError: a split is missing.
+    """
+    require_split(rows, "train", "to train on" if trains else "to learn the baseline from")
+    if trains:
+        require_split(rows, "validation", "to choose the best checkpoint")
+    require_split(rows, "test", "to evaluate on")
+
+
+def sample_rows(rows: list[Row], count: int | None, seed: int) -> list[Row]:
+    """Return `count` rows in their order, a sample stratified by label; all rows if there are not more.
+
+    Raises:
+        DataError: a label would have no row in the sample.
+    """
+    if count is None or count >= len(rows):
+        return rows
+    from sklearn.model_selection import train_test_split
+
+    try:
+        chosen, _ = train_test_split(
+            range(len(rows)), train_size=count, random_state=seed, stratify=[row.label for row in rows]
+        )
+    except ValueError as error:
+        raise DataError(f"cannot sample {count} of {len(rows)} rows, stratified by label: {error}") from error
+    return [rows[index] for index in sorted(chosen)]
+
+
+def sample_train_rows(rows: list[Row], job: Job, dataset: Dataset) -> list[Row]:
+    """Return the train rows that a job learns from, the same rows for every seed of the job."""
+    return sample_rows(rows, job.training.max_train_samples, dataset.splits.seed)
+
+
+def divide_by_column(frames: dict[str, tuple[pd.DataFrame, str]], column: str) -> dict[str, tuple[pd.DataFrame, str]]:
+    """Divide tables by a column whose cells say train, validation or test.
+
+    Args:
+        frames: {any name: (table, file for messages)}.
+        column: the column's name.
+
+    Returns:
+        {split: (table, files for messages)}.
+
+    Raises:
+        DataError: a table lacks the column, or a cell says something else.
+    """
+    divided: dict[str, list[tuple[pd.DataFrame, str]]] = {}
+    for frame, origin in frames.values():
+        if column not in frame.columns:
+            raise DataError(
+                f"{origin}: there is no column '{column}', which the dataset YAML names as `splits.column`."
+                f"{nearest(column, frame.columns)} Columns found: {choices(frame.columns)}."
+            )
+        for place, value in frame[column].items():
+            if value not in SPLITS:
+                raise DataError(
+                    f"{origin}, row {place}, column '{column}': found {value!r}; allowed: {choices(SPLITS)}."
+                )
+        for split, part in frame.groupby(column, sort=False):
+            divided.setdefault(str(split), []).append((part, origin))
+    return {
+        split: (pd.concat([part for part, _ in parts]), ", ".join(dict.fromkeys(origin for _, origin in parts)))
+        for split, parts in divided.items()
+    }
+
+
+def divide_by_fractions(rows: Rows, dataset: Dataset, keep_given: bool) -> Rows:
+    """Move fractions of the train rows to validation and test, stratified by label, as `splits.fractions` says.
+
+    Args:
+        rows: of all splits, which are changed.
+        dataset: its `splits` give the fractions and the seed.
+        keep_given: keep splits that exist already, for a folder given as DATA_DIR; otherwise they are an error.
+
+    Raises:
+        DataError: a split exists already, or a label has too few rows.
+    """
+    from sklearn.model_selection import train_test_split
+
+    whole = rows.get("train", [])
+    for split, fraction in dataset.splits.fractions.items():
+        if split in rows and keep_given:
+            continue
+        if split in rows:
+            raise DataError(
+                f"splits.fractions asks for {split}, but the source has a {split} split; remove one of them."
+            )
+        try:
+            rows["train"], rows[split] = train_test_split(
+                rows.get("train", []),
+                test_size=round(fraction * len(whole)),
+                random_state=dataset.splits.seed,
+                stratify=[row.label for row in rows.get("train", [])],
+            )
+        except ValueError as error:
+            raise DataError(
+                f"cannot cut {fraction:.0%} of {len(whole)} rows off train, stratified by label: {error}"
+            ) from error
+    return rows
+
+
+def check_train(rows: Rows, dataset: Dataset) -> None:
+    """Check that the train split, if there is one, has rows of every label.
+
+    Raises:
+        DataError: it is empty, or a label has no row.
+    """
+    if "train" not in rows:
+        return
+    present = {row.label for row in rows["train"]}
+    if not present:
+        raise DataError("the train split is empty: nothing to learn from.")
+    if len(present) == 1:
+        only = dataset.labels[next(iter(label for label in present if label is not None))]
+        raise DataError(f"every train row has the label '{only}': a classifier needs at least two labels.")
+    missing = [str(label) for index, label in enumerate(dataset.labels) if index not in present]
+    if missing:
+        raise DataError(
+            f"no train row has the label {choices(missing)}: it could never be learned. "
+            "Remove it from `labels` or add rows."
+        )
