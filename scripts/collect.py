@@ -1,16 +1,15 @@
-"""Collect finished runs and regenerate the README's tables and plots.
+"""Publish finished runs, and write the table of README.md and the page outputs/published/README.md with its plots.
 
-    python scripts/collect.py              outputs/ → outputs/published/ → README.md and plots
-    python scripts/collect.py --check      fail, naming the cell, where the README differs from outputs/published/
-    python scripts/collect.py --expect FILE      list the runs of it that have not ended well, and fail
-    python scripts/collect.py --here --outputs outputs/demo     print the tables of those runs; publish nothing
+    python scripts/collect.py              outputs/ → outputs/published/ → tables and plots
+    python scripts/collect.py --check      fail and name the cell where a page differs from outputs/published/
+    python scripts/collect.py --expect FILE      fail and list the runs of FILE that have no metrics
+    python scripts/collect.py --here --outputs outputs/demo     print the tables of these runs; publish nothing
     make report [CHECK=1] [HERE=1]
 
-The README's tables come from outputs/published/ alone, which is committed: anyone can regenerate them. Runs of the demo
-are never published. Needs no torch.
+The tables are computed from outputs/published/ alone, which is committed: everybody can write them again. The runs of
+the demo are not published. Needs no torch.
 """
 
-import os
 import sys
 from pathlib import Path
 
@@ -20,12 +19,14 @@ from common.config.catalog import ROOT
 from common.core import errors
 from common.core.files import read_json, write_text
 from common.core.formatting import text_table
-from common.report import plots, readme_tables, results, variant_grid
+from common.report import notes, page, page_diff, plots, readme_tables, results, variant_grid
 from common.runs import run_folder
+
+PAGE = "README.md"  # of outputs/published
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Collect and report; see the module."""
+    """Publish the finished runs and write the tables, or print the tables of an outputs folder."""
     parser = options.parser(__doc__, "outputs")
     parser.add_argument("--check", action="store_true", help="compare only; write nothing")
     parser.add_argument(
@@ -41,7 +42,7 @@ def main(argv: list[str] | None = None) -> None:
         "--expect",
         metavar="FILE",
         type=options.path,
-        help="JSON with the runs that should be there; a missing one fails",
+        help="JSON with the expected runs; fail where one has no metrics",
     )
     request, flags = options.parse(parser, argv)
     try:
@@ -50,7 +51,7 @@ def main(argv: list[str] | None = None) -> None:
         else:
             report(request.outputs, flags.published, flags.readme, flags.check)
     except Exception as error:
-        if flags.expect:  # else nobody is told which runs failed
+        if flags.expect:  # the list of failed runs is needed also when the report fails
             print(f"no report: {error}", file=sys.stderr)
             check_expected(flags.expect, request.outputs)
         raise
@@ -58,39 +59,53 @@ def main(argv: list[str] | None = None) -> None:
         check_expected(flags.expect, request.outputs)
 
 
-def report(outputs: Path, published: Path, readme: Path, check: bool) -> None:
-    """Publish the finished runs, and renew the README's tables and plots, or compare them."""
+def report(outputs: Path, published: Path, readme: Path, check_only: bool) -> None:
+    """Publish the finished runs and write both pages, or compare both with the published metrics."""
     if not readme.is_file():
         raise errors.ReportError(f"{readme}: there is no such file.")
-    if not check:
+    if not check_only:
         for folder in results.publish(outputs, published):
             print(f"published {options.shown(folder)}")
     found = results.load(published)
-    folder = published / "plots"
-    pictures = {}
-    for dataset in readme_tables.datasets(found):
-        members = [result for result in found if result.dataset == dataset]
-        paths = folder.glob(f"{dataset}.*.png") if check else plots.draw(dataset, members, folder)
-        pictures[dataset] = [os.path.relpath(path, readme.parent) for path in sorted(paths)]
-    contents = readme_tables.blocks(found, pictures)
+    plot_files: dict[str, list[str]] = {}
+    for dataset, members in readme_tables.datasets(found).items():
+        folder = published / "plots"
+        paths = folder.glob(f"{dataset}.*.png") if check_only else plots.draw(dataset, members, folder)
+        plot_files[dataset] = [path.relative_to(published).as_posix() for path in sorted(paths)]
+    block = page.readme_block(found)
+    whole = page.published_page(found, plot_files, notes.read(published))
     text = readme.read_text(encoding="utf-8")
-    if check:
-        readme_tables.compare(text, contents, readme)
-        print(f"{options.shown(readme)}: every cell agrees with {options.shown(published)}")
+    if check_only:
+        check(readme, page_diff.marked(text, page.BLOCK, readme), block)
+        check(published / PAGE, _text(published / PAGE), whole)
         return
-    renewed = readme_tables.insert(text, contents, readme)
-    if renewed != text:
-        write_text(readme, renewed)
-    note = "" if renewed != text else ", unchanged"
-    print(f"{options.shown(readme)}: {len(found)} results in {len(pictures)} tables{note}")
+    write(readme, text, page_diff.insert(text, page.BLOCK, block, readme))
+    write(published / PAGE, _text(published / PAGE), whole)
+
+
+def check(file: Path, found: str, wanted: str) -> None:
+    """Raise a `ReportError` that names the first cell in which the generated text of a file differs."""
+    page_diff.compare(found, wanted, file)
+    print(f"{options.shown(file)}: every cell agrees with the published metrics")
+
+
+def write(file: Path, before: str, text: str) -> None:
+    """Write a file whose text has changed."""
+    if text != before:
+        write_text(file, text)
+    print(f"{options.shown(file)}: {'unchanged' if text == before else 'written'}")
+
+
+def _text(file: Path) -> str:
+    return file.read_text(encoding="utf-8") if file.exists() else ""
 
 
 def check_expected(expected: Path, outputs: Path) -> None:
-    """Raise a `RunError` that lists the runs which have no metrics."""
+    """Raise a `RunError` that lists the expected runs without metrics."""
     names = read_json(expected)["runs"]
     if missing := [name for name in names if not (outputs / name / run_folder.METRICS).exists()]:
         raise errors.RunError(
-            f"{len(missing)} of {len(names)} runs have not ended well (make status says why; make submit-all goes on):"
+            f"{len(missing)} of {len(names)} runs have no metrics (make status says why; make submit-all resumes them):"
             + "".join(f"\n  {name}" for name in missing)
         )
 
@@ -99,16 +114,16 @@ def show(outputs: Path) -> None:
     """Print the tables of the finished runs below a folder, and draw their plots."""
     found = results.load(outputs)
     if not found:
-        raise errors.ReportError(f"{outputs}: no finished run is here.")
-    for dataset in readme_tables.datasets(found):
-        members = [result for result in found if result.dataset == dataset]
-        for job, table in readme_tables.result_tables(members):
+        raise errors.ReportError(f"{outputs}: there is no finished run here.")
+    for dataset, members in readme_tables.datasets(found).items():
+        for job, table in readme_tables.score_tables(members):
             print(f"\nResults on {dataset} (test, %){f': {job}' if job else ''}\n\n{text_table(*table)}")
         if variant_grid.has_errors_to_show(members):
-            print(f"\nMisidentified (test, % of a label's rows)\n\n{text_table(*readme_tables.errors_table(members))}")
+            print(f"\nError rate per class (test, %)\n\n{text_table(*readme_tables.errors_table(members))}")
         if any(result.with_train() for result in members):
             print(f"\nTrain and test (accuracy in %, loss in nats)\n\n{text_table(*readme_tables.fit_table(members))}")
-        print(f"\nCost\n\n{text_table(*readme_tables.cost_table(members))}")
+        if not all(result.baseline for result in members):
+            print(f"\nCost\n\n{text_table(*readme_tables.cost_table(members))}")
         print("\nPlots")
         for path in plots.draw(dataset, members, outputs / "plots"):
             print(f"  {options.shown(path)}")

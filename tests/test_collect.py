@@ -1,4 +1,4 @@
-"""scripts/collect.py: published runs become the README's tables, and the tables can be checked."""
+"""scripts/collect.py: write and check the tables of the published runs."""
 
 import re
 import shutil
@@ -13,16 +13,8 @@ README = """# Title
 before
 
 <!-- results:begin -->
-<!-- results:end -->
-
-between
-
-<!-- errors:begin --><!-- errors:end -->
-<!-- fit:begin -->
-<!-- fit:end -->
-<!-- cost:begin -->
 old
-<!-- cost:end -->
+<!-- results:end -->
 
 after
 """
@@ -60,52 +52,53 @@ def cells(text: str, first: str) -> list[str]:
 
 def test_the_whole_way(collect, tmp_path):
     run, readme, folder = collect
+    page = tmp_path / "published" / "README.md"
     code, out, err = run()
     assert (code, err) == (0, "")
-    assert out.count("published ") == 3
-    text = readme.read_text(encoding="utf-8")
-    for kept in ("# Title\n\nbefore\n", "\nbetween\n", "\nafter\n"):
+    assert out.count("published ") == 3 and out.count(": written") == 2
+    text, whole = readme.read_text(encoding="utf-8"), page.read_text(encoding="utf-8")
+    for kept in ("# Title\n\nbefore\n", "\nafter\n"):
         assert kept in text
     assert "old" not in text
-    results, cost = (
-        re.search(f"<!-- {name}:begin -->(.*)<!-- {name}:end -->", text, re.S)[1] for name in ("results", "cost")
-    )
-    assert "**Stance sample** (`stance-sample`, 12 test rows)" in results
-    row = cells(results, "minilm-lora")
-    assert row[1:3] == ["2", "55.0 ± 7.1"]  # mean and n-1 deviation of 0.6 and 0.5
-    assert cells(results, "majority class")[1:3] == ["1", "33.3"]
-    assert "majority" not in cost
+    row = cells(text, "Stance sample | minilm-lora")
+    assert row[3:5] == ["2", "55.0 ± 7.1"]  # mean and n-1 deviation of 0.6 and 0.5
+    assert cells(whole, "majority class | 1")[2] == "33.3"
+    assert "12 test rows" in whole
+    cost = whole.split("### Cost")[1]
     trainable = files.read_json(folder / "metrics.json")["params_trainable_count"]
-    assert f"{trainable:,}" in cells(cost, "minilm-lora")
-    pictures = re.findall(r'<img src="([^"]+)"', results)
-    assert pictures and all((readme.parent / path).read_bytes()[:4] == b"\x89PNG" for path in pictures)
+    assert "majority" not in cost and f"{trainable:,}" in cells(cost, "minilm-lora")
+    pictures = re.findall(r'<img src="([^"]+)"', whole)
+    assert pictures and all((page.parent / path).read_bytes()[:4] == b"\x89PNG" for path in pictures)
 
     # A second time: nothing new, not a byte changed.
-    stamp = readme.stat().st_mtime_ns
+    stamp = readme.stat().st_mtime_ns, page.stat().st_mtime_ns
     code, out, _ = run()
-    assert code == 0 and "unchanged" in out and "published " not in out.replace("published/", "")
-    assert readme.stat().st_mtime_ns == stamp
+    assert code == 0 and out.count(": unchanged") == 2 and not re.search("^published ", out, re.M)
+    assert (readme.stat().st_mtime_ns, page.stat().st_mtime_ns) == stamp
 
-    # The check is green without the runs themselves.
+    # The check passes without the runs themselves.
     shutil.rmtree(tmp_path / "outputs")
     code, out, err = run("--check")
-    assert (code, err) == (0, "") and "every cell agrees" in out
+    assert (code, err) == (0, "") and out.count("every cell agrees") == 2
 
-    # An edited cell is named.
-    readme.write_text(text.replace("55.0 ± 7.1", "65.0 ± 7.1"), encoding="utf-8")
+    # An edited cell is named, in either file, and a check writes nothing.
+    for file, good, place in ((readme, text, "column 'score'"), (page, whole, "column 'accuracy'")):
+        bad = good.replace("55.0 ± 7.1", "65.0 ± 7.1", 1)
+        file.write_text(bad, encoding="utf-8")
+        code, _, err = run("--check")
+        assert code == 6 and err.startswith("error: ")
+        for part in (str(file), "minilm-lora", place, "'65.0 ± 7.1'", "'55.0 ± 7.1'", "make report"):
+            assert part in err
+        assert file.read_text(encoding="utf-8") == bad
+        assert run()[0] == 0 and file.read_text(encoding="utf-8") == good
+
+
+def test_a_removed_page_is_seen(collect, tmp_path):
+    run, _, _ = collect
+    assert run()[0] == 0
+    (tmp_path / "published" / "README.md").unlink()
     code, _, err = run("--check")
-    assert code == 6 and err.startswith("error: ")
-    for part in (
-        "table 'results'",
-        "row 'minilm-lora",
-        "column 'accuracy'",
-        "'65.0 ± 7.1'",
-        "'55.0 ± 7.1'",
-        "make report",
-    ):
-        assert part in err
-    assert "65.0 ± 7.1" in readme.read_text(encoding="utf-8")  # a check writes nothing
-    assert run()[0] == 0 and readme.read_text(encoding="utf-8") == text
+    assert code == 6 and "published/README.md" in err and "make report" in err
 
 
 def test_nothing_of_this_machine_is_published(collect, tmp_path):
@@ -126,12 +119,12 @@ def test_a_removed_row_is_seen(collect):
     run, readme, _ = collect
     assert run()[0] == 0
     lines = readme.read_text(encoding="utf-8").splitlines(keepends=True)
-    readme.write_text("".join(line for line in lines if not line.startswith("| majority")), encoding="utf-8")
+    readme.write_text("".join(line for line in lines if "| majority" not in line), encoding="utf-8")
     code, _, err = run("--check")
-    assert code == 6 and "results" in err
+    assert code == 6 and "majority class" in err
 
 
-@pytest.mark.parametrize("marker", ["<!-- results:begin -->", "<!-- cost:end -->"])
+@pytest.mark.parametrize("marker", ["<!-- results:begin -->", "<!-- results:end -->"])
 def test_a_missing_or_repeated_marker(collect, marker):
     run, readme, _ = collect
     assert run()[0] == 0
@@ -140,7 +133,7 @@ def test_a_missing_or_repeated_marker(collect, marker):
         readme.write_text(text, encoding="utf-8")
         for options in ((), ("--check",)):
             code, _, err = run(*options)
-            assert code == 6 and f"the marker {marker} stands there {count} times" in err
+            assert code == 6 and f"the marker {marker} occurs {count} times" in err
         assert readme.read_text(encoding="utf-8") == text
 
 
@@ -156,7 +149,7 @@ def test_here_prints_and_publishes_nothing(collect, tmp_path):
     code, out, err = run("--here")
     assert (code, err) == (0, "")
     assert "Results on stance-sample (test, %)" in out and "55.0 ± 7.1" in out and "Cost" in out
-    assert "Misidentified" in out and "Train and test" not in out
+    assert "Error rate per class" in out and "Train and test" not in out
     document = files.read_json(folder / "metrics-validation.json")
     train = {key.replace("validation_", "train_"): value for key, value in document.items()}
     files.write_json(folder / "metrics-train.json", train)
@@ -167,10 +160,10 @@ def test_here_prints_and_publishes_nothing(collect, tmp_path):
 
 def test_here_without_runs(run_script, tmp_path):
     code, _, err = run_script("collect", "--here", "--outputs", str(tmp_path))
-    assert code == 6 and "no finished run is here" in err
+    assert code == 6 and "there is no finished run here" in err
 
 
-def test_unfinished_set_aside_and_demo_runs_are_no_results(collect, tmp_path):
+def test_unfinished_archived_and_demo_runs_are_no_results(collect, tmp_path):
     run, _, folder = collect
     shutil.copytree(folder, folder.with_name("seed-1.replaced-20261121T000000Z"))
     shutil.copytree(folder, tmp_path / "outputs" / "demo" / "stance-sample" / "x" / "seed-1")
@@ -182,7 +175,7 @@ def test_unfinished_set_aside_and_demo_runs_are_no_results(collect, tmp_path):
     assert not (tmp_path / "published" / "demo").exists()
 
 
-def test_seeds_of_different_recipes_are_not_averaged(collect):
+def test_seeds_of_different_settings_are_not_averaged(collect):
     run, _, folder = collect
     config = folder.with_name("seed-2") / "config.yaml"
     config.write_text(config.read_text().replace("weight_decay: 0.01", "weight_decay: 0.5"))
@@ -190,7 +183,7 @@ def test_seeds_of_different_recipes_are_not_averaged(collect):
     assert code == 6 and "cannot be averaged" in err and "training.weight_decay: 0.01 → 0.5" in err
 
 
-def test_runs_that_should_be_there(run_script, trained, tmp_path):
+def test_expected_runs(run_script, trained, tmp_path):
     outputs, there = tmp_path / "outputs", str(trained[1].relative_to(tmp_path / "outputs"))
     expected = outputs / ".collect" / "expected.json"
     words = "--here", "--outputs", str(outputs), "--expect", str(expected)
@@ -199,18 +192,18 @@ def test_runs_that_should_be_there(run_script, trained, tmp_path):
     missing = there.replace("seed-1", "seed-2")
     files.write_json(expected, {"schema": 1, "runs": [there, missing], "after": ["17"]})
     code, out, err = run_script("collect", *words)
-    assert code == 5 and "Results on stance-sample" in out  # what is there is shown all the same
-    assert "1 of 2 runs have not ended well" in err and err.endswith(f"\n  {missing}\n")
+    assert code == 5 and "Results on stance-sample" in out  # the finished runs are shown
+    assert "1 of 2 runs have no metrics" in err and err.endswith(f"\n  {missing}\n")
 
 
-def test_no_run_has_ended_well(run_script, tmp_path):
-    """A report that fails first keeps nobody from the list."""
+def test_no_expected_run_has_metrics(run_script, tmp_path):
+    """The list of missing runs is printed also where the report itself fails."""
     outputs = tmp_path / "outputs"
     files.write_json(outputs / "expected.json", {"schema": 1, "runs": ["toy/a/seed-1", "toy/a/seed-2"], "after": []})
     for where in (["--here"], ["--readme", str(tmp_path / "none.md")]):
         words = [*where, "--outputs", str(outputs), "--expect", str(outputs / "expected.json")]
         code, _, err = run_script("collect", *words)
-        assert code == 5 and "2 of 2 runs have not ended well" in err and err.endswith("\n  toy/a/seed-2\n")
-        assert ("no finished run is here" if where == ["--here"] else "there is no such file") in err
+        assert code == 5 and "2 of 2 runs have no metrics" in err and err.endswith("\n  toy/a/seed-2\n")
+        assert ("there is no finished run here" if where == ["--here"] else "there is no such file") in err
     files.write_json(outputs / "expected.json", {"schema": 1, "runs": [], "after": []})
     assert run_script("collect", *words)[0] == 6  # the report's own

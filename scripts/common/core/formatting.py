@@ -79,11 +79,11 @@ def text_table(header: TableRow, rows: Sequence[TableRow]) -> str:
     return "\n".join([line(header), "  ".join("─" * width for width in widths), *map(line, rows)])
 
 
-def markdown_table(header: TableRow, rows: Sequence[TableRow]) -> str:
-    """Return a GitHub Markdown table; columns after the first are right-aligned, pipes escaped."""
+def markdown_table(header: TableRow, rows: Sequence[TableRow], left: int = 1) -> str:
+    """Return a GitHub Markdown table with escaped pipes; the columns after the first `left` are right-aligned."""
 
     def line(row: TableRow) -> str:
         return "| " + " | ".join(str(cell).replace("|", "\\|") for cell in row) + " |"
 
-    rule = "| " + " | ".join(["---"] + ["---:"] * (len(header) - 1)) + " |"
+    rule = "| " + " | ".join(["---"] * left + ["---:"] * (len(header) - left)) + " |"
     return "\n".join([line(header), rule, *map(line, rows)])

@@ -1,4 +1,4 @@
-"""Plots that compare many results: score by rank, error rate by label, train beside test."""
+"""Draw plots that compare many results: score by rank, error rate per class, train and test."""
 
 import itertools
 from collections.abc import Sequence
@@ -16,59 +16,67 @@ from common.report.results import Result
 
 
 def score_by_rank(title: str, results: Sequence[Result]) -> Figure | None:
-    """Test score against LoRA's rank, a line a scale alpha / r, other models as levels; None where no rank varies.
+    """Leading test score by the rank of LoRA, a line per scale alpha / r; None where no rank varies.
 
-    Where models were trained for different numbers of epochs, a level has the colour of the lines trained as long.
+    Other models are grey horizontal lines.
     """
-    found = [grid for grid in variant_grid.find(results) if variant_grid.RANK in grid.keys]
-    if not found:
+    grids = [grid for grid in variant_grid.find(results) if variant_grid.RANK in grid.keys]
+    if not grids:
         return None
     key = results[0].score_key
-    lines: dict[tuple[str, str], list[Result]] = {}
-    for grid in found:
-        for member in grid.members:
-            if variant_grid.RANK in member.settings:
-                lines.setdefault(_line(grid, member, len(found) > 1), []).append(member)
-    rests = list(dict.fromkeys(rest for _, rest in lines))
-    lines = dict(sorted(lines.items(), key=lambda item: rests.index(item[0][1])))  # stable: scales stay in order
-    figure, axes = framed(f"{title}\n{key.replace('_', ' ')} by rank of LoRA")
-    handles: list[Any] = []
-    color_of: dict[str, Any] = {}
-    for (line, points), style in zip(lines.items(), plot_style.of_lines(list(lines)), strict=True):
-        values = [[100 * value for value in member.values(key)] for member in points]
+    lines = _rank_lines(grids)
+    figure, axes = framed(f"{title}\ntest {results[0].score_name} by rank of LoRA")
+    entries: list[Any] = []
+    for (names, members), style in zip(lines.items(), plot_style.line_styles(list(lines)), strict=True):
+        values = [[100 * value for value in member.values(key)] for member in members]
         deviations = [float(np.std(seeds, ddof=1)) if len(seeds) > 1 else 0.0 for seeds in values]
-        ranks, means = (
-            [member.settings[variant_grid.RANK] for member in points],
-            [float(np.mean(seeds)) for seeds in values],
-        )
-        bars, label = deviations if any(deviations) else None, ", ".join(part for part in line if part)
-        handles.append(axes.errorbar(ranks, means, yerr=bars, capsize=3, label=label, **style.line()))
-        color_of |= {
-            variant_grid.epochs(member): style.color for member in points if variant_grid.epochs(member) not in color_of
-        }
-    members = {id(member) for points in lines.values() for member in points}
-    others = [
-        (name, result) for name, result in zip(variant_grid.names(results), results, strict=True) if not result.baseline
-    ]
-    is_mixed = len({variant_grid.epochs(result) for _, result in others}) > 1
-    others = [(name, result) for name, result in others if id(result) not in members]
-    for (name, result), dash in zip(others, itertools.cycle((":", "-.", "--")), strict=False):
-        label = f"{name}, epochs = {variant_grid.epochs(result)}" if is_mixed and "epochs=" not in name else name
-        color = color_of.get(variant_grid.epochs(result), GREY) if is_mixed else GREY
-        handles.append(axes.axhline(100 * (result.mean(key) or 0.0), color=color, ls=dash, lw=1.3, label=label))
-    ranks = sorted({member.settings[variant_grid.RANK] for points in lines.values() for member in points})
+        ranks, means = [_rank(member) for member in members], [float(np.mean(seeds)) for seeds in values]
+        bars, label = deviations if any(deviations) else None, ", ".join(filter(None, names))
+        entries.append(axes.errorbar(ranks, means, yerr=bars, capsize=3, label=label, **style))
+    in_lines = {id(member) for members in lines.values() for member in members}
+    entries += _other_levels(axes, results, in_lines)
+    ranks = sorted({_rank(member) for members in lines.values() for member in members})
     axes.set_xscale("log", base=2)
     axes.set_xticks(ranks, [str(rank) for rank in ranks])
     axes.minorticks_off()
     axes.margins(x=0.08, y=0.12)
     axes.set_xlabel("rank r")
-    axes.set_ylabel(f"{key.replace('_', ' ')} (%)")
-    plot_style.add_legend(figure, [handles[: len(lines)], handles[len(lines) :]])
+    axes.set_ylabel(f"test {results[0].score_name} (%)")
+    plot_style.add_legend(figure, entries)
     return figure
 
 
+def _rank(member: Result) -> int:
+    return int(member.settings[variant_grid.RANK])
+
+
+def _rank_lines(grids: Sequence[variant_grid.Grid]) -> dict[tuple[str, str], list[Result]]:
+    """Return the variants that have a rank by the two names of their line, sorted by the second name."""
+    lines: dict[tuple[str, str], list[Result]] = {}
+    for grid in grids:
+        for member in grid.members:
+            if variant_grid.RANK in member.settings:
+                lines.setdefault(_line(grid, member, len(grids) > 1), []).append(member)
+    order = list(dict.fromkeys(second for _, second in lines))
+    return dict(sorted(lines.items(), key=lambda item: order.index(item[0][1])))  # stable: scales stay in order
+
+
+def _other_levels(axes: plt.Axes, results: Sequence[Result], in_lines: set[int]) -> list[Any]:
+    """Draw the fine-tuned results that are in no line as horizontal lines, and return their legend entries."""
+    key = results[0].score_key
+    tuned = [pair for pair in zip(variant_grid.names(results), results, strict=True) if not pair[1].baseline]
+    is_mixed = len({variant_grid.epochs(result) for _, result in tuned}) > 1
+    others = [(name, result) for name, result in tuned if id(result) not in in_lines]
+    entries = []
+    for (name, result), dash in zip(others, itertools.cycle((":", "-.", "--")), strict=False):
+        label = f"{name}, epochs = {variant_grid.epochs(result)}" if is_mixed and "epochs=" not in name else name
+        level = 100 * (result.mean(key) or 0.0)
+        entries.append(axes.axhline(level, color=GREY, ls=dash, lw=1.3, label=label))
+    return entries
+
+
 def _line(grid: variant_grid.Grid, member: Result, with_job: bool) -> tuple[str, str]:
-    """Return what the points of one line have in common: their scale, and whatever else varies but the rank."""
+    """Return what the points of one line share: the scale alpha / r, and the other settings that vary."""
     facts = grid.facts(member)
     facts.pop(variant_grid.RANK)
     scale = facts.pop(grid.alpha or "", "")
@@ -77,17 +85,17 @@ def _line(grid: variant_grid.Grid, member: Result, with_job: bool) -> tuple[str,
 
 
 def error_rate_by_class(title: str, results: Sequence[Result]) -> Figure:
-    """Share of each label's test rows taken for another label: rows results, columns labels, means over seeds."""
+    """Error rate per class (1 - recall) on test: rows are results, columns are labels, cells are means over seeds."""
     results = variant_grid.arrange(results)
     names = variant_grid.names(results)
-    found = [result.label_errors() for result in results]
+    found = [result.error_rates() for result in results]
     labels = list(found[0])
     shares = np.array([[np.mean(seeds) if seeds else np.nan for seeds in row.values()] for row in found])
     # (R, C); a root spreads the colours over small shares, where good models differ.
     norm = PowerNorm(0.5, vmin=0, vmax=1)
     size = max(4.6, 0.075 * max(map(len, names)) + 0.72 * len(labels) + 0.6), 0.34 * len(names) + 1.2
     figure, axes = framed("", size)
-    figure.suptitle(f"{title}\nmisidentified test rows of each label (%)", fontsize=10)
+    figure.suptitle(f"{title}\nerror rate per class on test (%)", fontsize=10)
     axes.imshow(shares, cmap="Reds", norm=norm, aspect="auto")
     for (row, column), share in np.ndenumerate(shares):
         color = "white" if norm(share) > 0.65 else "black"
@@ -108,9 +116,10 @@ def train_and_test(title: str, results: Sequence[Result]) -> Figure | None:
     if not fitted:
         return None
     members = [result for _, result in fitted]
-    shares = [_quotient(result.mean("params_trainable_count"), result.mean("params_total_count")) for result in members]
-    time_key, time_label = _time(members)
-    seconds = [result.mean(time_key) for result in members]
+    shares = [result.trainable_share() for result in members]
+    seconds = [result.training_time() for result in members]
+    on_gpu = {result.on_gpu for result in members}
+    kind = "wall-clock time" if on_gpu == {True} else "CPU time" if on_gpu == {False} else "wall-clock or CPU time"
     measured = {
         split: [[result.mean(f"{split}_{measure}") for result in members] for measure in ("accuracy", "loss")]
         for split in ("train", "test")
@@ -129,7 +138,12 @@ def train_and_test(title: str, results: Sequence[Result]) -> Figure | None:
             _bars(axes, [factor * (value or 0.0) for value in values], texts, color, offset, 0.38, split)
     _bars(share, [100 * (value or 0.0) for value in shares], [_text("{:.2f}", value, 100) for value in shares])
     _bars(time, [(value or 0.0) / 60 for value in seconds], [duration(value) for value in seconds])
-    labels = ("accuracy (%)", "cross-entropy (nats)", "trainable share of the parameters (%)", time_label)
+    labels = (
+        "accuracy (%)",
+        "cross-entropy (nats)",
+        "trainable share of the parameters (%)",
+        f"{kind} of training (minutes)",
+    )
     for axes, label in zip(grid.flat, labels, strict=True):
         axes.set_xlabel(label, fontsize=9)
         axes.margins(x=0.4 if axes is time else 0.2)
@@ -140,15 +154,6 @@ def train_and_test(title: str, results: Sequence[Result]) -> Figure | None:
     accuracy.invert_yaxis()  # of all four, which share it
     figure.legend(*accuracy.get_legend_handles_labels(), fontsize=8, frameon=False, loc="outside lower center", ncols=2)
     return figure
-
-
-def _time(results: Sequence[Result]) -> tuple[str, str]:
-    """Return key and label of the time by which trainings compare: on CPUs that others share, what they computed."""
-    documents = [document for result in results for document in result.documents]
-    is_cpu = not any((document.get("hardware") or {}).get("gpu") for document in documents)
-    if is_cpu and all(result.mean("train_cpu_s") is not None for result in results):
-        return "train_cpu_s", "CPU time of training (minutes)"
-    return "train_s", "time of training (minutes)"
 
 
 def _bars(
@@ -166,7 +171,3 @@ def _bars(
 
 def _text(form: str, value: float | None, factor: int) -> str:
     return "–" if value is None else form.format(factor * value)
-
-
-def _quotient(part: float | None, whole: float | None) -> float | None:
-    return None if part is None or not whole else part / whole

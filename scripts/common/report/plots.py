@@ -1,4 +1,4 @@
-"""Plots of results: confusion matrix, learning curves, accuracy against trainable parameters, and `comparisons`."""
+"""Draw the plots of one dataset: score by trainable parameters, learning curves, confusion matrix, and comparisons."""
 
 import itertools
 import math
@@ -12,46 +12,43 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
 from common.core.files import atomic_path
-from common.report import comparison_plots, plot_style, variant_grid
+from common.report import best_runs, comparison_plots, plot_style, variant_grid
 from common.report.plot_style import GREY, framed
 from common.report.results import Result
-
-_FEW = 4  # models whose training loss can be told apart beside their validation loss
 
 
 def draw(dataset: str, results: Sequence[Result], folder: Path) -> list[Path]:
     """Draw the plots of one dataset's results and return their files; a plot without data is left out."""
     results = variant_grid.arrange(results)
-    tuned = [result for result in results if not result.baseline]
-    if not tuned:
+    best = best_runs.best_model(results)
+    if best is None:
         return []
-    title = str(results[0].documents[0]["dataset_title"])
-    figures: dict[str, Figure | None] = {}
-    if any(result.mean("params_trainable_count") for result in tuned):
-        figures["accuracy-parameters"] = accuracy_parameters(title, results)
-    if any(document.get("history") for result in tuned for document in result.documents):
-        figures["learning-curves"] = learning_curves(title, tuned)
-    best = max(tuned, key=lambda result: result.mean(result.score_key) or 0.0)
-    figures["confusion"] = _confusion(title, best, variant_grid.names(results)[results.index(best)])
-    figures["rank"] = comparison_plots.score_by_rank(title, results)
-    figures["errors"] = (
-        comparison_plots.error_rate_by_class(title, results) if variant_grid.has_errors_to_show(results) else None
-    )
-    figures["fit"] = comparison_plots.train_and_test(title, results)
+    title = str(best.documents[0]["dataset_title"])
+    names = dict(zip(map(id, results), variant_grid.names(results), strict=True))
+    figures = {
+        "accuracy-parameters": score_by_parameters(title, results),
+        "learning-curves": learning_curves(title, results),
+        "confusion": confusion(title, best, names[id(best)]),
+        "rank": comparison_plots.score_by_rank(title, results),
+        "errors": (
+            comparison_plots.error_rate_by_class(title, results) if variant_grid.has_errors_to_show(results) else None
+        ),
+        "fit": comparison_plots.train_and_test(title, results),
+    }
     paths = []
     for name, figure in figures.items():
         if figure is None:
             continue
         path = folder / f"{dataset}.{name}.png"
         with atomic_path(path) as partial:
-            # No software version in the file: the same results give the same bytes.
-            figure.savefig(partial, dpi=120, metadata={"Software": None})
+            # Without the software's version, the same results give the same bytes.
+            figure.savefig(partial, dpi=120, bbox_inches="tight", metadata={"Software": None})
         plt.close(figure)
         paths.append(path)
     return paths
 
 
-def _confusion(title: str, result: Result, name: str) -> Figure:
+def confusion(title: str, result: Result, name: str) -> Figure:
     """Rows gold, columns predicted; counts summed over seeds, colours by row share."""
     counts = np.sum([document["test_confusion"] for document in result.documents], axis=0)
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
@@ -71,26 +68,33 @@ def _confusion(title: str, result: Result, name: str) -> Figure:
     return figure
 
 
-def learning_curves(title: str, results: Sequence[Result]) -> Figure:
-    """Loss over epochs: on validation, and of few models on train; a line is the mean over seeds, the band their range.
+def learning_curves(title: str, results: Sequence[Result]) -> Figure | None:
+    """Loss on validation and on train over epochs, of the best variant of each method and head; None without a history.
 
-    Training loss is averaged over tenths of an epoch.
+    A line is the mean over seeds, a band their range. The loss on train is averaged over tenths of an epoch.
     """
-    looks, groups = plot_style.assign(results, lines=True)
-    is_few = len(results) <= _FEW and not any(style.dash for style in looks)
-    figure, axes = framed(f"{title}\n{'loss' if is_few else 'validation loss'} over epochs")
-    for result, style in zip(results, looks, strict=True):
-        _curve(axes, result, "validation_loss", **style.line())
-        if is_few:
-            _curve(axes, result, "loss", color=style.color, ls=":", lw=1.3)
-    if is_few:
-        validation = plot_style.entry("validation", **plot_style.Style(GREY).line())
-        groups.append([validation, plot_style.entry("train", color=GREY, ls=":", lw=1.3)])
+    names = dict(zip(map(id, results), variant_grid.names(results), strict=True))
+    shown = [
+        result
+        for result in best_runs.best_variants(results)
+        if not result.baseline and any(document.get("history") for document in result.documents)
+    ]
+    if not shown:
+        return None
+    figure, axes = framed(f"{title}\nloss over epochs")
+    entries = []
+    for place, (result, color) in enumerate(zip(shown, plot_style.colors(len(shown)), strict=True)):
+        look = plot_style.point(place, color) | {"ls": "-"}
+        _curve(axes, result, "validation_loss", **look)
+        _curve(axes, result, "loss", color=color, ls=":", lw=1.3)
+        entries.append(plot_style.entry(names[id(result)], **look))
+    entries.append(plot_style.entry("validation", color=GREY, ls="-", marker="o", ms=5))
+    entries.append(plot_style.entry("train", color=GREY, ls=":", lw=1.3))
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_xlabel("epoch")
     axes.set_ylabel("cross-entropy (nats)")
     axes.set_ylim(bottom=max(0.0, axes.get_ylim()[0]))
-    plot_style.add_legend(figure, groups)
+    plot_style.add_legend(figure, entries)
     return figure
 
 
@@ -119,36 +123,62 @@ def _averaged(curve: list[tuple[float, float]]) -> list[tuple[float, float]]:
     return [(points[-1][0], float(np.mean([value for _, value in points]))) for points in tenths.values()]
 
 
-def accuracy_parameters(title: str, results: Sequence[Result]) -> Figure:
-    """Test score against the number of trainable parameters; baselines near the models as lines, others as numbers."""
-    key = results[0].score_key
-    figure, axes = framed(f"{title}\n{key.replace('_', ' ')} against trainable parameters")
-    tuned = [result for result in results if not result.baseline]
-    looks, groups = plot_style.assign(tuned, lines=False)
-    low, high = math.inf, -math.inf
-    for result, style in zip(tuned, looks, strict=True):
-        trainable = result.mean("params_trainable_count")
-        if not trainable:
-            continue  # unmeasured
-        values = [100 * value for value in result.values(key)]
-        mean, deviation = float(np.mean(values)), float(np.std(values, ddof=1)) if len(values) > 1 else 0.0
-        axes.errorbar(trainable, mean, yerr=deviation or None, capsize=3, **style.point())
-        low, high = min(low, mean - deviation), max(high, mean + deviation)
-    near = max((high - low) / 2, 2.0)  # a line farther off would press the models together
-    levels = []
-    for result, dash in zip((r for r in results if r.baseline), itertools.cycle(("--", ":", "-.")), strict=False):
-        level = 100 * (result.mean(key) or 0.0)
-        look: dict[str, Any] = {"ls": "", "marker": "$\\downarrow$" if level < low else "$\\uparrow$"}
-        if low - near <= level <= high + near:
-            look = {"ls": dash, "lw": 1}
-            axes.axhline(level, color=GREY, **look)
-        levels.append(plot_style.entry(f"{result.name}: {level:.1f}", color=GREY, **look))
+def score_by_parameters(title: str, results: Sequence[Result]) -> Figure | None:
+    """Leading test score by the number of trainable parameters; None where no such number is known.
+
+    Baselines near the models are lines, the others are numbers in the legend.
+    """
+    if not any(result.mean("params_trainable_count") for result in results if not result.baseline):
+        return None
+    name = f"test {results[0].score_name}"
+    figure, axes = framed(f"{title}\n{name} by trainable parameters")
+    entries, low, high = _model_points(axes, results)
+    entries += _baseline_levels(axes, results, low, high)
     axes.set_xscale("log")
     axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value / 1e6:g} M"))
     axes.xaxis.set_minor_formatter(NullFormatter())
     axes.margins(x=0.15, y=0.12)
     axes.set_xlabel("trainable parameters")
-    axes.set_ylabel(f"{key.replace('_', ' ')} (%)")
-    plot_style.add_legend(figure, [*groups, levels])
+    axes.set_ylabel(f"{name} (%)")
+    plot_style.add_legend(figure, entries)
     return figure
+
+
+def _model_points(axes: plt.Axes, results: Sequence[Result]) -> tuple[list[Any], float, float]:
+    """Draw the fine-tuned results, and return legend entries, the lowest and the highest value.
+
+    A job has one colour and marker; of several variants the one with the best validation score is filled.
+    """
+    chosen = set(map(id, best_runs.best_variants(results)))
+    groups = best_runs.groups(results)
+    entries, low, high = [], math.inf, -math.inf
+    for place, ((name, members), color) in enumerate(zip(groups.items(), plot_style.colors(len(groups)), strict=True)):
+        look = plot_style.point(place, color)
+        for member in members:
+            if not (trainable := member.mean("params_trainable_count")):
+                continue  # unmeasured
+            values = [100 * value for value in member.values(member.score_key)]
+            mean, deviation = float(np.mean(values)), float(np.std(values, ddof=1)) if len(values) > 1 else 0.0
+            fill = "full" if id(member) in chosen else "none"
+            axes.errorbar(trainable, mean, yerr=deviation or None, capsize=3, fillstyle=fill, **look)
+            low, high = min(low, mean - deviation), max(high, mean + deviation)
+        note = " (filled: best validation score)" if len(members) > 1 else ""
+        entries.append(plot_style.entry(f"{name}{note}", **look))
+    return entries, low, high
+
+
+def _baseline_levels(axes: plt.Axes, results: Sequence[Result], low: float, high: float) -> list[Any]:
+    """Draw the baselines that lie near `low` to `high` as lines, and return a legend entry for every baseline."""
+    key = results[0].score_key
+    near = max((high - low) / 2, 2.0)  # a line farther away would squeeze the models together
+    entries = []
+    baselines = [result for result in results if result.baseline]
+    for result, dash in zip(baselines, itertools.cycle(("--", ":", "-.")), strict=False):
+        level = 100 * (result.mean(key) or 0.0)
+        look: dict[str, Any] = {"ls": "", "marker": "$\\downarrow$" if level < low else "$\\uparrow$"}
+        if low - near <= level <= high + near:
+            look = {"ls": dash, "lw": 1}
+            axes.axhline(level, color=GREY, **look)
+        entries.append(plot_style.entry(f"{result.name}: {level:.1f}", color=GREY, **look))
+    return entries

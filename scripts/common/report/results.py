@@ -1,4 +1,4 @@
-"""Finished runs as results: found, published, grouped over seeds. Nothing here needs a model or a GPU."""
+"""Find finished runs, publish their metrics, and load them as results grouped over seeds."""
 
 import dataclasses
 from pathlib import Path
@@ -13,8 +13,14 @@ from common.runs import run_folder
 from common.runs.documents import Metrics, value
 from common.runs.run_config import SCHEMA, RunConfig, differences
 
+METRIC_NAMES = {
+    "accuracy": "accuracy",
+    "f1_macro": "macro-F1",
+    "f1_weighted": "weighted F1",
+    "matthews_corrcoef": "MCC",
+}
 PUBLISHED = ROOT / "outputs" / "published"
-SPLIT_METRICS = ("metrics-train.json", "metrics-validation.json")  # published, too, where a run has them
+SPLIT_METRICS = ("metrics-train.json", "metrics-validation.json")  # optional; published with metrics.json
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,9 +28,10 @@ class Result:
     """One (dataset, job, variant) or baseline over its seeds.
 
     Attributes:
-        dataset, job, variant, baseline: which one; baseline is "" for a fine-tuned model.
-        documents: the metrics.json of every seed, by ascending seed, with the metrics of train where it was scored.
-        settings: dotted key to value, all that the job sets and that changes results; empty for a classical baseline.
+        dataset, job, variant, baseline: their names; baseline is "" for a fine-tuned model.
+        documents: the metrics.json of every seed, by ascending seed, with the metrics of validation and train where
+            these splits were scored.
+        settings: the job's settings that change results, by dotted key; empty for a classical baseline.
     """
 
     dataset: str
@@ -36,7 +43,7 @@ class Result:
 
     @property
     def name(self) -> str:
-        """How tables call it."""
+        """The name of the result in tables."""
         if self.baseline:
             words = {
                 "majority": "majority class",
@@ -56,8 +63,46 @@ class Result:
         values = self.values(key)
         return sum(values) / len(values) if values else None
 
-    def label_errors(self) -> dict[str, list[float]]:
-        """Return, by label, the share of its test rows that were taken for another, of every seed (1 - recall)."""
+    @property
+    def method(self) -> str:
+        """The fine-tuning method, such as "lora"; "" for a classical baseline."""
+        return str(self.settings.get("method.name", ""))
+
+    @property
+    def head(self) -> str:
+        """The head, "classification" or "prompt"; "" for a classical baseline."""
+        return str(self.documents[0].get("head") or "")
+
+    @property
+    def on_gpu(self) -> bool:
+        """Whether the first seed ran on a GPU."""
+        return bool((self.documents[0].get("hardware") or {}).get("gpu"))
+
+    def training_time(self) -> float | None:
+        """Return the seconds of training: wall-clock time on a GPU, CPU time without one; None when unmeasured.
+
+        A CPU is often shared with other processes, which changes wall-clock time but hardly CPU time.
+        """
+        return self.mean("train_s" if self.on_gpu else "train_cpu_s")
+
+    def peak_memory(self) -> float | None:
+        """Return the peak memory in bytes, of the GPU where the run had one, else of the process."""
+        return self.mean("gpu_memory_peak_bytes" if self.on_gpu else "cpu_memory_peak_bytes")
+
+    def trainable_share(self) -> float | None:
+        """Return the share of the parameters that was trained, in [0, 1]; None when unmeasured."""
+        total, trainable = self.mean("params_total_count"), self.mean("params_trainable_count")
+        return trainable / total if total and trainable is not None else None
+
+    def validation_score(self) -> float | None:
+        """Return the mean over seeds of the leading score on validation; None where a seed does not have it."""
+        key = self.score_key.replace("test_", "validation_", 1)
+        found = [_on_validation(document, key) for document in self.documents]
+        known = [score for score in found if score is not None]
+        return sum(known) / len(known) if len(known) == len(found) else None
+
+    def error_rates(self) -> dict[str, list[float]]:
+        """Return the error rate of each class (1 - recall) for every seed that has test rows of it."""
         found: dict[str, list[float]] = {str(label): [] for label in self.documents[0]["test_labels"]}
         for document in self.documents:
             for index, (label, counts) in enumerate(zip(found, document["test_confusion"], strict=True)):
@@ -66,18 +111,33 @@ class Result:
         return found
 
     def with_train(self) -> "Result | None":
-        """Return the result over the seeds whose train rows were scored, None where there is none."""
+        """Return the result over the seeds whose train rows were scored, None where there is no such seed."""
         scored = tuple(document for document in self.documents if document.get("train_accuracy") is not None)
         return dataclasses.replace(self, documents=scored) if scored else None
 
     @property
     def score_key(self) -> str:
-        """The metric that the dataset is led by, such as "test_accuracy"."""
+        """The leading score of the dataset, such as "test_accuracy"."""
         return str(self.documents[0]["score"])
+
+    @property
+    def score_name(self) -> str:
+        """The name of the leading score in tables, such as "accuracy" or "mean F1 of against and favor"."""
+        name = self.score_key.removeprefix("test_")
+        if name == "f1_mean_labels":
+            return f"mean F1 of {' and '.join(map(str, self.documents[0]['test_f1_mean_labels_of']))}"
+        return METRIC_NAMES.get(name, name)
+
+
+def _on_validation(document: Metrics, key: str) -> float | None:
+    """Return a validation score of one run: of the whole split if it was scored, else of the kept checkpoint."""
+    best_step = value(document, "best_step")
+    kept = [entry.get(key) for entry in document.get("history") or [] if entry.get("step") == best_step]
+    return next((score for score in [value(document, key), *kept] if score is not None), None)
 
 
 def find(outputs: Path) -> list[Path]:
-    """Return the folders of finished runs below an outputs folder, without set-aside and unpublishable ones."""
+    """Return the folders of finished runs below an outputs folder, without archived runs and the demo's."""
     found = []
     for file in sorted(outputs.rglob(run_folder.METRICS)):
         parts = file.relative_to(outputs).parts[:-1]
@@ -91,9 +151,9 @@ def find(outputs: Path) -> list[Path]:
 
 
 def publish(outputs: Path, published: Path) -> list[Path]:
-    """Copy config.yaml and the metrics of every finished run; return the published folders that are new or changed.
+    """Copy config.yaml and the metrics of every finished run, and return the published folders that changed.
 
-    Host names, absolute paths and the machine's own folders stay behind.
+    Host names, absolute paths and folders of this machine are removed from the copies.
     """
     changed = []
     for folder in find(outputs):
@@ -106,7 +166,7 @@ def publish(outputs: Path, published: Path) -> list[Path]:
         if before == documents and (target / run_folder.CONFIG).exists():
             continue
         if before.get(run_folder.METRICS) != documents[run_folder.METRICS]:
-            for name in SPLIT_METRICS:  # of another run than this one
+            for name in SPLIT_METRICS:  # they belong to another run
                 (target / name).unlink(missing_ok=True)
         write_text(target / run_folder.CONFIG, yaml_io.dump(config))
         for name, document in documents.items():
@@ -125,10 +185,13 @@ def _read(file: Path) -> Metrics:
     return document
 
 
-def _with_train(run: Path) -> Metrics:
-    """Return a run's metrics.json with what metrics-train.json, where there is one, adds to it."""
-    document, train = _read(run / run_folder.METRICS), run / SPLIT_METRICS[0]
-    return _read(train) | document if train.exists() else document
+def _all_metrics(run: Path) -> Metrics:
+    """Return a run's metrics.json, with the metrics of train and validation added where these files exist."""
+    document = _read(run / run_folder.METRICS)
+    for name in SPLIT_METRICS:
+        if (run / name).exists():
+            document = _read(run / name) | document  # fields without a split are those of metrics.json
+    return document
 
 
 def _anonymous(config: dict[str, Any]) -> dict[str, Any]:
@@ -147,19 +210,19 @@ def _anonymous(config: dict[str, Any]) -> dict[str, Any]:
 
 
 def _local(name: str) -> str:
-    """Return a name as it is, or the last part of a path of this machine."""
+    """Return a public name unchanged, and `local:<last part>` for a path of this machine."""
     return f"local:{Path(name).name}" if name.startswith(("/", "~", ".")) else name
 
 
 def load(folder: Path) -> list[Result]:
-    """Group the finished runs below a folder over their seeds, in the order of dataset, baselines, jobs.
+    """Return the finished runs below a folder grouped over their seeds, sorted by dataset, baselines first, then job.
 
     Raises:
-        ReportError: seeds of one result were made from different data or with different recipes.
+        ReportError: the seeds of one result have different data or settings.
     """
     groups: dict[tuple[str, str, str, str], list[tuple[int, Metrics, RunConfig]]] = {}
     for run in find(folder):
-        document = _with_train(run)
+        document = _all_metrics(run)
         baseline = str(document.get("baseline") or "")
         if baseline == "adapter":
             baseline = run.name
@@ -170,7 +233,7 @@ def load(folder: Path) -> list[Result]:
         members.sort(key=lambda member: member[0])
         _check_alike(key, [config for _, _, config in members])
         if len({document["score"] for _, document, _ in members}) > 1:
-            raise ReportError(f"{'/'.join(part for part in key if part)}: its seeds lead with different scores.")
+            raise ReportError(f"{'/'.join(part for part in key if part)}: its seeds have different leading scores.")
         job = members[0][2].job
         settings = flatten(result_settings(job)) if job else {}
         results.append(Result(*key, tuple(document for _, document, _ in members), settings))

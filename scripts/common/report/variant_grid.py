@@ -1,4 +1,4 @@
-"""Variants of one job as a grid: which settings vary, in which order, and what tables and plots call them."""
+"""Find the variants of a job, the settings in which they differ, and short names for tables and plots."""
 
 import dataclasses
 import json
@@ -28,13 +28,13 @@ class Grid:
 
     @property
     def alpha(self) -> str | None:
-        """The key of LoRA's alpha, where both it and the rank vary and the update is scaled by alpha / r."""
+        """The key of LoRA's alpha where alpha and the rank vary and the update is scaled by alpha / r, else None."""
         if RANK not in self.keys or any(member.settings.get("method.use_rslora") for member in self.members):
             return None
         return next((key for key in ALPHAS if key in self.keys), None)
 
     def titles(self) -> list[str]:
-        """Return what tables call the keys: the last word, or the whole key where two end in the same one."""
+        """Return the names of the keys in tables: the last word of a key, or the whole key where two would be equal."""
         last = [key.rsplit(".", 1)[-1].removeprefix("lora_") for key in self.keys]
         return [word if last.count(word) == 1 else key for key, word in zip(self.keys, last, strict=True)]
 
@@ -48,7 +48,7 @@ class Grid:
         return f"{alpha / rank:g}" if rank and alpha else _ABSENT
 
     def facts(self, member: Result) -> dict[str, str]:
-        """Return by key what plots say of a variant, as "epochs = 3"; of LoRA's alpha, its scale alpha / r."""
+        """Return the text in plots by key, such as "epochs = 3"; for LoRA's alpha it is the scale alpha / r."""
         facts = {}
         for key, title, cell in zip(self.keys, self.titles(), self.cells(member), strict=True):
             if cell != _ABSENT:
@@ -56,7 +56,7 @@ class Grid:
         return facts
 
     def name(self, member: Result) -> str:
-        """Return the job with the settings that tell a variant from the others."""
+        """Return the job's name and, in parentheses, the settings in which the variants differ."""
         pairs = zip(self.titles(), self.cells(member), strict=True)
         return f"{self.job} ({', '.join(f'{title}={cell}' for title, cell in pairs if cell != _ABSENT)})"
 
@@ -76,12 +76,12 @@ def find(results: Sequence[Result]) -> list[Grid]:
 
 
 def has_errors_to_show(results: Sequence[Result]) -> bool:
-    """Say whether the errors of one dataset are worth a table by label: with more than two labels, or with a grid."""
+    """Return whether one dataset has a table of error rates per class: more than two labels, or a grid of variants."""
     return len(results[0].documents[0]["test_labels"]) > 2 or bool(find(results))
 
 
 def arrange(results: Sequence[Result]) -> list[Result]:
-    """Return the results of one dataset in their order, but the variants of a grid in the grid's."""
+    """Return the results of one dataset, baselines first, with the variants of a grid in the order of the grid."""
     order = {id(member): place for grid in find(results) for place, member in enumerate(grid.members)}
     jobs = list(dict.fromkeys((bool(result.baseline), result.job) for result in results))
     baselines = [result for result in results if result.baseline]
@@ -91,18 +91,21 @@ def arrange(results: Sequence[Result]) -> list[Result]:
 
 
 def names(results: Sequence[Result]) -> list[str]:
-    """Return what tables and plots call the results of one dataset: short, and no two the same."""
+    """Return a short and unique name for each result of one dataset."""
     short = {id(member): grid.name(member) for grid in find(results) for member in grid.members}
     return [short.get(id(result), result.name) for result in results]
 
 
 def epochs(result: Result) -> str:
-    """Return for how many epochs a result was trained, as text."""
+    """Return the number of epochs of a result as text."""
     return _text(result.settings[EPOCHS]) if EPOCHS in result.settings else _ABSENT
 
 
 def _varied(settings: list[dict[str, Any]]) -> list[str]:
-    """Return the keys whose values differ; those that only one method has are no difference beside `method.name`."""
+    """Return the keys whose values differ.
+
+    Where the methods differ, a key of a method that another method does not have is not a difference.
+    """
     keys = sorted({key for one in settings for key in one})
     methods = len({one.get("method.name") for one in settings})
     varied = []

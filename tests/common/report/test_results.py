@@ -217,9 +217,9 @@ def test_settings_are_those_of_the_job(folders):
     assert lora.settings["method.r"] == 4 and "runtime.log_every" not in lora.settings
 
 
-def test_label_errors(folders):
+def test_error_rates(folders):
     outputs, _ = folders
     for seed, right in ((1, 1), (2, 4)):
         finished_run(outputs, run_config(seed=seed, labels=["con", "neu", "pro", "off"]), rows=3, right=min(right, 3))
     (result,) = results.load(outputs)
-    assert result.label_errors() == {"con": [0.0, 0.0], "neu": [1.0, 0.0], "pro": [1.0, 0.0], "off": []}
+    assert result.error_rates() == {"con": [0.0, 0.0], "neu": [1.0, 0.0], "pro": [1.0, 0.0], "off": []}
