@@ -39,7 +39,7 @@ baseline: .venv/requirements ## evaluate BASELINE=untuned|zero-shot|majority|tfi
 	@$(PY) scripts/baseline.py $(JOB_OPTIONS) $(call given,RUN,--run) $(call given,BASELINE,--baseline) $(call flag,FORCE,--force)
 predict: .venv/requirements ## label INPUT=<file> into OUTPUT=<file>, or one TEXT=, with MODEL= or RUN= [SHARDS=n]
 	@$(PY) scripts/predict.py $(RUN_OPTIONS) $(call given,SEED,--seed) $(call given,RUN,--run) $(call given,ADAPTER,--adapter) $(call given,INPUT,--input) $(call given,OUTPUT,--output) $(call given,TEXT,--text) $(call given,SHARDS,--shards) $(call given,PROCESSES,--processes) $(call given,CLUSTER,--cluster) $(call given,RESOURCES,--resources) $(call flag,FORCE,--force)
-report: .venv/requirements ## collect finished runs; regenerate the README's tables and plots [CHECK=1, HERE=1]
+report: .venv/requirements ## publish finished runs; write the tables and plots [CHECK=1, HERE=1]
 	@$(PY) scripts/collect.py $(call given,OUTPUTS,--outputs) $(call flag,CHECK,--check) $(call flag,HERE,--here)
 
 ## A cluster, or this machine's queue
@@ -66,10 +66,10 @@ testbed: ## bring a real Slurm with two small nodes up on this machine (root on 
 	@slurm/testbed/install.sh && slurm/testbed/up.sh
 test-slurm: setup ## run the tests of jobs on a real Slurm, in testbeds of their own that are gone afterwards (root)
 	@slurm/testbed/run_tests.sh $(PY)
-lint: setup ## ruff and mypy
-	@.venv/bin/ruff check . && .venv/bin/ruff format --check . && .venv/bin/mypy
-format: setup ## format the code
-	@.venv/bin/ruff check --fix . && .venv/bin/ruff format .
+lint: setup ## ruff, mypy, and the list of modules
+	@.venv/bin/ruff check . && .venv/bin/ruff format --check . && .venv/bin/mypy && $(PY) scripts/module_index.py --check
+format: setup ## format the code, write the list of modules (scripts/common/README.md)
+	@.venv/bin/ruff check --fix . && .venv/bin/ruff format . && $(PY) scripts/module_index.py
 clean: ## remove .venv and caches; outputs/ stays
 	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache
 

@@ -1,6 +1,7 @@
 """The order of the packages, enforced: imports go one way, and scripts never import each other."""
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -59,6 +60,11 @@ def imported(path: Path) -> set[str]:
 def test_every_package_has_its_place():
     assert {path.name for path in COMMON.iterdir() if path.is_dir() and path.name != "__pycache__"} == set(PACKAGES)
     assert [path.name for path in COMMON.glob("*.py")] == ["__init__.py"]  # no module lies flat
+
+
+def test_the_list_of_modules_has_the_packages_in_this_order():
+    text = (COMMON / "README.md").read_text(encoding="utf-8")
+    assert re.findall(r"^## (\w+)$", text, re.MULTILINE) == PACKAGES
 
 
 def test_packages_import_nothing_by_themselves():
