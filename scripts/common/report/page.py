@@ -30,6 +30,13 @@ _COST = (
     "together without one. Peak memory is that of the GPU, or of the whole process without one. "
     "A dash: not measured."
 )
+_CAPTIONS = {
+    "accuracy-parameters": "score by trainable parameters",
+    "confusion": "confusion matrix",
+    "errors": "error rate per class",
+    "fit": "scores on train and test",
+    "rank": "score by rank",
+}
 _NOTHING = "No results are published yet: `make train`, then `make report`."
 
 
@@ -116,4 +123,5 @@ def _images(results: Sequence[Result], paths: Sequence[str], width: int) -> list
 
 
 def _caption(path: str) -> str:
-    return Path(path).stem.split(".")[-1].replace("-", " ")
+    name = Path(path).stem.split(".")[-1]
+    return _CAPTIONS.get(name, name.replace("-", " "))

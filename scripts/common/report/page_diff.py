@@ -60,8 +60,8 @@ def compare(found: str, wanted: str, page: Path) -> None:
 
 
 def _cell_difference(header: list[str], old: str, new: str) -> str:
-    """Name the first cell in which two rows of a table differ; "" where they are no rows or have no such cell."""
-    if not (old.startswith("|") and new.startswith("|")):
+    """Name the first cell in which two rows of a table differ; "" where they are no rows."""
+    if not (old.startswith("|") and new.startswith("|")) or new.startswith("| ---"):
         return ""
     for column, (was, should) in enumerate(zip(_cells(old), _cells(new), strict=False)):
         if was != should:
