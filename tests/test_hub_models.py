@@ -95,7 +95,7 @@ def test_a_hub_model_from_download_to_a_moved_branch(run, tmp_path, tiny_model, 
         del hub.repos["lab/tiny"].commits[OLD]
         for words in (("predict", *text), ("evaluate",)):
             message = refused(run(hub, *words, home="third"))
-            assert f"no revision '{OLD}'" in message
+            assert f"not the revision '{OLD}'" in message
         assert (folder / "predictions-test.jsonl").read_bytes() == scored
 
         # An unfinished run does not go on with another base.
