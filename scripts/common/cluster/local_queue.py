@@ -22,6 +22,7 @@ from typing import Any
 from common.cluster.slurm_commands import ActiveJob, JobState
 from common.core import files
 from common.core.documents import from_json, read_object, to_json
+from common.core.errors import RunError
 from common.core.locks import lock, try_lock
 from common.core.processes import Process
 
@@ -149,7 +150,7 @@ def jobs(queue: Path) -> list[ActiveJob]:
     """Return the tasks that wait or run, in order."""
     found = entries(queue)
     if any(entry.is_over for _, entry in found):
-        with contextlib.suppress(OSError), queue_lock(queue):  # another user may have no right to remove them
+        with contextlib.suppress(OSError, RunError), queue_lock(queue):  # another user may have no right to remove them
             remove_over(queue)
         found = [(path, entry) for path, entry in found if not entry.is_over]
     taken = [entry.is_taken for _, entry in found]
@@ -173,7 +174,7 @@ def _has_waiting_worker(queue: Path) -> bool:
                 with try_lock(path) as is_free:
                     if not is_free:
                         return True
-    except OSError:
+    except (OSError, RunError):
         return True
     return False
 

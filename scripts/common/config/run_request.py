@@ -1,4 +1,4 @@
-"""What a command line asks for: which run or runs, where their rows are, where their folders lie.
+"""`RunRequest`, the runs that a command line asks for: their job and settings, their rows, their folders.
 
     request = RunRequest("minilm-lora", overrides=("method.r=4",), seed=2)
     request.command("train")                             # make train MODEL=minilm-lora SET=method.r=4 SEED=2

@@ -1,4 +1,4 @@
-"""JSON documents as dataclasses: known keys are read, unknown ones ignored, missing ones take their defaults."""
+"""Read and write JSON documents as dataclasses; unknown keys are ignored, missing ones take their defaults."""
 
 import dataclasses
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Which process is meant, and whether it still runs: on this machine, or on one that shares its files."""
+"""Identify a process, and find out whether it still runs, on this machine or on one that shares its files."""
 
 import dataclasses
 import os
