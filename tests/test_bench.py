@@ -112,7 +112,7 @@ def test_too_little_memory_is_one_message(run_script, monkeypatch):
     def full(*arguments):
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
 
-    monkeypatch.setattr(benchmark.scoring, "score", full)
+    monkeypatch.setattr(benchmark.inference, "score", full)
     code, out, err = run_script("bench", "--model", "minilm-lora", "--set", *SHORT)
     assert code == 4 and out == ""
     [message] = [line for line in err.splitlines() if line.startswith("error: ")]
@@ -125,7 +125,7 @@ def test_the_cap_is_a_share_of_the_gpu(monkeypatch, cap, fraction, said):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda index: SimpleNamespace(total_memory=80 * 10**9))
     monkeypatch.setattr(torch.cuda, "set_per_process_memory_fraction", asked.append)
-    assert benchmark._capped(cap) == said and asked == [pytest.approx(fraction)]
+    assert benchmark._limit_gpu_memory(cap) == said and asked == [pytest.approx(fraction)]
 
 
 def test_the_cap_and_the_peak_stand_in_the_message(monkeypatch):
