@@ -1,7 +1,7 @@
 """Draw plots that compare many results: score by rank, error rate per class, train and test."""
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import matplotlib.pyplot as plt
@@ -112,62 +112,56 @@ def train_and_test(title: str, results: Sequence[Result]) -> Figure | None:
     """Accuracy and loss on train and on test, trainable share and time; None where no train rows were scored."""
     results = variant_grid.arrange(results)
     pairs = [(name, whole.with_train()) for name, whole in zip(variant_grid.names(results), results, strict=True)]
-    fitted = [(name, result) for name, result in pairs if result]
+    fitted = {name: result for name, result in pairs if result}
     if not fitted:
         return None
-    members = [result for _, result in fitted]
-    shares = [result.trainable_share() for result in members]
-    seconds = [result.training_time() for result in members]
-    on_gpu = {result.on_gpu for result in members}
-    kind = "wall-clock time" if on_gpu == {True} else "CPU time" if on_gpu == {False} else "wall-clock or CPU time"
-    measured = {
-        split: [[result.mean(f"{split}_{measure}") for result in members] for measure in ("accuracy", "loss")]
-        for split in ("train", "test")
-    }
-    row = 0.24 * len(fitted)  # inches of one bar a model
+    members = list(fitted.values())
+    row = 0.24 * len(fitted)  # inches of one bar per model
     heights = (2 * row + 0.3, row + 0.3)
     size = (6.8, sum(heights) + 1.6)
     figure, grid = plt.subplots(2, 2, figsize=size, layout="constrained", sharey=True, height_ratios=heights)
-    figure.suptitle(f"{title}: train and test, and what training took", fontsize=10)
+    figure.suptitle(f"{title}: train and test, and the cost of training", fontsize=10)
     (accuracy, loss), (share, time) = grid
     for split, color, offset in (("train", "#9ecae1", -0.2), ("test", COLORS[0], 0.2)):
-        for axes, values, factor, form in zip(
-            (accuracy, loss), measured[split], (100, 1), ("{:.1f}", "{:.3f}"), strict=True
-        ):
-            texts = [_text(form, value, factor) for value in values]
-            _bars(axes, [factor * (value or 0.0) for value in values], texts, color, offset, 0.38, split)
-    _bars(share, [100 * (value or 0.0) for value in shares], [_text("{:.2f}", value, 100) for value in shares])
-    _bars(time, [(value or 0.0) / 60 for value in seconds], [duration(value) for value in seconds])
-    labels = (
-        "accuracy (%)",
-        "cross-entropy (nats)",
-        "trainable share of the parameters (%)",
-        f"{kind} of training (minutes)",
-    )
+        look: dict[str, Any] = {"color": color, "offset": offset, "width": 0.38, "label": split}
+        _bars(accuracy, [_scaled(result.mean(f"{split}_accuracy"), 100) for result in members], "{:.1f}".format, **look)
+        _bars(loss, [result.mean(f"{split}_loss") for result in members], "{:.3f}".format, **look)
+    _bars(share, [_scaled(result.trainable_share(), 100) for result in members], "{:.2f}".format)
+    minutes = [_scaled(result.training_time(), 1 / 60) for result in members]
+    _bars(time, minutes, lambda value: duration(60 * value))
+    labels = ("accuracy (%)", "cross-entropy (nats)", "trainable share of the parameters (%)", _time_label(members))
     for axes, label in zip(grid.flat, labels, strict=True):
         axes.set_xlabel(label, fontsize=9)
         axes.margins(x=0.4 if axes is time else 0.2)
         axes.tick_params(labelsize=8)
         axes.spines[["top", "right"]].set_visible(False)
     for axes in grid[:, 0]:
-        axes.set_yticks(range(len(fitted)), [name for name, _ in fitted])
-    accuracy.invert_yaxis()  # of all four, which share it
+        axes.set_yticks(range(len(fitted)), list(fitted))
+    accuracy.invert_yaxis()  # the other axes share it
     figure.legend(*accuracy.get_legend_handles_labels(), fontsize=8, frameon=False, loc="outside lower center", ncols=2)
     return figure
 
 
+def _time_label(results: Sequence[Result]) -> str:
+    on_gpu = {result.on_gpu for result in results}
+    kind = "wall-clock time" if on_gpu == {True} else "CPU time" if on_gpu == {False} else "wall-clock or CPU time"
+    return f"{kind} of training (minutes)"
+
+
 def _bars(
     axes: plt.Axes,
-    values: Sequence[float],
-    texts: Sequence[str],
+    values: Sequence[float | None],
+    text: Callable[[float], str],
     color: Any = GREY,
     offset: float = 0.0,
     width: float = 0.55,
     label: str | None = None,
 ) -> None:
-    bars = axes.barh(np.arange(len(values)) + offset, values, width, color=color, label=label)
-    axes.bar_label(bars, texts, fontsize=7.5, padding=2)
+    """Draw a bar per value with its text; an unmeasured value has a dash and no bar."""
+    lengths = [value or 0.0 for value in values]
+    bars = axes.barh(np.arange(len(values)) + offset, lengths, width, color=color, label=label)
+    axes.bar_label(bars, ["–" if value is None else text(value) for value in values], fontsize=7.5, padding=2)
 
 
-def _text(form: str, value: float | None, factor: int) -> str:
-    return "–" if value is None else form.format(factor * value)
+def _scaled(value: float | None, factor: float) -> float | None:
+    return None if value is None else factor * value

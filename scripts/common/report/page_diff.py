@@ -1,6 +1,6 @@
 """Replace the generated part of a page, and name the first cell in which a page differs from the metrics.
 
-The generated part of README.md stands between `<!-- NAME:begin -->` and `<!-- NAME:end -->`.
+The generated part of README.md is between `<!-- NAME:begin -->` and `<!-- NAME:end -->`.
 """
 
 import re
