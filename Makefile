@@ -49,7 +49,7 @@ submit-all: .venv/requirements ## every job and baseline that can start, and a r
 	@$(PY) scripts/submit.py --all $(call given,JOBS,--jobs) $(SUBMIT_OPTIONS)
 submit-check: .venv/requirements ## ask the cluster what it would say to MODEL=, or to every job; queues nothing
 	@$(PY) scripts/submit.py --check $(if $(MODEL),,--all) $(call given,JOBS,--jobs) $(SUBMIT_OPTIONS)
-status: .venv/requirements ## what has become of every run, or of MODEL=: state, step, time left, reason [WATCH=1]
+status: .venv/requirements ## the state of every run, or of those of MODEL=: state, step, time left, reason [WATCH=1]
 	@$(PY) scripts/status.py $(call given,MODEL,--model) $(call given,DATASET,--dataset) $(call given,OUTPUTS,--outputs) $(call flag,WATCH,--watch)
 logs: .venv/requirements ## the end of the newest log of each of MODEL='s runs
 	@$(PY) scripts/logs.py $(call given,MODEL,--model) $(call given,DATASET,--dataset) $(call given,OUTPUTS,--outputs)

@@ -1,4 +1,4 @@
-"""`Scheduler`: the one interface to a Slurm cluster, through submitit, and to this machine's own queue."""
+"""The one interface to a Slurm cluster and to this machine's own queue, and the choice of the cluster by CLUSTER=."""
 
 import dataclasses
 from collections.abc import Sequence

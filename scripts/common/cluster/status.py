@@ -1,4 +1,4 @@
-"""Decide the state of every run: first from its folder, then from the scheduler, also while that does not answer."""
+"""Decide the state of every run, of Slurm or of this machine: from its folder first, then from its scheduler."""
 
 import dataclasses
 import enum

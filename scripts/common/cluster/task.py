@@ -1,4 +1,4 @@
-"""`Task`: a command to run as a job, on a Slurm cluster or on this machine, and the variables that it gets."""
+"""A command to run as a job, on a Slurm cluster or on this machine, and the variables that it gets."""
 
 import dataclasses
 import secrets

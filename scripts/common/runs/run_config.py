@@ -1,4 +1,4 @@
-"""`RunConfig`: everything a run was created with, the content of its `config.yaml`, and how two of them differ."""
+"""Everything a run was created with, which is the content of its `config.yaml`, and how two runs differ in it."""
 
 import dataclasses
 from typing import Any
