@@ -69,8 +69,10 @@ def write_split(
         "data_sha256": config.data_sha256,
         **facts,
         **metrics.prefixed(split, result),
-        "provenance": provenance.collect(),
+        "provenance": provenance.of_process() | {"end_time": files.utc_now()},
     }
+    if attempts := provenance.attempts(folder):
+        document["attempts"] = attempts
     files.write_json(metrics_file(folder, split), document)
     return cast("Metrics", document)
 

@@ -1,17 +1,44 @@
 """Provenance of results: git commit, package versions, hardware and time; no host names and no paths."""
 
+import functools
 import importlib.metadata
 import os
 import platform
+import re
 import resource
 import subprocess
 from pathlib import Path
 from typing import Any
 
 from common.config.catalog import ROOT
-from common.core.files import utc_now
+from common.core import files
 
-_PACKAGES = ("torch", "transformers", "peft", "accelerate", "tokenizers", "datasets", "scikit-learn", "pandas", "numpy")
+ATTEMPTS = "attempts.jsonl"  # in the run folder: the provenance of every process that worked on the run
+
+_PACKAGES = (
+    *("torch", "transformers", "peft", "accelerate", "bitsandbytes", "tokenizers", "datasets"),
+    *("scikit-learn", "pandas", "numpy"),
+)
+
+
+@functools.cache
+def of_process() -> dict[str, Any]:
+    """Return `collect()` of the first call in this process.
+
+    A later commit or edit does not change the code that this process has loaded. Commands call it when they start.
+    """
+    return collect()
+
+
+def record_attempt(folder: Path) -> None:
+    """Append the provenance of this process and its hardware to the run's attempts."""
+    files.append_jsonl(folder / ATTEMPTS, of_process() | {"hardware": hardware()})
+
+
+def attempts(folder: Path) -> list[dict[str, Any]]:
+    """Return the provenance of every attempt of a run, oldest first; [] for a folder without recorded attempts."""
+    file = folder / ATTEMPTS
+    return files.read_jsonl(file) if file.exists() else []
 
 
 def collect() -> dict[str, Any]:
@@ -24,27 +51,32 @@ def collect() -> dict[str, Any]:
         "packages": {name: _version(name) for name in _PACKAGES},
         "platform": f"{platform.system()} {platform.machine()}",
         "slurm_job_id": os.environ.get("SLURM_JOB_ID"),
-        "time": utc_now(),
+        "time": files.utc_now(),
     }
 
 
 def hardware() -> dict[str, Any]:
-    """Return the GPU's name (None on a CPU), CPU model and the threads that torch uses."""
+    """Return GPU, CUDA and driver version (None without a GPU), CPU model and the threads that torch uses."""
     import torch
 
+    has_gpu = torch.cuda.is_available()
     return {
-        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        "gpu": torch.cuda.get_device_name() if has_gpu else None,
+        "cuda": torch.version.cuda if has_gpu else None,
+        "driver": _driver_version() if has_gpu else None,
         "cpu": _cpu_name(),
         "threads": torch.get_num_threads(),
     }
 
 
 def memory_peaks() -> dict[str, int | None]:
-    """Return the peak memory in bytes so far: of the GPU's allocator (None without a GPU) and of this process."""
+    """Return the peaks in bytes so far: allocated and reserved on the GPU (None without a GPU), and of this process."""
     import torch
 
+    has_gpu = torch.cuda.is_available()
     return {
-        "gpu_memory_peak_bytes": torch.cuda.max_memory_allocated() if torch.cuda.is_available() else None,
+        "gpu_memory_peak_bytes": torch.cuda.max_memory_allocated() if has_gpu else None,
+        "gpu_memory_reserved_peak_bytes": torch.cuda.max_memory_reserved() if has_gpu else None,
         "cpu_memory_peak_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,  # KiB on Linux
     }
 
@@ -62,6 +94,16 @@ def _version(package: str) -> str | None:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
         return None
+
+
+def _driver_version() -> str | None:
+    """Return the version of NVIDIA's kernel driver."""
+    try:
+        text = Path("/proc/driver/nvidia/version").read_text(encoding="utf-8")
+    except OSError:
+        return None
+    found = re.search(r"\b\d+\.\d+(\.\d+)?\b", text)
+    return found[0] if found else None
 
 
 def _cpu_name() -> str | None:

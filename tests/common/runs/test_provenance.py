@@ -16,7 +16,7 @@ def test_what_code_and_packages():
     assert found["git_commit"] == (head.stdout.strip() or None)
     assert isinstance(found["git_dirty"], bool)
     assert found["packages"]["torch"] == torch.__version__
-    assert set(found["packages"]) >= {"transformers", "peft", "tokenizers", "scikit-learn"}
+    assert set(found["packages"]) >= {"bitsandbytes", "transformers", "peft", "tokenizers", "scikit-learn"}
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", found["time"])
 
 
@@ -33,6 +33,31 @@ def test_a_copy_without_git_has_no_commit(monkeypatch, tmp_path):
     assert provenance.collect()["git_commit"] is None
 
 
+def test_the_commit_is_that_of_the_process_start(monkeypatch, tmp_path):
+    """A commit made while a process runs is not the code that it has loaded."""
+
+    def git(*words):
+        identity = ("-c", "user.name=a", "-c", "user.email=a@b.c")
+        done = subprocess.run(["git", *identity, *words], cwd=tmp_path, capture_output=True, text=True, check=True)
+        return done.stdout.strip()
+
+    git("init")
+    git("commit", "--allow-empty", "-m", "first")
+    monkeypatch.setattr(provenance, "ROOT", tmp_path)
+    first = git("rev-parse", "HEAD")
+    provenance.of_process.cache_clear()
+    try:
+        provenance.record_attempt(tmp_path)
+        git("commit", "--allow-empty", "-m", "second")
+        assert git("rev-parse", "HEAD") != first
+        assert provenance.of_process()["git_commit"] == first
+        provenance.of_process.cache_clear()  # as another process
+        provenance.record_attempt(tmp_path)
+    finally:
+        provenance.of_process.cache_clear()
+    assert [attempt["git_commit"] for attempt in provenance.attempts(tmp_path)] == [first, git("rev-parse", "HEAD")]
+
+
 def test_neither_host_nor_folders():
     text = json.dumps(provenance.collect() | provenance.hardware() | provenance.memory_peaks())
     assert str(ROOT) not in text
@@ -46,4 +71,6 @@ def test_hardware_and_memory():
     hardware, peaks = provenance.hardware(), provenance.memory_peaks()
     assert hardware["threads"] == torch.get_num_threads()
     assert (hardware["gpu"] is None) == (peaks["gpu_memory_peak_bytes"] is None) == (not torch.cuda.is_available())
+    for value in (hardware["cuda"], hardware["driver"], peaks["gpu_memory_reserved_peak_bytes"]):
+        assert (value is None) == (not torch.cuda.is_available())
     assert 50e6 < peaks["cpu_memory_peak_bytes"] < 1e12  # bytes, not KiB
