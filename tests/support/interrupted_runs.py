@@ -74,13 +74,11 @@ class Killed(BaseException):
 
 def check_same(one: Path, other: Path) -> None:
     """Check that both runs are finished and equal in all that training and evaluation wrote."""
-    for name in LOSES_NOTHING[:2]:
+    for name in LOSES_NOTHING:
         assert (one / name).read_bytes() == (other / name).read_bytes(), name
     first, second = (files.read_json(folder / "training.json") for folder in (one, other))
-    for key in ("steps", "best_step", "train_truncated_count", "params_trainable_count"):
+    for key in ("steps", "best_step", "train_truncated_count", "params_trainable_count", "history"):
         assert first[key] == second[key], key
-    scores = [{k: v for k, v in entry.items() if k != "loss"} for entry in first["history"]]
-    assert scores == [{k: v for k, v in entry.items() if k != "loss"} for entry in second["history"]]
     metrics = [files.read_json(folder / "metrics.json") for folder in (one, other)]
     keys = [key for key in metrics[0] if key.startswith("test_") and key not in ("test_s", "test_examples_per_s")]
     assert len(keys) > 5 and all(metrics[0][key] == metrics[1][key] for key in keys)

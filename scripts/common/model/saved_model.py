@@ -60,8 +60,16 @@ def load_trained_state(model: nn.Module, file: Path) -> None:
     model.load_state_dict(state, strict=False)
 
 
-def save(head: Head, job: Job, dataset: Dataset, path: Path) -> None:
-    """Save a trained model as a folder; with its base, that folder is enough to score."""
+def save(head: Head, job: Job, dataset: Dataset, path: Path, identity: dict[str, str | None] | None = None) -> None:
+    """Save a trained model as a folder; with its base, that folder is enough to score.
+
+    Args:
+        head: with the trained model.
+        job: of the run.
+        dataset: its labels, and its prompt.
+        path: the folder to write.
+        identity: `base_identity` of the base, where it is known; else it is computed, which reads all its weights.
+    """
     inner = inner_model(head.model)
     with atomic_folder(path) as partial:
         head.encoder.tokenizer.save_pretrained(partial)
@@ -77,7 +85,7 @@ def save(head: Head, job: Job, dataset: Dataset, path: Path) -> None:
             "schema": SCHEMA,
             "model": job.model,
             "revision": job.revision,
-            **base_identity(job, head.model),
+            **(identity or base_identity(job, head.model)),
             "head": job.head,
             "labels": list(dataset.labels),
             "prompt": dataset.prompt.model_dump() if dataset.prompt and job.head == "prompt" else None,

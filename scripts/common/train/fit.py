@@ -23,14 +23,23 @@ class _Ended(Exception):
     """Training was complete at the checkpoint, except for its evaluation."""
 
 
-class _EvaluateFirst(TrainerCallback):
-    """Run the evaluation that a signal stopped, before the next step."""
+class _Resume(TrainerCallback):
+    """Restore the losses of an unfinished logging window, and run an evaluation that a signal stopped.
 
-    def __init__(self, trainer: StepTrainer, checkpoint: Path) -> None:
-        self.trainer, self.checkpoint = trainer, checkpoint
+    Args:
+        trainer: of the resumed run.
+        checkpoint: the folder from which it resumes.
+        clock: the content of its CLOCK file.
+    """
+
+    def __init__(self, trainer: StepTrainer, checkpoint: Path, clock: dict[str, Any]) -> None:
+        self.trainer, self.checkpoint, self.clock = trainer, checkpoint, clock
 
     def on_train_begin(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        """Restore the random state of the checkpoint, and evaluate."""
+        """Restore and evaluate before the first step."""
+        self.trainer.restore_loss_window(self.clock)
+        if not self.clock.get(DUE):
+            return
         self.trainer._load_rng_state(str(self.checkpoint))
         self.trainer.evaluate_now()
         if _has_ended(state, self.trainer):
@@ -69,9 +78,8 @@ def train(
             trainer.before = {key: clock[key] for key in trainer.before}
             print(f"continuing from {last.name} after {duration(clock['seconds'])} of training", flush=True)
             trainer.state = TrainerState.load_from_json(str(last / STATE))
-            if clock.get(DUE):
-                trainer.add_callback(_EvaluateFirst(trainer, last))
-            else:
+            trainer.add_callback(_Resume(trainer, last, clock))
+            if not clock.get(DUE):
                 is_over = _has_ended(trainer.state, trainer)
         # The run was killed between its last checkpoint and the end of training. Calling the Trainer would add steps.
         if not is_over:

@@ -1,38 +1,50 @@
 """One training run, new or resumed: train, save, reload and compare the saved model, evaluate it."""
 
+import gc
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from transformers import set_seed
 
 from common.core import errors, files
-from common.data.rows import Rows
+from common.data.rows import Row, Rows
 from common.data.splits import sample_rows, sample_train_rows
 from common.evaluation import inference, partial_results
 from common.methods import eva
 from common.model import batching, saved_model
 from common.model.build import build_head
+from common.model.heads import Head
 from common.model.inspect import parameter_counts
 from common.runs import provenance, run_folder
 from common.runs.run_config import RunConfig, job_of
 from common.train.fit import train as fine_tune
+from common.train.trainer import divergence_error
+
+_PROBE_ROWS = 64  # validation rows that the trained and the reloaded model both score
 
 
 def run(folder: Path, config: RunConfig, rows: Rows) -> None:
     """Run or resume a training run until its metrics are written."""
-    job = job_of(config)
-    if not (folder / run_folder.TRAINING).exists():
-        files.write_json(folder / run_folder.TRAINING, _train(folder, config, rows))
-    # From here on the saved model alone counts; the one in memory is gone, and its memory free.
-    head = saved_model.load(job, config.dataset, folder / run_folder.MODEL)
+    provenance.record_attempt(folder)
+    job, model_folder = job_of(config), folder / run_folder.MODEL
+    if (folder / run_folder.TRAINING).exists():
+        head = saved_model.load(job, config.dataset, model_folder)
+    else:
+        probe = rows["validation"][:_PROBE_ROWS]
+        facts, scores = _train(folder, config, rows, probe)
+        _free_memory()  # two large models do not fit one card
+        head = saved_model.load(job, config.dataset, model_folder)
+        _check_reloaded(head, config, probe, scores, model_folder)
+        files.write_json(folder / run_folder.TRAINING, facts)
     _evaluate(folder, config, rows, head, files.read_json(folder / run_folder.TRAINING))
     if not job.runtime.keep_checkpoints:
         files.remove(folder / "checkpoints")
 
 
-def _train(folder: Path, config: RunConfig, rows: Rows) -> dict[str, Any]:
-    """Train, save, and check that the saved model scores as the trained one does."""
+def _train(folder: Path, config: RunConfig, rows: Rows, probe: list[Row]) -> tuple[dict[str, Any], np.ndarray]:
+    """Train and save a model; return the facts for the metrics, and the trained model's scores (N, C) of `probe`."""
     job, seed = job_of(config), config.seed
     assert seed is not None
     train_rows = sample_train_rows(rows["train"], job, config.dataset)
@@ -52,25 +64,36 @@ def _train(folder: Path, config: RunConfig, rows: Rows) -> dict[str, Any]:
         flush=True,
     )
     facts = fine_tune(head, job, config.dataset, train_rows, validation, folder, seed, folder / run_folder.LOG)
-    facts |= counts | provenance.memory_peaks() | {"hardware": provenance.hardware()}
-    facts |= {"train_provenance": provenance.collect()}
-    saved_model.save(head, job, config.dataset, folder / run_folder.MODEL)
-    probe, budget = rows["validation"][:64], job.runtime.score_token_budget
+    facts |= counts | provenance.memory_peaks()
+    facts |= {"hardware": provenance.hardware(), "train_provenance": provenance.of_process()}
+    identity = {key: facts[key] for key in ("model_commit", "model_sha256")}
+    saved_model.save(head, job, config.dataset, folder / run_folder.MODEL, identity)
     # As after reloading: torch multiplies by trainable and by frozen weights in different orders.
     head.model.requires_grad_(False)
-    trained = inference.score(head, probe, budget, "score with the trained model")
-    del head  # two large models do not fit one card
-    reloaded = saved_model.load(job, config.dataset, folder / run_folder.MODEL)
-    again = inference.score(reloaded, probe, budget, "score with the saved model")
+    scores = inference.score(head, probe, job.runtime.score_token_budget, "score with the trained model")
+    return facts, scores
+
+
+def _free_memory() -> None:
+    """Free the trained model, its optimizer and the Trainer, which refer to each other in cycles."""
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+
+
+def _check_reloaded(head: Head, config: RunConfig, probe: list[Row], trained: np.ndarray, path: Path) -> None:
+    """Raise a `ModelError` unless the reloaded model scores `probe` exactly as the trained one did, with (N, C)."""
+    if not np.isfinite(trained).all():
+        raise divergence_error("the trained model's scores are not finite")
+    again = inference.score(head, probe, job_of(config).runtime.score_token_budget, "score with the saved model")
     if not np.array_equal(trained, again):
         raise errors.ModelError(
-            f"{folder / run_folder.MODEL}: the saved model scores differently from the trained one, by up to "
+            f"{path}: the saved model scores differently from the trained one, by up to "
             f"{np.abs(trained - again).max():.2e}; it must not be used."
         )
-    return facts
 
 
-def _evaluate(folder: Path, config: RunConfig, rows: Rows, head: Any, facts: dict[str, Any]) -> None:
+def _evaluate(folder: Path, config: RunConfig, rows: Rows, head: Head, facts: dict[str, Any]) -> None:
     """Score validation, then test; metrics.json (of test) is written last and marks the run as finished."""
     for split in ("validation", "test"):
         document = inference.score_split(folder, config, split, rows[split], head, facts, resume=True)

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
 from torch.utils.data import DataLoader
@@ -32,6 +33,7 @@ from common.train.arguments import class_weights, training_arguments
 from common.train.signals import Stoppable, Stopped, StopSignal, leave_signals_to_parent
 
 STATE, CLOCK, _RANKS = "trainer_state.json", "clock.json", "ranks.safetensors"
+_LOSS_WINDOW = "loss_window"  # key in CLOCK: the losses since the last line of the log
 DUE = "evaluation_is_due"  # key in CLOCK: a signal stopped the evaluation of this checkpoint's step
 
 
@@ -115,10 +117,7 @@ class StepTrainer(Trainer):
             losses = self.head.losses(batch, self.job.training.label_smoothing)  # (B,)
             part = (losses * weight).sum() / total
             if not torch.isfinite(part):
-                raise ModelError(
-                    f"the loss is {part.item()} at step {self.state.global_step + 1}: training has diverged. "
-                    "Lower training.learning_rate, or raise training.warmup_steps."
-                )
+                raise divergence_error(f"the loss is {part.item()} at step {self.state.global_step + 1}")
             self.accelerator.backward(part)
             loss += part.detach()
         return loss
@@ -142,6 +141,8 @@ class StepTrainer(Trainer):
             self._save_checkpoint(self.head.model, None)
             self.control = self.callback_handler.on_save(self.args, self.state, self.control)  # raises
             raise
+        if not np.isfinite(scores).all():
+            raise divergence_error(f"the validation scores are not finite after step {self.state.global_step}")
         records = write_results.predictions(self.validation, scores, self.dataset.labels)
         result = metrics.compute(records, self.dataset.labels, self.dataset.mean_f1_labels)
         averages = {f"{metric_key_prefix}_{key}": value for key, value in result.items() if isinstance(value, float)}
@@ -166,7 +167,8 @@ class StepTrainer(Trainer):
             self._save_scaler(str(partial))
             self._save_rng_state(str(partial))
             is_due = self.control.should_evaluate  # the Trainer clears it after the evaluation
-            files.write_json(partial / CLOCK, {**self.clock(), **self.base, DUE: is_due})
+            window = {"sum": self._tr_loss.item(), "since_step": self._globalstep_last_logged}
+            files.write_json(partial / CLOCK, {**self.clock(), **self.base, DUE: is_due, _LOSS_WINDOW: window})
             self.state.save_to_json(str(partial / STATE))
         if is_due:
             return  # it is replaced after the evaluation: keep the older ones until then
@@ -179,6 +181,16 @@ class StepTrainer(Trainer):
         load_trained_state(self.head.model, Path(resume_from_checkpoint) / PARAMETERS)
         if (ranks := Path(resume_from_checkpoint) / _RANKS).exists():
             load_allocator_state(self.head.model, load_file(ranks))
+
+    def restore_loss_window(self, clock: dict[str, Any]) -> None:
+        """Restore the sum of losses since the last log line, which the Trainer sets to zero when a run is resumed.
+
+        Args:
+            clock: the content of the checkpoint's CLOCK file.
+        """
+        window = clock[_LOSS_WINDOW]
+        self._tr_loss.fill_(window["sum"])
+        self._globalstep_last_logged = window["since_step"]
 
     def evaluate_now(self) -> None:
         """Evaluate and save a checkpoint, as the Trainer does after a step with an evaluation."""
@@ -193,6 +205,13 @@ class StepTrainer(Trainer):
         # Pruned ranks are zeros already. With the last step's pattern, saving would drop other ranks.
         load_allocator_state(self.head.model, {})
         return step
+
+
+def divergence_error(observed: str) -> ModelError:
+    """Return the error for a model that is no longer finite; `observed` is text such as "the loss is nan at step 3"."""
+    return ModelError(
+        f"{observed}: training has diverged. Lower training.learning_rate, or raise training.warmup_steps."
+    )
 
 
 def checkpoints(folder: Path) -> list[tuple[int, Path]]:

@@ -1,0 +1,167 @@
+"""One training run from build to metrics: loads, hashes, freed memory, attempts, divergence, and an exact resume."""
+
+import os
+import signal
+import weakref
+
+import pytest
+import torch
+from toy_runs import dataset
+from transformers import PreTrainedModel
+
+from common.core import files
+from common.core.errors import Interrupted, ModelError
+from common.data.rows import Row
+from common.evaluation import write_results
+from common.model import load, saved_model
+from common.model.load import quiet_libraries
+from common.runs.run_config import RunConfig
+from common.train import callbacks, run
+
+DATASET = dataset(labels=["con", "neu", "pro"])
+TRAINING = {"training.epochs": 2, "training.batch_size": 3, "runtime.log_every": 4, "training.learning_rate": 0.003}
+
+
+def rows(split: str, count: int) -> list[Row]:
+    return [Row(f"{split}{n}", (f"Claim {n % 2}.", "really " * (n % 5) + f"idea {n}"), n % 3) for n in range(count)]
+
+
+ROWS = {"train": rows("train", 24), "validation": rows("validation", 6), "test": rows("test", 6)}
+
+
+@pytest.fixture
+def train(tiny_job, tmp_path):
+    """`train("folder", **overrides)` runs or resumes a run of 16 steps, and returns its folder."""
+    quiet_libraries()
+
+    def start(name: str, job_name: str = "minilm-lora", **overrides: object):
+        job = tiny_job(job_name, **(TRAINING | overrides))
+        folder = tmp_path / name
+        folder.mkdir(exist_ok=True)
+        run.run(folder, RunConfig(job_name, "toy", "", 1, job, DATASET, "d" * 64), ROWS)
+        return folder
+
+    return start
+
+
+def test_the_base_is_loaded_and_hashed_twice(train, monkeypatch):
+    """Once to train, and once for the reloaded model, which is compared and evaluated."""
+    loaded, hashed = [], []
+    from_pretrained, sha256_file = load.from_pretrained, saved_model.sha256_file
+
+    def count_load(kind, base, **options):
+        found = from_pretrained(kind, base, **options)
+        if isinstance(found, tuple) and isinstance(found[0], PreTrainedModel):
+            loaded.append(base.name)
+        return found
+
+    def count_hash(path):
+        hashed.append(path)
+        return sha256_file(path)
+
+    monkeypatch.setattr(load, "from_pretrained", count_load)
+    monkeypatch.setattr(saved_model, "sha256_file", count_hash)
+    train("run")
+    assert len(loaded) == len(hashed) == 2
+
+
+METHODS = {
+    "lora": ("minilm-lora", {}),
+    "full": ("minilm-full", {}),
+    "adalora": ("minilm-lora", {"method": {"name": "adalora", "target_modules": ["query"], "total_step": 16}}),
+    "adapters": ("minilm-full", {"method": {"name": "adapters", "size": 4}}),
+    "checkpointing": ("minilm-lora", {"runtime.activation_checkpointing": True}),
+}
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_the_trained_model_is_freed_before_the_reload(train, monkeypatch, name):
+    job_name, overrides = METHODS[name]
+    built, alive = [], []
+    build_head, load_saved = run.build_head, saved_model.load
+
+    def remember(*arguments):
+        head = build_head(*arguments)
+        built.extend(map(weakref.ref, [head, head.model, *head.model.parameters()]))
+        return head
+
+    def count(*arguments):
+        alive.append(sum(reference() is not None for reference in built))
+        return load_saved(*arguments)
+
+    monkeypatch.setattr(run, "build_head", remember)
+    monkeypatch.setattr(saved_model, "load", count)
+    train("run", job_name, **overrides)
+    assert built and alive == [0]
+
+
+def stop_at(monkeypatch, step: int) -> None:
+    """Send SIGTERM to this process during a step, counted from 1."""
+
+    def on_step_begin(self, args, state, control, **kwargs):
+        if state.global_step + 1 == step:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(callbacks.RunCallback, "on_step_begin", on_step_begin)
+
+
+@pytest.mark.parametrize("step", [2, 6, 11])
+def test_a_run_stopped_inside_a_logging_window_logs_the_same_losses(train, monkeypatch, step):
+    undisturbed = train("undisturbed")
+    with monkeypatch.context() as patch:
+        stop_at(patch, step)
+        with pytest.raises(Interrupted):
+            train("stopped")
+    stopped = train("stopped")
+    first, second = (files.read_json(folder / "training.json") for folder in (undisturbed, stopped))
+    assert sum("loss" in entry for entry in first["history"]) == 5  # the first step and four windows
+    assert first["history"] == second["history"]
+    for name in ("train_log.jsonl", "predictions-validation.jsonl", "predictions-test.jsonl"):
+        assert (undisturbed / name).read_bytes() == (stopped / name).read_bytes(), name
+    attempts = [files.read_json(folder / "metrics.json")["attempts"] for folder in (undisturbed, stopped)]
+    assert [len(found) for found in attempts] == [1, 2]
+    assert all(one["packages"]["torch"] == torch.__version__ and "cuda" in one["hardware"] for one in attempts[1])
+
+
+def test_a_resumed_evaluation_keeps_the_loss_window(train, monkeypatch):
+    """The signal comes during the evaluation after step 8, with `log_every` 3: the window has begun at step 6."""
+    undisturbed = train("undisturbed", **{"runtime.log_every": 3})
+    with monkeypatch.context() as patch:
+        stop_at(patch, 8)
+        with pytest.raises(Interrupted):
+            train("stopped", **{"runtime.log_every": 3})
+    assert (undisturbed / "train_log.jsonl").read_bytes() == (
+        train("stopped", **{"runtime.log_every": 3}) / "train_log.jsonl"
+    ).read_bytes()
+
+
+def test_divergence_is_named_when_the_saved_model_is_compared(train, monkeypatch):
+    fine_tune = run.fine_tune
+
+    def diverge(head, *arguments):
+        facts = fine_tune(head, *arguments)
+        with torch.no_grad():
+            next(p for p in head.model.parameters() if p.requires_grad).fill_(float("nan"))
+        return facts
+
+    monkeypatch.setattr(run, "fine_tune", diverge)
+    with pytest.raises(ModelError, match=r"diverged.*training\.learning_rate"):
+        train("run")
+
+
+def test_divergence_in_the_last_step_is_named_by_the_evaluation(train, monkeypatch):
+    def on_optimizer_step(self, args, state, control, model=None, **kwargs):
+        if state.global_step == state.max_steps - 1:
+            with torch.no_grad():
+                next(p for p in model.parameters() if p.requires_grad).fill_(float("nan"))
+
+    monkeypatch.setattr(callbacks.RunCallback, "on_optimizer_step", on_optimizer_step)
+    with pytest.raises(ModelError, match=r"after step 16.*diverged"):
+        train("run")
+
+
+def test_a_run_without_recorded_attempts_has_none_in_its_metrics(tmp_path, tiny_job):
+    config = RunConfig("minilm-lora", "toy", "", 1, tiny_job(), DATASET, "d" * 64)
+    scores = torch.log_softmax(torch.eye(3), 1).numpy()
+    document = write_results.write_split(tmp_path, config, "test", rows("test", 3), scores, {})
+    assert "attempts" not in document
