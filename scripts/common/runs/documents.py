@@ -16,7 +16,8 @@ class Metrics(TypedDict):
         history: of training: a step, its epoch, and what was logged there.
         test_labels: the C labels, in the order of rows and columns of `test_confusion`, (C, C) counts by gold label.
         test_f1_mean_labels_of: the labels whose F1 scores `test_f1_mean_labels` averages.
-        provenance: code, packages and time (`provenance.collect`).
+        provenance: code, packages and time of the process that wrote it (`provenance.collect`).
+        attempts: provenance and hardware of every process that worked on a fine-tuned model's run, oldest first.
     """
 
     schema: int
@@ -31,6 +32,7 @@ class Metrics(TypedDict):
     model: str | None
     data_sha256: str
     provenance: dict[str, Any]
+    attempts: NotRequired[list[dict[str, Any]]]
     hardware: NotRequired[dict[str, Any] | None]
     history: NotRequired[list[dict[str, float]]]
     train_accuracy: NotRequired[float | None]
