@@ -42,6 +42,7 @@ def jobs(tmp_path):
     return lambda *names: [shutil.copy(ROOT / "jobs" / f"{name}.yaml", tmp_path / "jobs") for name in names]
 
 
+@pytest.mark.slow
 def test_a_broken_job_is_named_and_the_others_go_on(smoke, jobs, tmp_path, capsys):
     jobs("minilm-lora", "llama-3-8b")
     (tmp_path / "jobs" / "broken.yaml").write_text("schema: 1\nmodel: x\nmethod: {name: lora}\nmax_lenght: 3\n")

@@ -88,6 +88,7 @@ def test_fused_attention(tiny_job):
     assert saved <= parts["activations"] <= saved + 2 * mask + 64
 
 
+@pytest.mark.slow
 def test_checkpointing_is_seen(tiny_job):
     changes = {"max_length": 128, "training.token_budget": 1024, **NO_DROPOUT}
     job = tiny_job("minilm-full", method=METHODS["lora"], **changes)
@@ -109,6 +110,7 @@ def test_weights_and_states(tiny_job):
     assert 2 * frozen < half["weights"] < 2.2 * frozen  # norms and the head stay float32
 
 
+@pytest.mark.slow
 def test_quantised_weights_are_as_large_as_bitsandbytes_makes_them(tiny_job):
     job = tiny_job("minilm-full", method=METHODS["lora"], quantization="nf4", double_quantization=True)
     model = build_head(job, catalog.load_dataset(LABELS)).model
@@ -135,7 +137,7 @@ JOBS = [
 ]
 
 
-@pytest.mark.parametrize("name", slow_except(["minilm-full", "qwen2.5-3b-instruct-prompt"], JOBS))
+@pytest.mark.parametrize("name", slow_except(["minilm-full"], JOBS))
 def test_training_and_scoring_take_what_was_estimated(name, tmp_path):
     """With real numbers on the job's twin; dropout leaves other masks on a CPU than on a GPU, and is off."""
     twin = tiny_models.make_tiny_model(catalog.load_job(name)[0].model, tmp_path / "twin")
@@ -219,6 +221,7 @@ def test_a_layer_that_would_differ_when_computed_again_is_not_estimated(library_
     assert memory.estimate(job, catalog.load_dataset(LABELS))["memory_estimate_bytes"] is None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "changes"), [*((name, {}) for name in FITTING), ("gemma-2-9b-it", {"decoding": "generate"})], ids=str
 )

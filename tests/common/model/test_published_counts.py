@@ -3,6 +3,7 @@
 import json
 
 import pytest
+from marks import slow_except
 
 PUBLISHED = {
     # job: (all as peft counts them, trainable)
@@ -27,7 +28,7 @@ def head(labels: int) -> int:
     return (D * D + D) + (D * labels + labels)
 
 
-@pytest.mark.parametrize("name", list(PUBLISHED))
+@pytest.mark.parametrize("name", slow_except(["distilbert-imdb-last-layers"], PUBLISHED))
 def test_check_prints_the_counts_of_the_published_experiments(run_script, name):
     code, out, err = run_script("check", "--model", name, "--no-data", "--json")
     assert code == 0, err

@@ -72,6 +72,7 @@ def sweep(outputs, seeds=(1,), job="minilm-emotion-lora", train=None):
     return results.load(outputs)
 
 
+@pytest.mark.slow
 def test_a_sweep_is_drawn_with_ranks_errors_and_fit(tmp_path):
     found = sweep(tmp_path / "outputs", seeds=(1, 2), train=12)
     paths = plots.draw("toy", found, tmp_path)
