@@ -1,60 +1,104 @@
 # peftable: names and wiring. `make` prints help; what the targets do is in scripts/.
-PYTHON ?= python3
+PYTHON ?= python3 # interpreter that creates .venv, default python3
 PY := .venv/bin/python
-VARIABLES := MODEL DATASET SEED SET DATA_DIR SPLIT BASELINE ADAPTER RUN INPUT OUTPUT TEXT SHARDS PROCESSES FORCE CHECK HERE JSON NO_DATA OUTPUTS DRY_RUN JOBS SEEDS CLUSTER RESOURCES WATCH MEMORY_GB
+
+# Every variable: the option that passes it to a script, and its meaning for `make help`. An option that ends with "="
+# takes the value; the others are flags, which 0 or nothing leaves out.
+option.MODEL     := --model=     # a job: jobs/<MODEL>.yaml
+option.DATASET   := --dataset=   # data/<DATASET>.yaml instead of the job's own dataset
+option.SET       := --set=       # overrides of the job, e.g. SET="training.epochs=1 method.r=8"
+option.SEED      := --seed=      # of initialisation and order, default 1
+option.SEEDS     := --seeds=     # 1,2,3: one run for each seed
+option.DATA_DIR  := --data-dir=  # folder with {train,validation,test}.<format> to read instead of the dataset's source
+option.OUTPUTS   := --outputs=   # folder of all run folders, default outputs
+option.RUN       := --run=       # an existing run folder, instead of MODEL
+option.FORCE     := --force      # 1: start over; the old run is kept under another name
+option.SPLIT     := --split=     # train, validation or test, default test
+option.BASELINE  := --baseline=  # untuned or zero-shot (by the job's head, the default), majority or tfidf
+option.ADAPTER   := --adapter=   # folder that peft's save_pretrained wrote
+option.INPUT     := --input=     # table to predict: xlsx, csv, tsv, jsonl, parquet, also .gz; with SHARDS a folder or pattern
+option.OUTPUT    := --output=    # table to write, default <INPUT>.predicted.<format>
+option.TEXT      := --text=      # one text to predict; a pair is "first || second"
+option.SHARDS    := --shards=    # number of shards to divide the rows of INPUT into
+option.PROCESSES := --processes= # with SHARDS: processes at a time on this machine, default the number of GPUs, or 1
+option.CLUSTER   := --cluster=   # slurm/<CLUSTER>.yaml, local, or auto, the default
+option.RESOURCES := --resources= # override profile and job, e.g. RESOURCES="time=02:00:00 partition=long"
+option.JOBS      := --jobs=      # jobs by pattern, e.g. JOBS="mistral-* llama-*"
+option.MEMORY_GB := --memory-gb= # most to take of a GPU's memory, default 14.5
+option.CHECK     := --check      # 1: compare the README with the published results; write nothing
+option.HERE      := --here       # 1: print the tables of your runs; publish nothing
+option.JSON      := --json       # 1: print JSON
+option.NO_DATA   := --no-data    # 1: parameters and memory only; read no rows
+option.DRY_RUN   := --dry-run    # 1: print what would be done; download and queue nothing
+option.WATCH     := --watch      # 1: print it again every 5 seconds
+VARIABLES := $(patsubst option.%,%,$(filter option.%,$(.VARIABLES)))
+GIVEN := $(foreach name,$(.VARIABLES),$(if $(filter command,$(origin $(name))),$(name))) # on the command line
 # Values reach the recipes through the environment, untouched by make: spaces, quotes and $ survive.
 $(foreach name,$(VARIABLES),$(eval override $(name) := $$(value $(name))))
 export $(VARIABLES) PIP_DISABLE_PIP_VERSION_CHECK=1
-# $(call given,NAME,--option): the option with the value where NAME is given; $(call flag,…): the option alone (0: off).
-given = $(if $($(1)),$(2)="$$$(1)")
-flag = $(if $(filter-out 0,$($(1))),$(2))
-RUN_OPTIONS = $(call given,MODEL,--model) $(call given,DATASET,--dataset) $(call given,SET,--set) $(call given,OUTPUTS,--outputs)
-SUBMIT_OPTIONS = $(RUN_OPTIONS) $(call given,DATA_DIR,--data-dir) $(call given,SEED,--seeds) $(call given,SEEDS,--seeds) $(call given,BASELINE,--baseline) $(call given,CLUSTER,--cluster) $(call given,RESOURCES,--resources) $(call flag,FORCE,--force) $(call flag,DRY_RUN,--check)
-JOB_OPTIONS = $(RUN_OPTIONS) $(call given,SEED,--seed) $(call given,DATA_DIR,--data-dir)
+# $(options): the options of the variables that the target takes and that have a value.
+options = $(strip $(foreach name,$(takes.$@),$(if $(filter %=,$(option.$(name))),$(value_option),$(flag_option))))
+value_option = $(if $($(name)),$(strip $(option.$(name)))"$$$(name)")
+flag_option = $(if $(filter-out 0,$($(name))),$(option.$(name)))
 
 .DEFAULT_GOAL := help
 .PHONY: help demo smoke fetch check bench train evaluate baseline predict report submit submit-all submit-check status logs cancel setup test test-all testbed test-slurm lint format clean
 
 help: ## print this help
-	@"$(PYTHON)" scripts/make_help.py Makefile
+	@"$(strip $(PYTHON))" scripts/make_help.py Makefile
 
 ## Start here
-demo: .venv/requirements .venv/demo ## fine-tune a small encoder three ways on the embedded corpus (3 minutes, no GPU)
+demo: .venv/requirements .venv/demo ## fine-tune a small encoder in three ways on the embedded corpus (3 minutes, no GPU)
 	@$(PY) scripts/demo.py
-smoke: .venv/requirements ## every job, or MODEL=, in miniature: check, train, evaluate, predict, baseline, report [DRY_RUN=1]
-	@$(PY) scripts/smoke.py $(call given,MODEL,--model) $(call flag,DRY_RUN,--dry-run)
+takes.smoke := MODEL DRY_RUN
+smoke: .venv/requirements ## test every job, or MODEL=, on a tiny random model and fake data: train, evaluate, predict, report [DRY_RUN=1]
+	@$(PY) scripts/smoke.py $(options)
 
 ## Experiments
-fetch: .venv/requirements ## download models and data sets of all jobs, or of MODEL=, DATASET=, for machines without internet [DRY_RUN=1]
-	@$(PY) scripts/fetch.py $(RUN_OPTIONS) $(call flag,DRY_RUN,--dry-run)
-check: .venv/requirements ## look before training: rows, token lengths, duplicates, parameters [JSON=1, NO_DATA=1]
-	@$(PY) scripts/check.py $(RUN_OPTIONS) $(call given,DATA_DIR,--data-dir) $(call flag,JSON,--json) $(call flag,NO_DATA,--no-data)
-bench: .venv/requirements ## memory and speed of MODEL= on this machine, with random weights of true shape [JSON=1, MEMORY_GB=14.5]
-	@$(PY) scripts/bench.py $(RUN_OPTIONS) $(call given,MEMORY_GB,--memory-gb) $(call flag,JSON,--json)
-train: .venv/requirements ## fine-tune and evaluate one job; continues where it was stopped
-	@$(PY) scripts/train.py $(JOB_OPTIONS) $(call given,RUN,--run) $(call flag,FORCE,--force)
-evaluate: .venv/requirements ## score a trained run again, or on another SPLIT=, or a peft ADAPTER=
-	@$(PY) scripts/evaluate.py $(JOB_OPTIONS) $(call given,SPLIT,--split) $(call given,ADAPTER,--adapter)
+takes.fetch := MODEL DATASET SET DRY_RUN
+fetch: .venv/requirements ## download models and datasets of all jobs, or of MODEL=, DATASET=, for machines without internet [DRY_RUN=1]
+	@$(PY) scripts/fetch.py $(options)
+takes.check := MODEL DATASET SET DATA_DIR JSON NO_DATA
+check: .venv/requirements ## check MODEL= before training: rows, token lengths, duplicates, parameters, memory [JSON=1, NO_DATA=1]
+	@$(PY) scripts/check.py $(options)
+takes.bench := MODEL DATASET SET MEMORY_GB JSON
+bench: .venv/requirements ## measure memory and speed of MODEL= on this machine, with random weights [JSON=1, MEMORY_GB=14.5]
+	@$(PY) scripts/bench.py $(options)
+takes.train := MODEL DATASET SET SEED DATA_DIR OUTPUTS RUN FORCE
+train: .venv/requirements ## fine-tune and evaluate MODEL=; the same command resumes an interrupted run
+	@$(PY) scripts/train.py $(options)
+takes.evaluate := MODEL DATASET SET SEED DATA_DIR OUTPUTS SPLIT ADAPTER
+evaluate: .venv/requirements ## evaluate a trained run again, on another SPLIT=, or with an ADAPTER= of the peft library
+	@$(PY) scripts/evaluate.py $(options)
+takes.baseline := MODEL DATASET SET SEED DATA_DIR OUTPUTS RUN BASELINE FORCE
 baseline: .venv/requirements ## evaluate BASELINE=untuned|zero-shot|majority|tfidf
-	@$(PY) scripts/baseline.py $(JOB_OPTIONS) $(call given,RUN,--run) $(call given,BASELINE,--baseline) $(call flag,FORCE,--force)
-predict: .venv/requirements ## label INPUT=<file> into OUTPUT=<file>, or one TEXT=, with MODEL= or RUN= [SHARDS=n]
-	@$(PY) scripts/predict.py $(RUN_OPTIONS) $(call given,SEED,--seed) $(call given,RUN,--run) $(call given,ADAPTER,--adapter) $(call given,INPUT,--input) $(call given,OUTPUT,--output) $(call given,TEXT,--text) $(call given,SHARDS,--shards) $(call given,PROCESSES,--processes) $(call given,CLUSTER,--cluster) $(call given,RESOURCES,--resources) $(call flag,FORCE,--force)
+	@$(PY) scripts/baseline.py $(options)
+takes.predict := MODEL DATASET SET SEED OUTPUTS RUN ADAPTER INPUT OUTPUT TEXT SHARDS PROCESSES CLUSTER RESOURCES FORCE
+predict: .venv/requirements ## predict the labels of INPUT=<file> into OUTPUT=<file>, or of one TEXT=, with MODEL= or RUN= [SHARDS=n]
+	@$(PY) scripts/predict.py $(options)
+takes.report := OUTPUTS CHECK HERE
 report: .venv/requirements ## publish finished runs; write the tables and plots [CHECK=1, HERE=1]
-	@$(PY) scripts/collect.py $(call given,OUTPUTS,--outputs) $(call flag,CHECK,--check) $(call flag,HERE,--here)
+	@$(PY) scripts/collect.py $(options)
 
 ## A cluster, or this machine's queue
-submit: .venv/requirements ## train MODEL= as a job, for each of SEEDS=; continues what was stopped [BASELINE=, CLUSTER=, RESOURCES=]
-	@$(PY) scripts/submit.py $(SUBMIT_OPTIONS)
-submit-all: .venv/requirements ## every job and baseline that can start, and a report in the log of the last [JOBS=, SEEDS=]
-	@$(PY) scripts/submit.py --all $(call given,JOBS,--jobs) $(SUBMIT_OPTIONS)
-submit-check: .venv/requirements ## ask the cluster what it would say to MODEL=, or to every job; queues nothing
-	@$(PY) scripts/submit.py --check $(if $(MODEL),,--all) $(call given,JOBS,--jobs) $(SUBMIT_OPTIONS)
-status: .venv/requirements ## the state of every run, or of those of MODEL=: state, step, time left, reason [WATCH=1]
-	@$(PY) scripts/status.py $(call given,MODEL,--model) $(call given,DATASET,--dataset) $(call given,OUTPUTS,--outputs) $(call flag,WATCH,--watch)
-logs: .venv/requirements ## the end of the newest log of each of MODEL='s runs
-	@$(PY) scripts/logs.py $(call given,MODEL,--model) $(call given,DATASET,--dataset) $(call given,OUTPUTS,--outputs)
-cancel: .venv/requirements ## take submitted runs back, all or MODEL='s; they keep their checkpoints
-	@$(PY) scripts/cancel.py $(call given,MODEL,--model) $(call given,DATASET,--dataset) $(call given,OUTPUTS,--outputs)
+takes.submit := MODEL DATASET SET DATA_DIR OUTPUTS SEED SEEDS BASELINE CLUSTER RESOURCES FORCE DRY_RUN
+submit: .venv/requirements ## train MODEL= as a job, for each of SEEDS=; resumes what was interrupted [BASELINE=, CLUSTER=, RESOURCES=]
+	@$(PY) scripts/submit.py $(options)
+takes.submit-all := JOBS DATASET SET DATA_DIR OUTPUTS SEED SEEDS CLUSTER RESOURCES FORCE DRY_RUN
+submit-all: .venv/requirements ## submit every job and baseline, and a report after the last of them [JOBS=, SEEDS=]
+	@$(PY) scripts/submit.py --all $(options)
+takes.submit-check := MODEL JOBS DATASET SET DATA_DIR OUTPUTS SEED SEEDS BASELINE CLUSTER RESOURCES
+submit-check: .venv/requirements ## ask the cluster whether it would accept MODEL=, or every job; queues nothing
+	@$(PY) scripts/submit.py --dry-run $(if $(MODEL),,--all) $(options)
+takes.status := MODEL DATASET OUTPUTS WATCH
+status: .venv/requirements ## print the state of every run, or of MODEL=: step, time left, reason [WATCH=1]
+	@$(PY) scripts/status.py $(options)
+takes.logs := MODEL DATASET OUTPUTS
+logs: .venv/requirements ## print the end of the newest log of every run, or of MODEL=
+	@$(PY) scripts/logs.py $(options)
+takes.cancel := MODEL DATASET OUTPUTS
+cancel: .venv/requirements ## cancel all submitted runs, or those of MODEL=; they keep their checkpoints
+	@$(PY) scripts/cancel.py $(options)
 
 ## Development
 setup: .venv/requirements .venv/demo .venv/dev ## create .venv with everything
@@ -74,10 +118,17 @@ clean: ## remove .venv and caches; outputs/ stays
 	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache
 
 .venv/bin/python:
-	"$(PYTHON)" scripts/make_help.py --python-version && "$(PYTHON)" -m venv .venv
+	"$(strip $(PYTHON))" scripts/make_help.py --python-version && "$(strip $(PYTHON))" -m venv .venv
 .venv/requirements: requirements.txt | .venv/bin/python
 	@echo "installing requirements (about 1 GB, once)" && $(PY) -m pip install --quiet -r requirements.txt && touch $@
 .venv/demo: requirements-demo.txt .venv/requirements
 	$(PY) -m pip install --quiet --no-deps --require-hashes -r requirements-demo.txt && touch $@
 .venv/dev: requirements-dev.txt .venv/requirements
 	$(PY) -m pip install --quiet -r requirements-dev.txt && touch $@
+
+# A variable on the command line that no goal takes would have no effect: it is refused.
+takes.help := $(VARIABLES)
+GOALS := $(or $(MAKECMDGOALS),help)
+TAKEN := $(foreach goal,$(GOALS),$(takes.$(goal)))
+$(foreach name,$(filter-out PYTHON PY TESTBED $(TAKEN),$(GIVEN)),$(error make $(GOALS): $(name) is given, and has no effect \
+here. Allowed: $(or $(strip $(TAKEN)),no variable)))

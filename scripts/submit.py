@@ -1,13 +1,13 @@
-"""Submit runs as single-GPU Slurm jobs, or to this machine's own queue where there is no Slurm.
+"""Submit runs as single-GPU Slurm jobs, or to this machine's queue where there is no Slurm.
 
     python scripts/submit.py --model minilm-lora --seeds 1,2,3
     python scripts/submit.py --model gemma-2-9b-it --baseline zero-shot --resources time=02:00:00
     python scripts/submit.py --all --jobs "mistral-* llama-*"     all their runs and baselines
-    python scripts/submit.py --all --check                        ask Slurm what it would say; queue nothing
+    python scripts/submit.py --all --dry-run                      ask Slurm whether it would accept them
     make submit MODEL=… | make submit-all [JOBS=] [SEEDS=] [CLUSTER=] | make submit-check
 
-Typed again, it does only the rest: finished, queued and running runs are left as they are, ended ones are resumed, and
-changed ones refused with the difference. Needs no torch.
+The same command again submits only what is left: it skips runs that are finished, queued or running, resumes runs that
+were interrupted, and refuses runs whose configuration has changed, with the differences. Needs no torch.
 """
 
 import argparse
@@ -16,7 +16,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-os.environ["HF_HUB_OFFLINE"] = "1"  # before the hub's library is imported: what is not fetched yet is not fetched here
+os.environ["HF_HUB_OFFLINE"] = "1"  # before the hub's library is imported: a submission downloads nothing
 
 from common.cli import options
 from common.cli.main import guard
@@ -30,12 +30,14 @@ from common.core.formatting import text_table
 def main(argv: list[str] | None = None) -> int:
     """Submit; see the module."""
     parser = options.parser(__doc__, "model", "dataset", "set", "data", "baseline", "outputs", "force")
-    parser.add_argument("--all", action="store_true", help="every job, with baselines and a report at the end")
-    parser.add_argument("--jobs", metavar="PATTERN", default="*", help="with --all: jobs of these names alone")
-    parser.add_argument("--seeds", metavar="N,…", type=_seeds, default=(1,), help="a run a seed (default 1)")
+    parser.add_argument("--all", action="store_true", help="all jobs and their baselines, and a report at the end")
+    parser.add_argument("--jobs", metavar="PATTERN", default="*", help="with --all: only jobs of these names")
+    parser.add_argument(
+        "--seeds", "--seed", metavar="N,…", type=_seeds, default=(1,), help="one run for each seed (default 1)"
+    )
     parser.add_argument("--cluster", metavar="NAME", default=AUTO, help="slurm/<NAME>.yaml, local or auto")
-    parser.add_argument("--resources", metavar="KEY=VALUE", nargs="+", default=[], help="over profile and job")
-    parser.add_argument("--check", action="store_true", help="ask Slurm what it would say, and queue nothing")
+    parser.add_argument("--resources", metavar="KEY=VALUE", nargs="+", default=[], help="override profile and job")
+    parser.add_argument("--dry-run", action="store_true", help="ask Slurm whether it would accept them; queue nothing")
     request, flags = options.parse(parser, argv)
     if flags.all == (request.model is not None):
         raise errors.ConfigError("give MODEL=<job>; make submit-all submits every job")
@@ -47,26 +49,26 @@ def main(argv: list[str] | None = None) -> int:
         specs, skipped = selection.runs_of_job(request, flags.seeds), []
     cluster = choose_cluster(flags.cluster, request.outputs)
     given = yaml_io.split_overrides(flags.resources, "RESOURCES", "time=02:00:00")
-    if flags.check:
-        return check(specs, skipped, request.outputs, cluster, given)
+    if flags.dry_run:
+        return dry_run(specs, skipped, request.outputs, cluster, given)
     how = submit_runs.Options(given, force=flags.force, of_all_jobs=flags.all)
     found = submit_runs.submit_runs(specs, skipped, request.outputs, cluster, how)
     print(text_table(("run", "what", "job"), [(one.name, one.action, one.job_id) for one in found]))
     print(_reasons([(f"{one.name}: {one.action}", one.detail) for one in found if one.detail]))
     actions = sorted({one.action for one in found})
     counts = ", ".join(f"{sum(one.action == action for one in found)} {action}" for action in actions)
-    print(f"{cluster.name}: {counts}. make status shows how they go.")
+    print(f"{cluster.name}: {counts}. make status shows their state.")
     return errors.RunError.exit_code if any(one.is_failure for one in found) else 0
 
 
-def check(
+def dry_run(
     specs: list[selection.RunSpec],
     skipped: list[selection.Skipped],
     outputs: Path,
     cluster: Cluster,
     given: dict[str, object],
 ) -> int:
-    """Print what the scheduler says of every run without queueing it."""
+    """Print whether the scheduler would accept every run, queue none, and return an exit code."""
     if cluster.profile.executor == SLURM:
         batch_script.check_log_path(outputs.resolve())
     refused = [(f"{one.name}: left out", one.reason) for one in skipped]
@@ -85,7 +87,7 @@ def check(
                     raise
                 refused.append((f"{run}: refused", str(error)))
     if said:
-        print(f"{cluster.name}: {len(said)} of {len(specs)} runs are sound, as far as it looks. It says of the first:")
+        print(f"{cluster.name}: {len(said)} of {len(specs)} runs would be accepted. Of the first it says:")
         print(f"  {said[0]}")
     print(_reasons(refused), end="")
     return errors.SlurmError.exit_code if len(said) < len(specs) else 0

@@ -13,7 +13,9 @@ from waiting import HANG_S
 ROOT = Path(__file__).resolve().parents[1]
 TEXT = (ROOT / "Makefile").read_text(encoding="utf-8")
 PUBLIC = re.search(r"^\.PHONY: (.*)$", TEXT, re.MULTILINE)[1].split()
-VARIABLES = re.search(r"^VARIABLES := (.*)$", TEXT, re.MULTILINE)[1].split()
+OPTIONS = dict(re.findall(r"^option\.(\w+) *:= (\S+)", TEXT, re.MULTILINE))  # variable to option
+TAKEN = {target: names.split() for target, names in re.findall(r"^takes\.(\S+) := (.*)$", TEXT, re.MULTILINE)}
+VARIABLES = list(OPTIONS)
 
 pytestmark = pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")
 
@@ -104,8 +106,8 @@ def test_train_passes_what_is_given_and_nothing_else(project):
     assert arguments_of(project, "train", "MODEL=minilm-lora") == ["scripts/train.py", "--model=minilm-lora"]
     assert arguments_of(project, "train") == ["scripts/train.py"]
     assert arguments_of(project, "train", "MODEL=m", "SEED=0", "FORCE=1", "DATASET=d", "OUTPUTS=o", "DATA_DIR=x") == [
-        *("scripts/train.py", "--model=m", "--dataset=d", "--outputs=o"),
-        *("--seed=0", "--data-dir=x", "--force"),
+        *("scripts/train.py", "--model=m", "--dataset=d", "--seed=0"),
+        *("--data-dir=x", "--outputs=o", "--force"),
     ]
 
 
@@ -161,19 +163,47 @@ def test_values_of_the_environment_arrive_too(project):
 
 
 @pytest.mark.parametrize("variable", VARIABLES)
-def test_every_variable_is_used_by_a_recipe(variable):
-    assert re.search(rf"\$\(call (given|flag),{variable},", TEXT)
+def test_every_variable_is_taken_by_a_target(variable):
+    assert any(variable in names for names in TAKEN.values())
 
 
-def test_every_option_exists_in_its_script():
-    """The options that a recipe may pass stand in the script itself or among the shared ones."""
-    shared = (ROOT / "scripts" / "common" / "cli.py").read_text(encoding="utf-8")
-    for recipe in rules().values():
-        line = " ".join(recipe)
-        if script := re.search(r"scripts/\w+\.py", line):
-            text = (ROOT / script[0]).read_text(encoding="utf-8") + shared
-            for option in re.findall(r"call (?:given|flag),\w+,(--[a-z-]+)", line):
-                assert f'"{option}"' in text, (script[0], option)
+@pytest.mark.parametrize("target", sorted(set(TAKEN) - {"help"}))
+def test_every_script_takes_the_options_of_its_target(target):
+    """The script's own --help lists them."""
+    script = re.search(r"scripts/\w+\.py", " ".join(rules()[target]))[0]
+    done = subprocess.run([sys.executable, ROOT / script, "--help"], capture_output=True, text=True, check=True)
+    for name in TAKEN[target]:
+        assert OPTIONS[name].rstrip("=") in done.stdout, name
+
+
+@pytest.mark.parametrize(
+    ("words", "refused", "allowed"),
+    [
+        (["cancel", "SEED=1"], "SEED", ["MODEL", "DATASET", "OUTPUTS"]),
+        (["train", "MDOEL=minilm-lora"], "MDOEL", ["MODEL"]),
+        (["check", "logs", "MODEL=m", "SEED=1"], "SEED", ["NO_DATA", "OUTPUTS"]),
+        (["test", "MODEL=m"], "MODEL", ["no variable"]),
+    ],
+)
+def test_a_variable_without_effect_is_refused(project, words, refused, allowed):
+    done = make(project, *words)
+    assert done.returncode == 2 and done.stdout == ""
+    assert f": {refused} is given, and has no effect" in done.stderr
+    assert all(name in done.stderr for name in allowed)
+
+
+def test_several_goals_share_what_each_takes(project):
+    done = make(project, "check", "train", "MODEL=m", "SEED=2", "JSON=1")
+    assert [eval(line) for line in done.stdout.splitlines()] == [
+        ["scripts/check.py", "--model=m", "--json"],
+        ["scripts/train.py", "--model=m", "--seed=2"],
+    ]
+
+
+def test_other_variables_of_the_environment_are_left_alone(project):
+    given = environment() | {"SEED": "1", "TEXT": "x", "OTHER": "y"}
+    done = subprocess.run(["make", "logs"], cwd=project, env=given, capture_output=True, text=True)
+    assert eval(done.stdout) == ["scripts/logs.py"]
 
 
 def test_a_failure_fails_the_target(project):
@@ -203,10 +233,10 @@ def test_submission_passes_what_is_given(project):
         *("scripts/submit.py", "--model=m", "--seeds=1, 2", "--cluster=c", "--resources=time=02:00:00 qos=a b"),
     ]
     assert arguments_of(project, "submit-all", "JOBS=a-* b") == ["scripts/submit.py", "--all", "--jobs=a-* b"]
-    dry = arguments_of(project, "submit-all", "DRY_RUN=1")  # whoever types it wants nothing to be queued
-    assert dry == ["scripts/submit.py", "--all", "--check"]
-    assert arguments_of(project, "submit-check") == ["scripts/submit.py", "--check", "--all"]
-    assert arguments_of(project, "submit-check", "MODEL=m") == ["scripts/submit.py", "--check", "--model=m"]
+    dry = arguments_of(project, "submit-all", "DRY_RUN=1")
+    assert dry == ["scripts/submit.py", "--all", "--dry-run"]
+    assert arguments_of(project, "submit-check") == ["scripts/submit.py", "--dry-run", "--all"]
+    assert arguments_of(project, "submit-check", "MODEL=m") == ["scripts/submit.py", "--dry-run", "--model=m"]
     assert arguments_of(project, "status", "WATCH=1") == ["scripts/status.py", "--watch"]
     for verb in ("logs", "cancel"):
         assert arguments_of(project, verb, "MODEL=m", "DATASET=d") == [

@@ -44,7 +44,7 @@ def test_every_format(run_script, trained, table, tmp_path, ending):
     code, out, err = run_script("predict", "--run", str(folder), "--input", str(source))
     assert (code, err) == (0, "")
     output = tmp_path / f"some texts.predicted.{ending}"
-    assert str(output) in out and "9 rows labelled" in out
+    assert str(output) in out and "9 rows predicted" in out
     assert source.read_bytes() == original
     read, found = read_table(source), read_table(output)
     assert list(found.columns) == [*table.columns, *ADDED]
@@ -152,7 +152,7 @@ def test_a_table_without_rows(run_script, trained, table, tmp_path):
     _, folder = trained
     write_table(tmp_path / "a.csv", table.iloc[:0])
     code, out, err = run_script("predict", "--run", str(folder), "--input", str(tmp_path / "a.csv"))
-    assert (code, err) == (0, "") and "0 rows labelled" in out
+    assert (code, err) == (0, "") and "0 rows predicted" in out
     assert list(read_table(tmp_path / "a.predicted.csv").columns) == [*table.columns, *ADDED]
 
 
@@ -213,7 +213,6 @@ def same_predictions(found: pd.DataFrame, wanted: pd.DataFrame) -> None:
 @pytest.fixture
 def small_parts(monkeypatch):
     monkeypatch.setattr("common.predict.plan.PART_ROWS", 4)
-    monkeypatch.setattr(create_plan, "__defaults__", (False, 4))
 
 
 @pytest.mark.parametrize("ending", slow_except(["csv"], ["csv", "jsonl.gz", "parquet", "xlsx"]))
@@ -226,7 +225,7 @@ def test_shards_give_what_the_whole_gives(run_script, trained, tmp_path, small_p
     output = tmp_path / f"out.{ending}"
     code, out, err = run_script("predict", *words, str(output), "--shards", "3")
     assert (code, err) == (0, "")
-    assert "22 rows of 1 files in 3 shards" in out and "22 rows labelled in 3 shards, every row once" in out
+    assert "22 rows of 1 files in 3 shards" in out and "22 rows predicted in 3 shards, every row once" in out
     assert "CPU hours per million rows" in out
     same_predictions(read_table(output), read_table(tmp_path / f"whole.{ending}"))
     # The same command again says so, and touches nothing.
@@ -255,7 +254,7 @@ def test_each_shard_by_its_own_command(run_script, trained, tmp_path, small_part
     assert code == 5 and f"scripts/predict.py --plan {plan.folder} --shard 1" in err
     assert run_script("predict", *other)[0] == 0
     code, out, err = run_script("predict", *merge)
-    assert (code, err) == (0, "") and "14 rows labelled in 3 shards" in out
+    assert (code, err) == (0, "") and "14 rows predicted in 3 shards" in out
     assert read_table(plan.output)["id"].tolist() == [*long_table(5)["id"], *long_table(9)["id"]]
     weights = next((folder / "model").glob("*.safetensors"))
     weights.write_bytes(weights.read_bytes() + b" ")
@@ -265,7 +264,7 @@ def test_each_shard_by_its_own_command(run_script, trained, tmp_path, small_part
     assert code == 5 and "the model has changed since the plan was made" in err
 
 
-def test_a_task_of_an_array_works_off_its_share(run_script, trained, tmp_path, small_parts):
+def test_a_task_of_an_array_scores_its_share(run_script, trained, tmp_path, small_parts):
     """Every third of the shards that are named, in one process; what is finished is not done again."""
     _, folder = trained
     write_table(tmp_path / "a.csv", long_table(24))
@@ -275,12 +274,12 @@ def test_a_task_of_an_array_works_off_its_share(run_script, trained, tmp_path, s
     words = shards.shard_command(plan.folder, 0, 1, 2, 5, 6, 7)[1:]
     assert words == ["--plan", str(plan.folder), "--shard", "0-2", "5-7"]
     done = lambda: sorted(set(range(8)) - set(shards.unfinished(plan)))  # noqa: E731
-    code, out, err = run_script("predict", *words, "--lane", "1", "3")
+    code, out, err = run_script("predict", *words, "--worker", "1", "3")
     assert (code, err, done()) == (0, "", [1, 6])
     assert out.count("are finished, 3 of them now") == 2
-    code, out, _ = run_script("predict", *words, "--lane", "1", "3")
+    code, out, _ = run_script("predict", *words, "--worker", "1", "3")
     assert code == 0 and out.count("are finished\n") == 2
-    assert run_script("predict", *words, "--lane", "2", "3")[0] == 0
+    assert run_script("predict", *words, "--worker", "2", "3")[0] == 0
     assert done() == [1, 2, 6, 7]
     code, _, err = run_script("predict", "--plan", str(plan.folder), "--shard", "7-8")
     assert code == 2 and "there is no shard 8; allowed are 0 to 7" in err
@@ -335,17 +334,17 @@ def test_an_adapter_in_shards(run_script, tiny_arguments, make_adapter, table, t
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--plan", "x"], "--plan goes with --shard or --merge"),
-        (["--input", "a.csv", "--merge"], "those with --plan alone"),
-        (["--input", "a.csv", "--shard", "0"], "those with --plan alone"),
-        (["--text", "a || b", "--shards", "2"], "one TEXT has none to divide"),
+        (["--plan", "x"], "--plan needs --shard or --merge"),
+        (["--input", "a.csv", "--merge"], "these need --plan"),
+        (["--input", "a.csv", "--shard", "0"], "these need --plan"),
+        (["--text", "a || b", "--shards", "2"], "a TEXT is one row"),
         (["--text", "a || b", "--input", "a.csv"], "either INPUT=<file> or TEXT=<text>"),
         (["--input", "a.csv", "--processes", "2"], "PROCESSES goes with SHARDS"),
         (["--input", "a.csv", "--shards", "0"], "--shards: '0' is given; allowed is a whole number from 1"),
         (["--input", "a.csv", "--shards", "2", "--processes", "many"], "--processes: 'many' is given"),
         (["--plan", "x", "--merge", "--run", "y"], "--plan knows its model"),
-        (["--plan", "x", "--merge", "--lane", "0", "2"], "--lane I N goes with --shard"),
-        (["--plan", "x", "--shard", "0-3", "--lane", "2", "2"], "I is a whole number from 0 to N - 1"),
+        (["--plan", "x", "--merge", "--worker", "0", "2"], "--worker I N goes with --shard"),
+        (["--plan", "x", "--shard", "0-3", "--worker", "2", "2"], "I is a whole number from 0 to N - 1"),
         (["--plan", "x", "--shard", "3-1"], "'3-1' is no number of a shard; allowed are such as 3 or 8-11"),
         (["--plan", "x", "--shard", "1", "3-"], "'3-' is no number of a shard"),
     ],
@@ -362,7 +361,7 @@ def test_shards_before_the_work(run_script, trained, table, tmp_path):
         write_table(tmp_path / "corpus" / f"{name}.csv", table)
     words = ["--run", str(folder), "--input", str(tmp_path / "corpus")]
     code, _, err = run_script("predict", *words)
-    assert code == 2 and "means 2 files; they are labelled with SHARDS=1" in err
+    assert code == 2 and "means 2 files; give SHARDS=1" in err
     (tmp_path / "out.csv").write_text("mine")
     words += ["--output", str(tmp_path / "out.csv"), "--shards", "2"]
     code, _, err = run_script("predict", *words)
@@ -386,8 +385,8 @@ def test_two_terminals_submit_once(fake_slurm, trained, tmp_path):
     assert len(fake_slurm.calls("sbatch")) == 2
     assert files.read_json(tmp_path / "out.csv.shards" / "submit.json")["job_id"] == "101"
     done = subprocess.run([*command, "--force"], capture_output=True, text=True, cwd=tmp_path)
-    assert done.returncode == 5 and "queued as job 101; make cancel" in done.stderr
+    assert done.returncode == 5 and "queued as job 101; cancel it first" in done.stderr
     (tmp_path / "out.csv.shards" / "plan.json").unlink()
     done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
-    assert done.returncode == 5 and "queued as job 101; make cancel" in done.stderr
+    assert done.returncode == 5 and "queued as job 101; cancel it first" in done.stderr
     assert files.read_json(tmp_path / "out.csv.shards" / "submit.json")["job_id"] == "101"

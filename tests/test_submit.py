@@ -40,7 +40,7 @@ def test_two_seeds(run_script, fake_slurm, words, folders):
     code, out, err = run_script("submit", *words, "--seeds", "1,2")
     assert (code, err) == (0, "")
     assert table(out) == {"seed-1": "submitted", "seed-2": "submitted"}
-    assert out.endswith("\ntestbed: 2 submitted. make status shows how they go.\n")
+    assert out.endswith("\ntestbed: 2 submitted. make status shows their state.\n")
     assert sorted(folders()) == ["seed-1", "seed-2"]
     assert [call["name"] for call in fake_slurm.calls()] == ["scontrol", "squeue", "sbatch", "sbatch"]
     code, out, _ = run_script("submit", *words, "--seeds", "2 1 2")
@@ -108,10 +108,10 @@ def test_a_refusal_is_recorded_and_fails(run_script, fake_slurm, words, folders)
 
 
 def test_asking_what_slurm_would_say(run_script, fake_slurm, words, folders, tmp_path):
-    code, out, _ = run_script("submit", *words, "--seeds", "1,2", "--check")
-    assert code == 0 and "2 of 2 runs are sound" in out and "to start at 2026-11-21T12:00:00" in out
+    code, out, _ = run_script("submit", *words, "--seeds", "1,2", "--dry-run")
+    assert code == 0 and "2 of 2 runs would be accepted" in out and "to start at 2026-11-21T12:00:00" in out
     fake_slurm.set(refuse="Requested node configuration is not available")
-    code, out, _ = run_script("submit", *words, "--check")
+    code, out, _ = run_script("submit", *words, "--dry-run")
     assert code == 7 and "refused" in out and "Requested node configuration" in out
     assert folders() == {} and fake_slurm.jobs == []
 
@@ -161,7 +161,7 @@ def test_every_job(run_script, fake_slurm, few_jobs, tmp_path):
     assert times.count("#SBATCH --time=7") == 5
     names = files.read_json(tmp_path / "outputs" / ".collect" / "expected.json")["runs"]
     assert names == submitted[:-1]
-    code, out, _ = run_script("submit", *words, "--check")
+    code, out, _ = run_script("submit", *words, "--dry-run")
     # Slurm is asked about what has no rows yet, too.
     assert code == 0 and "left out" in out and f"{len(names) + 5} of {len(names) + 5} runs" in out
     code, out, _ = run_script("submit", "--all", "--jobs", "on* swept", "--outputs", str(tmp_path / "other"))
@@ -198,7 +198,7 @@ def test_this_machine_trains_two_seeds_and_reports(no_slurm, words, folders, tmp
     outputs = tmp_path / "outputs"
     submit = "submit", "--all", "--jobs", *words[1:], "--cluster", "local", "--seeds", "1,2"
     done = typed(*submit)
-    assert done.returncode == 0 and done.stdout.endswith("local: 6 submitted. make status shows how they go.\n")
+    assert done.returncode == 0 and done.stdout.endswith("local: 6 submitted. make status shows their state.\n")
     until(lambda: not list((outputs / ".queue").glob("0*.json")), "the end of the queue", pause_s=0.3)
     assert sorted(folders()) == ["baseline-majority", "baseline-tfidf", "baseline-untuned", "seed-1", "seed-2"]
     for folder in folders().values():

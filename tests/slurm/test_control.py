@@ -305,11 +305,11 @@ def test_five_hundred_runs(lab, cluster, partition):
 def test_submit_check_queues_nothing_and_names_what_is_wrong(lab, cluster):
     own = (lab.repository / "jobs" / "minilm-lora.yaml").read_text(encoding="utf-8")
     (lab.repository / "jobs" / "greedy.yaml").write_text(own + "\nresources: {time: 3-00:00:00}\n", encoding="utf-8")
-    words = ("--check", "--all", *HERE, *lab.words(*SHORT))
+    words = ("--dry-run", "--all", *HERE, *lab.words(*SHORT))
     done = lab.run("submit", *words, "--jobs", "minilm-lora", "--seeds", "1,2")
-    assert "5 of 5 runs are sound" in done.stdout and "to start at" in done.stdout
+    assert "5 of 5 runs would be accepted" in done.stdout and "to start at" in done.stdout
     done = lab.run("submit", *words, "--jobs", "minilm-lora greedy", check=False)
-    assert done.returncode == 7 and "4 of 6 runs are sound" in done.stdout
+    assert done.returncode == 7 and "4 of 6 runs would be accepted" in done.stdout
     assert done.stdout.count("time limit is invalid") == 1
     refused = [line for line in done.stdout.splitlines() if line.endswith(": refused")]
     assert len(refused) == 2 and all("/greedy/" in line for line in refused)

@@ -72,7 +72,7 @@ def test_what_sbatch_refuses(lab, cluster, resources, said):
     status = lab.status()
     assert "1 refused" in status and said in status
     check = lab.run(
-        "submit", "--check", "--model", "minilm-lora", *lab.words(), *HERE, "--resources", resources, check=False
+        "submit", "--dry-run", "--model", "minilm-lora", *lab.words(), *HERE, "--resources", resources, check=False
     )
     assert check.returncode == 7 and said in check.stdout
     assert cluster.squeue() == []

@@ -37,7 +37,7 @@ def corpus(place) -> Path:
 @pytest.fixture
 def command(lab, corpus, trained):
     """The words of `make predict RUN=… INPUT=… OUTPUT=… SHARDS=64 CLUSTER=slim`, and where the output goes."""
-    output = lab.repository.parent / "labelled.csv"
+    output = lab.repository.parent / "predicted.csv"
     words = ["--run", trained[1], "--input", corpus, "--output", output, "--shards", SHARDS, "--cluster", "slim"]
     return [*words, "--outputs", lab.outputs], output
 
@@ -75,7 +75,7 @@ def parts(output: Path) -> dict[int, int]:
 
 def test_killed_requeued_cancelled_and_at_its_limit(lab, cluster, command, corpus, run_main, trained):
     words, output = command
-    plan = output.with_name("labelled.csv.shards")
+    plan = output.with_name("predicted.csv.shards")
     lab.profile("slim", array_limit=4, **SLIM)
     said = lab.run("predict", *words).stdout
     assert "9600 rows of 96 files in 64 shards" in said and "submitted 64 shards in 4 tasks" in said
@@ -98,8 +98,8 @@ def test_killed_requeued_cancelled_and_at_its_limit(lab, cluster, command, corpu
         for task in range(4):
             assert 0 < sum(number % 4 == task for number in before) < 16, before
         said = lab.status()
-        assert re.search(rf"labelled.csv.shards +running +{array} .* {len(before)}/64\n", said), said
-        assert re.search(rf"labelled.csv.shards/merge +queued +{merge} .*Dependency", said), said
+        assert re.search(rf"predicted.csv.shards +running +{array} .* {len(before)}/64\n", said), said
+        assert re.search(rf"predicted.csv.shards/merge +queued +{merge} .*Dependency", said), said
         os.kill(held[0], signal.SIGKILL)
         cluster.call("scontrol", "requeue", f"{array}_1")
         cluster.call("scancel", f"{array}_2")
@@ -165,7 +165,7 @@ def test_killed_requeued_cancelled_and_at_its_limit(lab, cluster, command, corpu
 
 def expanded(text: str) -> list[int]:
     """The shards that a batch file names."""
-    words = re.search(r"--shard ([0-9 -]+) --lane", text)[1].split()
+    words = re.search(r"--shard ([0-9 -]+) --worker", text)[1].split()
     return [number for word in words for number in range(int(word.split("-")[0]), int(word.split("-")[-1]) + 1)]
 
 

@@ -35,8 +35,8 @@ def texts() -> dict[str, str]:
     }
     gres = profiles.load("example-gres")
     own = Resources(time=90, gpu_type="h100", mem_gb=1.5, sbatch={"mail-type": False, "exclusive": True, "nice": 10})
-    lane = ("--shard", "0-63", "--lane", "$SLURM_ARRAY_TASK_ID", "9")
-    shards = ("python", "-u", "scripts/predict.py", "--plan", "/home/all.csv.shards", *lane)
+    share = ("--shard", "0-63", "--worker", "$SLURM_ARRAY_TASK_ID", "9")
+    shards = ("python", "-u", "scripts/predict.py", "--plan", "/home/all.csv.shards", *share)
     return found | {
         "_array": batch_text(task(command=shards, array=(0, 1, 2, 5, 7, 8)), gres),
         "_cpu": batch_text(task(after=("101", "102")), profiles.for_job(gres, None, {}, gpu=False)),

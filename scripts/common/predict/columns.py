@@ -1,4 +1,4 @@
-"""The columns that a prediction adds to a table: the label, and a probability a label."""
+"""The columns that a prediction adds to a table: the predicted label, and the probability of each label."""
 
 from collections.abc import Sequence
 
@@ -15,10 +15,10 @@ def added_columns(labels: Sequence[Label]) -> list[str]:
 
 
 def check_free_columns(columns: Sequence[object], labels: Sequence[Label], origin: object) -> None:
-    """Raise a `DataError` when the table has a column that would be added."""
+    """Raise a `DataError` when a table has a column with the name of an added one."""
     clash = [name for name in added_columns(labels) if name in columns]
     if clash:
-        raise DataError(f"{origin}: it has a column '{clash[0]}' already; rename it first.")
+        raise DataError(f"{origin}: there is a column '{clash[0]}' already, which a prediction adds; rename it first.")
 
 
 def prediction_columns(scores: np.ndarray, labels: Sequence[Label]) -> dict[str, list[Label] | np.ndarray]:
@@ -35,7 +35,7 @@ def prediction_columns(scores: np.ndarray, labels: Sequence[Label]) -> dict[str,
 
 
 def with_predictions(frame: pd.DataFrame, scores: np.ndarray, labels: Sequence[Label]) -> pd.DataFrame:
-    """Return a table with the added columns; `scores` as of `predictions`."""
+    """Return a copy of a table with the added columns; `scores` are log probabilities (N, C)."""
     result = frame.copy()
     for name, values in prediction_columns(scores, labels).items():
         result[name] = values

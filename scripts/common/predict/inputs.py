@@ -1,4 +1,4 @@
-"""What prediction adds to a table, for whole files and for shards alike: who predicts, and the columns it writes."""
+"""What a prediction reads and where it writes: the run that predicts, the input files, the output file."""
 
 import dataclasses
 import glob
@@ -9,7 +9,7 @@ from common.cli import sweeps
 from common.cli.target import resolve_target, trained_folder
 from common.config.dataset import Dataset
 from common.config.run_request import RunRequest
-from common.core.errors import ConfigError, DataError
+from common.core.errors import ConfigError, DataError, RunError
 from common.data import table_files
 from common.data.rows import Row
 from common.runs import run_folder
@@ -44,17 +44,18 @@ def find_run(request: RunRequest, run: Path | None, adapter: Path | None) -> tup
 
 
 def input_files(given: Path) -> list[Path]:
-    """Return the files of one table: a file, those of a folder, or those that a pattern means, sorted by their paths.
+    """Return the files of INPUT=: one file, the files of a folder, or those that a pattern matches, sorted by path.
 
-    Names that begin with "." or "_" hold no rows by the habit of those who write such folders (`_SUCCESS`).
+    Files of a folder whose names begin with "." or "_" are left out: programs that write such folders put markers
+    there (`_SUCCESS`).
 
     Raises:
-        DataError: none is there, or they are no tables of one format.
+        DataError: there is no file, or the files are no tables of one format.
     """
     if given.is_dir():
         found = sorted(path for path in given.iterdir() if not path.name.startswith((".", "_")))
         if inner := next((path for path in found if path.is_dir()), None):
-            raise DataError(f"{given}: holds the folder {inner.name}; say which files: INPUT='{given}/**/*.<format>'")
+            raise DataError(f"{given}: it holds the folder {inner.name}; name the files: INPUT='{given}/**/*.<format>'")
     elif not given.exists() and glob.has_magic(str(given)):
         found = sorted(path for path in map(Path, glob.glob(str(given), recursive=True)) if path.is_file())  # noqa: PTH207
     else:
@@ -66,38 +67,48 @@ def input_files(given: Path) -> list[Path]:
     if len(formats) > 1:
         one, other, *_ = formats.values()
         raise DataError(
-            f"{given}: {one.name} and {other.name} are of two formats; a pattern is needed: INPUT='…/*.<format>'"
+            f"{given}: {one.name} and {other.name} differ in format; choose one with a pattern: INPUT='…/*.<format>'"
         )
     return found
 
 
 def output_file(asked: Path | None, given: Path, files: Sequence[Path]) -> Path:
-    """Return where the labelled table of an input goes: OUTPUT, or `<input>.predicted.<format>`.
+    """Return the file to write: OUTPUT=, or `<input>.predicted.<format>`.
 
     Args:
-        asked: OUTPUT.
-        given: INPUT.
-        files: what it means.
+        asked: OUTPUT=, None where it is not given.
+        given: INPUT=.
+        files: what `input_files` returns for it.
 
     Raises:
-        ConfigError: OUTPUT is needed, or would be part of the input the next time.
+        ConfigError: OUTPUT= is needed, or would be part of the input the next time.
         DataError: its ending is no known format.
     """
     if asked is not None:
         table_files.format_of(asked)
         if given.is_dir() and asked.resolve().parent == given.resolve():
-            raise ConfigError(f"OUTPUT={asked} lies in INPUT={given}; put it elsewhere.")
+            raise ConfigError(f"OUTPUT={asked} lies in the folder INPUT={given}; choose another folder.")
         return asked
     if list(files) != [given] and not given.is_dir():
-        raise ConfigError(f"INPUT={given} is a pattern; say where the labelled table goes: OUTPUT=<file>")
+        raise ConfigError(f"INPUT={given} is a pattern; name the file to write: OUTPUT=<file>")
     name, gzipped = table_files.format_of(files[0])
     ending = f".{name}.gz" if gzipped else f".{name}"
     stem = given.resolve().name if given.is_dir() else given.name[: -len(ending)]
     return (given.resolve() if given.is_dir() else given).with_name(f"{stem}.predicted{ending}")
 
 
+def check_free_output(output: Path, replace: bool) -> None:
+    """Raise a `RunError` when the output exists and must not be replaced."""
+    if output.exists() and not replace:
+        raise RunError(f"{output} exists already; give another OUTPUT=, or FORCE=1 to replace it.")
+
+
 def one_row(text: str, dataset: Dataset) -> Row:
-    """Return TEXT as a row; a pair is written 'first || second'."""
+    """Return TEXT= as a row; a pair is written 'first || second'.
+
+    Raises:
+        DataError: the dataset needs another number of texts.
+    """
     names = dataset.text
     texts = tuple(part.strip() for part in text.split(SEPARATOR)) if len(names) > 1 else (text.strip(),)
     if len(texts) != len(names) or not all(texts):

@@ -1,4 +1,4 @@
-"""The merge of a sharded prediction: the proof that every row is there exactly once, the output, and what it cost."""
+"""Merge a sharded prediction: prove that every row is there exactly once, write the output, and report the cost."""
 
 import shlex
 import time
@@ -11,7 +11,7 @@ import pandas as pd
 import pyarrow as pa
 
 from common.cli.options import shown
-from common.core.errors import DataError, RunError, choices
+from common.core.errors import RunError, choices
 from common.core.files import check_fences, fsync, read_json, sha256_file, write_json
 from common.core.formatting import duration
 from common.data import table_files
@@ -19,13 +19,14 @@ from common.data.table_chain import ChainedReader
 from common.data.table_writer import TableWriter, common_schema
 from common.predict import shards
 from common.predict.columns import added_columns
-from common.predict.plan import PARTS, Plan
+from common.predict.inputs import check_free_output
+from common.predict.plan import PARTS, Plan, input_changed
 
 REPORT = "report.json"
 
 
 def merge_report(plan: Plan) -> dict[str, Any] | None:
-    """Return the report of a plan whose output is there as the merge wrote it, else None."""
+    """Return the report of a plan whose output is as the merge wrote it, None where it is not."""
     file = plan.folder / REPORT
     report = read_json(file) if file.is_file() else {}
     if report.get("plan") != plan.id or not plan.output.is_file():
@@ -33,21 +34,15 @@ def merge_report(plan: Plan) -> dict[str, Any] | None:
     return report if report["output_sha256"] == sha256_file(plan.output) else None
 
 
-def check_free_output(plan: Plan) -> None:
-    """Raise a `RunError` when the merge would replace a file unasked."""
-    if plan.output.exists() and not plan.replace:
-        raise RunError(f"{plan.output} exists already; give another OUTPUT=, or FORCE=1 to replace it.")
-
-
 def merge_parts(plan: Plan) -> dict[str, Any]:
-    """Write the output and the report.
+    """Write the output and the report, and return the report.
 
     Raises:
-        RunError: parts are missing or broken, or the output is there already.
+        RunError: parts are missing or broken, or the output exists.
         DataError: the input has changed, or cells do not fit the output's format.
     """
     start = time.perf_counter()
-    check_free_output(plan)
+    check_free_output(plan.output, plan.replace)
     facts = _check_every_row_once(plan)
     _check_same_inputs(plan)
     whole = plan.folder / f".whole.{plan.output.name}"
@@ -63,19 +58,19 @@ def merge_parts(plan: Plan) -> dict[str, Any]:
         **_cost(facts),
         "merge_s": round(time.perf_counter() - start, 3),
     }
-    # The report first: stopped between the two, the merge is made again, and finds no file in its way.
+    # The report first: after a stop between the two, the merge runs again, and no output is in its way.
     write_json(plan.folder / REPORT, report)
-    check_free_output(plan)
+    check_free_output(plan.output, plan.replace)
     check_fences(plan.output)
     whole.replace(plan.output)
     fsync(plan.output.parent)
-    for left in (plan.folder / PARTS).glob(".*.partial.parquet"):  # of processes that were killed
+    for left in (plan.folder / PARTS).glob(".*.partial.parquet"):  # of killed processes
         left.unlink(missing_ok=True)
     return report
 
 
 def _check_every_row_once(plan: Plan) -> list[dict[str, Any]]:
-    """Return the facts of all parts, in order, whose rows are 0, 1, …, N-1."""
+    """Return the facts of all parts, in order, having checked that their rows are 0, 1, …, N-1."""
     found: list[dict[str, Any]] = []
     faults: dict[int, list[str]] = {}
     expected: set[Path] = set()
@@ -101,7 +96,7 @@ def _check_every_row_once(plan: Plan) -> list[dict[str, Any]]:
         )
     strays = sorted(set((plan.folder / PARTS).glob("[!.]*")) - expected)
     if strays:
-        raise RunError(f"{strays[0]}: no part of this plan; its rows stand in others. Delete it and merge again.")
+        raise RunError(f"{strays[0]}: no part of this plan; other parts hold its rows. Delete it and merge again.")
     return found
 
 
@@ -109,14 +104,11 @@ def _check_same_inputs(plan: Plan) -> None:
     for file in plan.inputs:
         path = Path(file.file)
         if not path.is_file() or sha256_file(path) != file.sha256:
-            raise DataError(
-                f"{path}: has {'changed' if path.is_file() else 'vanished'} since the plan was made; its predictions "
-                "are of other rows. Put the old file back, or start over with FORCE=1."
-            )
+            raise input_changed(path)
 
 
 def _write(plan: Plan, place: Path) -> int:
-    """Write the output part by part to a place of the same file system, and return its rows."""
+    """Write the output part by part to a file of the same file system, and return the number of its rows."""
     one, other = (table_files.format_of(path)[0] for path in (plan.files[0][0], plan.output))
     native = one == other == "parquet"
     schema = _output_schema(plan) if other == "parquet" else None
@@ -130,14 +122,14 @@ def _write(plan: Plan, place: Path) -> int:
             if native:
                 assert schema is not None
                 inner = pa.schema([schema.field(name) for name in plan.columns])
-                tables = [piece.replace_schema_metadata(None).cast(inner) for piece in chain.arrow_tables(first, end)]
+                tables = [chunk.replace_schema_metadata(None).cast(inner) for chunk in chain.arrow_tables(first, end)]
                 table = pa.concat_tables(tables)
                 for name, values in added.items():
                     with table_files.writing(plan.output):
                         table = table.append_column(schema.field(name), pa.array(values, schema.field(name).type))
                 output.append(table)
             else:
-                frame = pd.concat([piece for _, piece in chain.frames(first, end)])
+                frame = pd.concat([chunk for _, chunk in chain.frames(first, end)])
                 output.append(frame.assign(**added))
         if not parts:
             columns = [*plan.columns, *added_columns(plan.labels)]
@@ -160,7 +152,7 @@ def _output_schema(plan: Plan) -> pa.Schema:
 
 
 def _cost(facts: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Return rows a second by process and in all, and device hours per million rows: of GPUs, or of CPU cores."""
+    """Return rows per second, of each process and in all, and the GPU or CPU hours per million rows."""
     processes: dict[tuple[str, str | None], dict[str, Any]] = {}
     for part in facts:
         key = part["process"], part["gpu"]
@@ -176,7 +168,7 @@ def _cost(facts: Sequence[dict[str, Any]]) -> dict[str, Any]:
         own = [entry for entry in processes.values() if (entry["gpu"] is None) == (device == "cpu")]
         rows, used = (sum(entry[name] for entry in own) for name in ("rows", seconds))
         hours[f"{device}_hours_per_million_rows"] = round(used / 3600 / rows * 1e6, 4) if rows else None
-    # From the first part's start to the last one's end, waiting in a queue included.
+    # From the start of the first part to the end of the last, waiting in a queue included.
     starts, ends = [part["ended"] - part["seconds"] for part in facts], [part["ended"] for part in facts]
     elapsed = max(ends) - min(starts) if facts else 0.0
     return {
@@ -193,7 +185,7 @@ def _ratio(rows: int, seconds: float) -> float | None:
 
 def merge_summary(plan: Plan, report: dict[str, Any]) -> str:
     """Return the report in one line."""
-    parts = [f"{shown(plan.output)}: {report['rows']} rows labelled in {plan.shards} shards, every row once"]
+    parts = [f"{shown(plan.output)}: {report['rows']} rows predicted in {plan.shards} shards, every row once"]
     rates = [entry["rows_per_s"] for entry in report["processes"] if entry["rows_per_s"] is not None]
     if rates:
         several = f" ({len(rates)} processes, {min(rates):.1f} to {max(rates):.1f} each)" if len(rates) > 1 else ""

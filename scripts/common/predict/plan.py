@@ -1,7 +1,7 @@
-"""The plan of a sharded prediction: `<output>.shards/plan.json` says which rows of which files, by which model.
+"""The plan of a sharded prediction: `<output>.shards/plan.json` records which rows of which files, and which model.
 
-Planning reads every row and checks it as `data.to_rows` does, so that an empty cell is found before the work and not in
-its last hour. The same plan is continued; another one in its place is refused with the difference.
+Making a plan reads and checks every row, so that an empty cell is found at the start and not in the last hour. The same
+command resumes a plan. A command that would make another plan in its place is refused, with the differences.
 """
 
 import dataclasses
@@ -29,8 +29,8 @@ from common.runs.run_config import RunConfig
 
 SCHEMA = 1
 PLAN, PARTS = "plan.json", "parts"
-PART_ROWS = 4_096  # a kill loses at most these; batches of like length are found well within them
-_XLSX_ROWS = 1_048_575  # below its header
+PART_ROWS = 4_096  # a killed process loses at most these; enough rows to batch texts of similar length
+_XLSX_ROWS = 1_048_575  # without the header
 _CHECKED_AT_ONCE = 8_192
 
 
@@ -49,15 +49,18 @@ class Plan:
     """What is predicted, by which model, in how many shards.
 
     Attributes:
-        id: a hash of the identity, which every part carries.
-        folder: `<output>.shards`; its `config.yaml` is the run's configuration.
+        id: a hash of `identity`, recorded in every part.
+        folder: `<output>.shards`; its `config.yaml` is a copy of the run's.
         output: the table that the merge writes.
-        replace: whether the merge may replace an output that is there (FORCE=1).
-        model, adapter, model_sha256: a run's `model/`, or the folder of an adapter made elsewhere; its content.
+        replace: whether the merge may replace an existing output (FORCE=1).
+        model: a run's `model/`, or the folder of an external adapter.
+        adapter: whether `model` is an external adapter.
+        model_sha256: of the model's files.
         labels: in class order.
         columns: of the input.
-        inputs: its files, in order.
-        shards, part_rows: how the rows are divided.
+        inputs: the input files, in order.
+        shards: number of shards.
+        part_rows: most rows of a part.
     """
 
     id: str
@@ -75,16 +78,16 @@ class Plan:
 
     @property
     def rows(self) -> int:
-        """Rows of all inputs."""
+        """Number of rows of all input files."""
         return sum(file.rows for file in self.inputs)
 
     @property
     def files(self) -> list[tuple[Path, int]]:
-        """The inputs as (file, rows)."""
+        """The input files as (file, number of rows)."""
         return [(Path(file.file), file.rows) for file in self.inputs]
 
     def identity(self, config: RunConfig) -> dict[str, Any]:
-        """Return what decides the parts, the run's configuration included: paths may change, contents may not."""
+        """Return what decides the content of the parts, the run's configuration included; paths are no part of it."""
         files = {
             f"input {number} ({Path(file.file).name})": file.sha256 for number, file in enumerate(self.inputs, start=1)
         }
@@ -117,8 +120,8 @@ def plan_folder(output: Path) -> Path:
 
 
 def plan_lock(output: Path) -> AbstractContextManager[None]:
-    """Hold the lock of an output's plan while it is made and submitted: a second command waits, and then finds it."""
-    return lock(output.with_name(f".{output.name}.shards.lock"))  # not within the folder, which a new plan deletes
+    """Lock an output's plan while it is made and submitted: a second command waits, and then finds the plan."""
+    return lock(output.with_name(f".{output.name}.shards.lock"))  # not in the folder, which a new plan deletes
 
 
 def create_plan(
@@ -129,23 +132,23 @@ def create_plan(
     adapter: bool,
     shards: int,
     force: bool = False,
-    part_rows: int = PART_ROWS,
+    part_rows: int | None = None,
 ) -> Plan:
-    """Write the plan of a prediction, or continue the same one; the caller holds `locked(output)`.
+    """Write the plan of a prediction, or read an existing equal one; the caller holds `plan_lock(output)`.
 
     Args:
-        output: the table to write in the end.
-        files: the input, in order.
+        output: the table that the merge writes.
+        files: the input files, in order.
         config: of the run that predicts.
-        model: a run's `model/`, or an adapter's folder.
-        adapter: which of both.
-        shards: how many.
+        model: a run's `model/`, or the folder of an external adapter.
+        adapter: whether `model` is an external adapter.
+        shards: number of shards.
         force: start over; the parts of an older plan are deleted.
-        part_rows: most rows of a part.
+        part_rows: most rows of a part, `PART_ROWS` by default.
 
     Raises:
         DataError: a row or a file of the input is wrong.
-        RunError: another plan lies there; the message lists the differences.
+        RunError: there is another plan; the message lists the differences.
     """
     table_files.format_of(output)
     output = output.absolute()
@@ -160,7 +163,9 @@ def create_plan(
         counts, columns = _survey(files, config.dataset)
     check_free_columns(columns, config.dataset.labels, files[0])
     if table_files.format_of(output)[0] == "xlsx" and sum(counts) > _XLSX_ROWS:
-        raise DataError(f"{output}: xlsx holds {_XLSX_ROWS:,} rows, the input has {sum(counts):,}; choose another.")
+        raise DataError(
+            f"{output}: xlsx holds {_XLSX_ROWS:,} rows, the input has {sum(counts):,}; choose another format."
+        )
     inputs = [
         Input(str(path.absolute()), rows, path.stat().st_size, content)
         for path, rows, content in zip(files, counts, hashes, strict=True)
@@ -177,7 +182,7 @@ def create_plan(
         columns,
         inputs,
         shards,
-        part_rows,
+        part_rows or PART_ROWS,
     )
     identity = plan.identity(config)
     plan = dataclasses.replace(plan, id=sha256(json.dumps(identity, sort_keys=True).encode())[:16])
@@ -213,7 +218,7 @@ def _check_same(plan: Plan, then: dict[str, Any], now: dict[str, Any]) -> None:
 
 
 def _survey(files: Sequence[Path], dataset: Dataset) -> tuple[list[int], list[str]]:
-    """Return every file's rows and the columns of all, having checked every text."""
+    """Return the number of rows of every file and the columns of all, having checked every text."""
     counts: list[int] = []
     columns: list[str] = []
     progress = Progress("check the input", len(files), "file")
@@ -224,7 +229,7 @@ def _survey(files: Sequence[Path], dataset: Dataset) -> tuple[list[int], list[st
         elif columns and set(found) != set(columns):
             differing = [name for name in [*found, *columns] if (name in found) != (name in columns)]
             raise DataError(
-                f"{path}: has other columns than {files[0]}; {choices(differing)} stands in one of both alone."
+                f"{path}: its columns differ from those of {files[0]}; only one of both has {choices(differing)}."
             )
         else:
             columns = columns or found
@@ -252,15 +257,21 @@ def _texts(frame: pd.DataFrame, dataset: Dataset, path: Path) -> list[Row]:
 
 
 def model_hash(folder: Path) -> str:
-    """Return the SHA-256 of what a saved model's folder holds.
+    """Return the SHA-256 of the files of a saved model's folder.
 
     Raises:
-        ModelError: there is nothing.
+        ModelError: there are none.
     """
     files = sorted(path for path in folder.iterdir() if path.is_file()) if folder.is_dir() else []
     if not files:
-        raise ModelError(f"{folder}: no saved model here.")
+        raise ModelError(f"{folder}: there is no saved model.")
     return sha256("".join(f"{path.name} {sha256_file(path)}\n" for path in files).encode())
+
+
+def input_changed(path: Path) -> DataError:
+    """Return the error of an input file that differs from the planned one, or is gone."""
+    found = "has changed since the plan was made" if path.is_file() else "is gone since the plan was made"
+    return DataError(f"{path}: {found}. Put the old file back, or start over with FORCE=1.")
 
 
 def read_plan(folder: Path) -> Plan:

@@ -1,4 +1,4 @@
-"""A saved model that predicts: loaded when the first rows come, and told what it runs on."""
+"""A saved model that scores rows; it is loaded when the first rows come."""
 
 import functools
 from collections.abc import Sequence
@@ -13,7 +13,13 @@ from common.runs.run_config import RunConfig, job_of
 
 
 class Scorer:
-    """A saved model that is loaded when the first rows come."""
+    """Scores rows with a saved model, which is loaded for the first rows.
+
+    Args:
+        config: of the run.
+        folder: a run's model/, or an adapter that peft saved.
+        adapter: whether `folder` is such an adapter.
+    """
 
     def __init__(self, config: RunConfig, folder: Path, adapter: bool) -> None:
         self.config, self.folder, self.adapter = config, folder, adapter
@@ -30,13 +36,13 @@ class Scorer:
 
     @property
     def gpu(self) -> str | None:
-        """The name of the GPU that it runs on, None on a CPU."""
+        """The name of the GPU that the model runs on, None on a CPU; loads the model."""
         from common.runs import provenance
 
         return provenance.hardware()["gpu"] if self.head.device.type == "cuda" else None
 
     def __call__(self, rows: Sequence[Row], progress: Progress | None = None) -> np.ndarray:
-        """Return natural-log probabilities (N, C), whatever the job's decoding: every text gets a label."""
+        """Return natural-log probabilities (N, C), also where the job generates: every text gets a label."""
         from common.evaluation import inference
 
         budget = job_of(self.config).runtime.score_token_budget

@@ -1,9 +1,9 @@
-"""The shards of a planned prediction: contiguous row ranges, each worked off in parts.
+"""The shards of a planned prediction: contiguous ranges of rows, which are scored and written in parts.
 
-    work(plan, 3, score)     # <output>.shards/parts/<first row>-<end>.parquet
+    score_shard(plan, 3, scorer)     # writes <output>.shards/parts/<first row>-<end>.parquet
 
-A part is written whole or not at all, and its content depends on its rows alone: a killed shard goes on with its first
-missing part, and two processes on one shard write the same.
+A part is written atomically, and its content depends on its rows alone: after a kill a shard resumes at its first
+missing part, and two processes on the same shard write equal parts.
 """
 
 import json
@@ -18,14 +18,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from common.core.errors import DataError, RunError, choices
+from common.core.errors import RunError, choices
 from common.core.files import atomic_path
 from common.core.formatting import ranges
 from common.core.progress import Progress
 from common.data.rows import Row, to_rows
 from common.data.table_chain import ChainedReader
 from common.predict.columns import added_columns, prediction_columns
-from common.predict.plan import Plan, model_hash
+from common.predict.plan import Plan, input_changed, model_hash
 from common.runs import requeue, run_folder
 
 _FACTS = b"peftable"
@@ -41,12 +41,12 @@ class Score(Protocol):
 
     @property
     def gpu(self) -> str | None:
-        """The name of the GPU that it runs on, None on a CPU; the model is loaded for it."""
+        """The name of the GPU that the model runs on, None on a CPU; loads the model."""
         ...
 
 
 def shard_command(folder: Path, *numbers: int) -> list[str]:
-    """Return the arguments of Python that work off shards of a plan, in this order; 4, 5, 6 is written 4-6."""
+    """Return the arguments of Python that score some shards of a plan, in order; 4, 5, 6 is written 4-6."""
     return ["scripts/predict.py", "--plan", str(folder), "--shard", *ranges(numbers)]
 
 
@@ -56,19 +56,16 @@ def merge_command(folder: Path) -> list[str]:
 
 
 def score_shard(plan: Plan, number: int, score: Score) -> int:
-    """Work off a shard: score the rows of its missing parts.
+    """Score the rows of a shard's missing parts, write these, and return how many rows were scored.
 
     Args:
         plan: of the prediction.
         number: of the shard, from 0.
-        score: called once a part; a finished shard never calls it.
-
-    Returns:
-        How many rows were scored.
+        score: called once for each part; never for a finished shard.
 
     Raises:
-        RunError: the model is not the one that was planned.
-        DataError: an input is not, or a row of it is wrong.
+        RunError: the model is not the planned one.
+        DataError: an input file is not the planned one, or a row is wrong.
     """
     start, stop = plan.bounds(number)
     missing = [part for part in plan.parts(number) if fault(plan, *part)]
@@ -96,7 +93,7 @@ def score_shard(plan: Plan, number: int, score: Score) -> int:
 
 
 def unfinished(plan: Plan) -> list[int]:
-    """Return the shards that miss parts."""
+    """Return the shards that have missing or broken parts."""
     return [number for number in range(plan.shards) if any(fault(plan, *part) for part in plan.parts(number))]
 
 
@@ -106,17 +103,14 @@ def _check_unchanged(plan: Plan) -> None:
             f"{plan.model}: the model has changed since the plan was made ({plan.model_sha256[:8]} → {found[:8]}). "
             "Put the old one back, or start over with FORCE=1."
         )
-    for file in plan.inputs:  # contents are compared by the merge, once
-        size = Path(file.file).stat().st_size if Path(file.file).is_file() else None
-        if size != file.bytes:
-            raise DataError(
-                f"{file.file}: has {'vanished' if size is None else 'changed'} since the plan was made. "
-                "Put the old file back, or start over with FORCE=1."
-            )
+    for file in plan.inputs:  # the merge compares the contents, once
+        path = Path(file.file)
+        if not path.is_file() or path.stat().st_size != file.bytes:
+            raise input_changed(path)
 
 
 def _laps() -> Iterator[dict[str, Any]]:
-    """Yield the time since the last lap; the first includes what the first part waits for: the model's loading."""
+    """Yield the time since the last lap; the first part's includes loading the model."""
     wall, cpu = time.perf_counter(), time.process_time()
     while True:
         now, used = time.perf_counter(), time.process_time()
@@ -130,7 +124,7 @@ def _write_part(plan: Plan, first: int, end: int, scores: np.ndarray, facts: dic
         {
             "row": np.arange(first, end, dtype=np.int64),
             **columns,
-            "predicted": scores.argmax(axis=1).astype(np.int32),  # of the labels: those may mix words and numbers
+            "predicted": scores.argmax(axis=1).astype(np.int32),  # an index: labels may mix words and numbers
         }
     )
     facts |= {"plan": plan.id, "process": f"{socket.gethostname()}-{os.getpid()}"}
@@ -140,14 +134,14 @@ def _write_part(plan: Plan, first: int, end: int, scores: np.ndarray, facts: dic
 
 
 def read_part(plan: Plan, first: int, end: int) -> tuple[pa.Table, dict[str, Any]]:
-    """Return a part as (its rows, who made it and how fast), having checked all of it.
+    """Return a part as (its rows, how it was made), having checked all of it.
 
     Returns:
         Columns row, predicted (index of the label) and probability_<label>; seconds, cpu_seconds, ended (of the epoch),
         gpu, process.
 
     Raises:
-        RunError: it is missing, broken, of another plan, or of other rows than its name says.
+        RunError: it is missing, broken, of another plan, or holds other rows than its name says.
     """
     path = plan.part(first, end)
     if not path.is_file():
@@ -159,7 +153,7 @@ def read_part(plan: Plan, first: int, end: int) -> tuple[pa.Table, dict[str, Any
     except (OSError, ValueError, KeyError, pa.ArrowException) as error:
         raise RunError(f"broken: {str(error).splitlines()[0][:100]}") from error
     if facts.keys() != _FACT_KEYS:
-        raise RunError("broken: nothing says how it was made")
+        raise RunError("broken: it does not record how it was made")
     if facts["plan"] != plan.id:
         raise RunError("made for another plan")
     if table.column_names != ["row", *added_columns(plan.labels)]:

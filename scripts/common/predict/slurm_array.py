@@ -1,7 +1,7 @@
-"""A planned prediction on a cluster: an array whose tasks share the shards, and a job after it that merges.
+"""A planned prediction on a cluster: an array of tasks that share the shards, then a job that merges the parts.
 
-Loading a large model takes minutes, so the array has at most `array_limit` tasks, and each works off its share of the
-shards in one process. Typed again, the same command submits the shards that miss rows, unless their array still lives.
+Loading a large model takes minutes, so the array has at most `array_limit` tasks, and each scores its share of the
+shards in one process. The same command again submits the unfinished shards, unless their array is queued or running.
 """
 
 import hashlib
@@ -23,21 +23,18 @@ from common.runs.run_config import job_of
 
 
 def submit(plan: Plan, outputs: Path, cluster: Cluster, given: dict[str, Any]) -> str:
-    """Submit what is left to do of a plan; the caller holds `plans.locked(plan.output)`.
+    """Submit the unfinished shards and the merge, and return a line that says so; the caller holds the `plan_lock`.
 
     Args:
         plan: of the prediction.
-        outputs: remembers where the plan lies, for `make status`, `logs` and `cancel`.
+        outputs: the folder that records where the plan is, for `make status`, `logs` and `cancel`.
         cluster: where it is submitted.
         given: RESOURCES= of the command line.
 
-    Returns:
-        What was done, for a person.
-
     Raises:
         ConfigError: the base model is not on this machine; nothing was submitted.
-        RunError: its jobs were cancelled, and have not ended yet.
-        SlurmError: Slurm refuses, or does not answer; what was submitted before is found by the next submission.
+        RunError: its jobs were cancelled and have not ended yet.
+        SlurmError: Slurm refuses, or does not answer; the next submission finds what was submitted before.
     """
     profiles.check_cache(cluster.profile)
     merge, place = plan.folder / submit_record.MERGE, options.shown(plan.folder)
@@ -51,12 +48,12 @@ def submit(plan: Plan, outputs: Path, cluster: Cluster, given: dict[str, Any]) -
             submit_one.reconcile(folder, active_job)
             submission = submit_record.read(folder)
             if submission and submission.state is SubmissionState.CANCELLED:
-                raise RunError(f"{place}: job {active_job.whole_id} is just ending; type this again in a minute.")
+                raise RunError(f"{place}: job {active_job.whole_id} is ending; repeat the command in a minute.")
     if last is not None:
         shown = array or last
         return f"{place}: {progress}, job {shown.whole_id} is {'running' if shown.is_running else 'queued'}."
     doing, after = "the merge", tuple[str, ...]()
-    if array is not None:  # whoever submitted it was stopped before the merge
+    if array is not None:  # its submission was interrupted before the merge
         doing, after = f"the merge after job {array.whole_id}", (array.whole_id,)
     elif left:
         job = job_of(run_folder.load_run_config(plan.folder))
@@ -64,29 +61,29 @@ def submit(plan: Plan, outputs: Path, cluster: Cluster, given: dict[str, Any]) -
         request = profiles.for_job(cluster.profile, job.resources, given, gpu=True)
         tasks = min(len(left), request.array_limit)
         _, *words = shards.shard_command(plan.folder, *left)
-        command = ["predict", *words, "--lane", "$SLURM_ARRAY_TASK_ID", str(tasks)]
+        command = ["predict", *words, "--worker", "$SLURM_ARRAY_TASK_ID", str(tasks)]
         _, job_id = submit_one.submit_job(plan.folder, command, cluster, request, array=tuple(range(tasks)))
         doing, after = f"{len(left)} shards in {tasks} tasks as job {job_id}, then the merge", (job_id,)
     command = ["predict", *shards.merge_command(plan.folder)[1:]]
     request = profiles.for_job(cluster.profile, None, {}, gpu=False)
     _, job_id = submit_one.submit_job(merge, command, cluster, request, after=after)
-    return f"{place}: {progress}; submitted {doing} as job {job_id}. make status shows how they go."
+    return f"{place}: {progress}; submitted {doing} as job {job_id}. make status shows their state."
 
 
 def _check_base(plan: Plan, job: Job) -> None:
-    """Raise a `ConfigError` where the tasks could not load the base model offline."""
+    """Raise a `ConfigError` when the tasks could not load the base model offline."""
     if job.method.name == "full" and not plan.adapter:
         return  # the saved model is a whole one
     saved = plan.model / locate.SAVED
     commit = files.read_json(saved)["model_commit"] if saved.is_file() and not plan.adapter else None
     base = locate.locate(job.model, commit or job.revision)
     if fault := download.find_missing_model(base):
-        mend = f" Where there is internet: {locate.fetch_command(base)}." if base.revision else ""
-        raise ConfigError(f"{fault}{mend}")
+        advice = f" Where there is internet: {locate.fetch_command(base)}." if base.revision else ""
+        raise ConfigError(f"{fault}{advice}")
 
 
 def check_not_submitted(folder: Path) -> None:
-    """Raise a `RunError` when jobs work on a plan that is to be started over, a `SlurmError` when nobody can tell."""
+    """Raise a `RunError` when a plan that is to be replaced has jobs, a `SlurmError` when Slurm does not answer."""
     submission = submit_record.read(folder)
     if submission is None or submission.executor != SLURM:
         return
@@ -98,13 +95,12 @@ def check_not_submitted(folder: Path) -> None:
         raise
     for place in (folder, folder / submit_record.MERGE):
         if job := active.get(submit_record.job_name(place)):
-            word = "running" if job.is_running else "queued"
-            raise RunError(
-                f"{options.shown(folder)}: it is {word} as job {job.whole_id}; make cancel (or scancel) first."
-            )
+            state = "running" if job.is_running else "queued"
+            advice = "cancel it first: make cancel (or scancel)."
+            raise RunError(f"{options.shown(folder)}: it is {state} as job {job.whole_id}; {advice}")
 
 
 def remember(outputs: Path, folder: Path) -> None:
-    """Keep where a plan lies in an outputs folder."""
+    """Record in an outputs folder where a plan is."""
     mark = hashlib.sha256(str(folder).encode()).hexdigest()[:8]
     files.write_json(outputs / submit_record.PREDICTIONS / f"{mark}.json", {"schema": 1, "folder": str(folder)})

@@ -1,4 +1,4 @@
-"""Shards worked off on this machine: in this process, or by several side by side, a GPU each."""
+"""Score shards on this machine: in this process, or in several at the same time, each with its own GPU."""
 
 import os
 import subprocess
@@ -11,16 +11,16 @@ from common.predict.plan import Plan
 
 
 def score_shards(plan: Plan, processes: int | None, score: shards.Score) -> None:
-    """Work off all unfinished shards of a plan, one at a time in each process.
+    """Score all unfinished shards of a plan, one at a time in each process.
 
     Args:
         plan: of the prediction.
-        processes: side by side; None is the number of GPUs, or 1.
-        score: scores rows in this process, where one is enough.
+        processes: how many at the same time; None is the number of GPUs, or 1.
+        score: scores rows in this process, where it is the only one.
 
     Raises:
-        RunError: a process failed; the others have gone on to their end.
-        KeyboardInterrupt: of this process; the others were stopped, too.
+        RunError: a process failed; the others ran to their end.
+        KeyboardInterrupt: this process was interrupted; the others were stopped, too.
     """
     numbers = shards.unfinished(plan)
     if not numbers:
@@ -32,10 +32,10 @@ def score_shards(plan: Plan, processes: int | None, score: shards.Score) -> None
             shards.score_shard(plan, number, score)
         return
     running = []
-    for lane in range(count):
-        script, *words = shards.shard_command(plan.folder, *numbers[lane::count])
+    for worker in range(count):
+        script, *words = shards.shard_command(plan.folder, *numbers[worker::count])
         command = [sys.executable, str(ROOT / script), *words]
-        running.append(subprocess.Popen(command, env=_environment(lane, count, gpus)))
+        running.append(subprocess.Popen(command, env=_environment(worker, count, gpus)))
     try:
         codes = [process.wait() for process in running]
     except KeyboardInterrupt:
@@ -48,8 +48,8 @@ def score_shards(plan: Plan, processes: int | None, score: shards.Score) -> None
         raise KeyboardInterrupt
     if failed := [code for code in codes if code]:
         raise RunError(
-            f"{plan.folder}: {len(failed)} of {count} processes failed (exit code {failed[0]}; their messages stand "
-            "above). The same command continues."
+            f"{plan.folder}: {len(failed)} of {count} processes failed (exit code {failed[0]}; their messages are "
+            "above). The same command resumes."
         )
 
 
@@ -62,9 +62,9 @@ def _gpus() -> list[str]:
     return names[: torch.cuda.device_count()]
 
 
-def _environment(lane: int, count: int, gpus: list[str]) -> dict[str, str]:
-    """Return the environment of a process: a GPU of its own, or its share of the cores."""
+def _environment(worker: int, count: int, gpus: list[str]) -> dict[str, str]:
+    """Return the environment of a worker process: its own GPU, or its share of the cores."""
     if gpus:
-        return os.environ | {"CUDA_VISIBLE_DEVICES": gpus[lane % len(gpus)]}
+        return os.environ | {"CUDA_VISIBLE_DEVICES": gpus[worker % len(gpus)]}
     threads = max(len(os.sched_getaffinity(0)) // count, 1)
     return {"OMP_NUM_THREADS": str(threads)} | os.environ

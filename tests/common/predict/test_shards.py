@@ -1,12 +1,10 @@
-"""Plans, parts and the merge, with a score that needs no model: it is read off each row's own text."""
+"""Plans, parts and the merge, with scores that are computed from each row's text, without a model."""
 
-import inspect
 import itertools
 import json
 import os
 import subprocess
 import sys
-import textwrap
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +12,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import toy_scores
 from toy_runs import run_config
 from toy_scores import Score, table, truth
 
@@ -139,12 +138,12 @@ def test_which_files_an_input_means(tmp_path):
     assert input_files(tmp_path / "*.csv") == [one, other]
     with pytest.raises(ConfigError, match="OUTPUT=<file>"):
         output_file(None, tmp_path / "*.csv", [one, other])
-    with pytest.raises(ConfigError, match="put it elsewhere"):
+    with pytest.raises(ConfigError, match=r"OUTPUT=.* lies in the folder INPUT="):
         output_file(tmp_path / "out.csv", tmp_path, [one, other])
     with pytest.raises(DataError, match="there is no file"):
         input_files(tmp_path / "*.jsonl")
     written(tmp_path / "c.jsonl", table(1))
-    with pytest.raises(DataError, match="two formats"):
+    with pytest.raises(DataError, match="differ in format"):
         input_files(tmp_path)
     (tmp_path / "c.jsonl").rename(tmp_path / "c.txt")
     with pytest.raises(DataError, match=r"c\.txt: unknown file format"):
@@ -171,14 +170,14 @@ def test_columns(tmp_path, plan_of):
     other = written(tmp_path / "b.csv", table(3)[["n", "sentence", "claim", "id"]])
     assert plan_of([one, other]).columns == list(table(0).columns)
     written(other, table(3).drop(columns="n"))
-    with pytest.raises(DataError, match=r"b\.csv: has other columns than .*a\.csv; n stands in one of both alone"):
+    with pytest.raises(DataError, match=r"b\.csv: its columns differ from those of .*a\.csv; only one of both has n"):
         plan_of([one, other], "new.csv")
     written(other, table(3).drop(columns="claim"))
     with pytest.raises(DataError, match=r"b\.csv: there is no column 'claim'"):
         plan_of([one, other], "new.csv")
     for name in ("predicted", "probability_pro"):
         written(one, table(3).assign(**{name: "x"}))
-        with pytest.raises(DataError, match=f"it has a column '{name}' already"):
+        with pytest.raises(DataError, match=f"there is a column '{name}' already"):
             plan_of([one], "new.csv")
 
 
@@ -349,7 +348,7 @@ def test_the_input_or_the_model_changes_in_between(tmp_path, plan_of, model):
     with pytest.raises(DataError, match=r"a\.csv: has changed since the plan was made"):
         shards.score_shard(plan, 1, Score())
     source.unlink()
-    with pytest.raises(DataError, match=r"a\.csv: has vanished since the plan was made"):
+    with pytest.raises(DataError, match=r"a\.csv: is gone since the plan was made"):
         shards.score_shard(plan, 1, Score())
     source.write_bytes(content)
     (model / "weights").write_text("2")
@@ -358,7 +357,7 @@ def test_the_input_or_the_model_changes_in_between(tmp_path, plan_of, model):
     (model / "weights").write_text("1")
     work(plan)
     source.write_bytes(content.replace(b"plain 0", b"plain 1"))  # as many rows and bytes
-    with pytest.raises(DataError, match=r"a\.csv: has changed since the plan was made; its predictions"):
+    with pytest.raises(DataError, match=r"a\.csv: has changed since the plan was made"):
         merge_parts(plan)
     assert not plan.output.exists()
 
@@ -400,7 +399,7 @@ def test_what_it_cost(tmp_path, plan_of, monkeypatch):
     assert report["cpu_hours_per_million_rows"] == pytest.approx(4e6 / 3600, abs=1e-3)
     assert files.read_json(plan.folder / "report.json") == report
     line = merge_summary(plan, report)
-    assert "30 rows labelled in 3 shards, every row once" in line and "(3 processes, 0.5 to 0.5 each)" in line
+    assert "30 rows predicted in 3 shards, every row once" in line and "(3 processes, 0.5 to 0.5 each)" in line
     assert "5.6e+02 GPU hours per million rows" in line
 
 
@@ -417,28 +416,25 @@ def test_temporary_names_differ_by_host_and_process(tmp_path, monkeypatch):
 
 SLOW = """
 import sys, time
-sys.path.insert(0, {scripts!r})
-import numpy as np
+sys.path[:0] = {paths!r}
 from pathlib import Path
+from toy_scores import Score
 from common.predict import shards
 from common.predict.plan import read_plan
 
-class Slow:
-    gpu = None
-
+class Slow(Score):
     def __call__(self, rows, progress):
         time.sleep(0.03)
-{truth}        return truth([row.texts[1] for row in rows])
+        return super().__call__(rows, progress)
 
-shards.work(read_plan(Path({plan!r})), 0, Slow())
+shards.score_shard(read_plan(Path({plan!r})), 0, Slow())
 """
 
 
 def _process(plan) -> subprocess.Popen:
     """A shard in a process of its own, slowly."""
-    scripts = str(Path(shards.__file__).parents[2])
-    own = textwrap.indent(inspect.getsource(truth), " " * 8)
-    return subprocess.Popen([sys.executable, "-c", SLOW.format(scripts=scripts, truth=own, plan=str(plan.folder))])
+    paths = [str(Path(shards.__file__).parents[2]), str(Path(toy_scores.__file__).parent)]
+    return subprocess.Popen([sys.executable, "-c", SLOW.format(paths=paths, plan=str(plan.folder))])
 
 
 def test_killed_in_the_middle_and_two_at_once(tmp_path, plan_of):
@@ -492,7 +488,7 @@ def test_a_process_that_fails(monkeypatch, tmp_path, plan_of, capfd):
     plan = plan_of([written(tmp_path / "a.csv", table(30))])
     monkeypatch.setattr(workers, "_gpus", lambda: [])
     monkeypatch.setattr(shards, "shard_command", lambda folder, *numbers: ["scripts/make_help.py", f"no {numbers}"])
-    with pytest.raises(RunError, match=r"2 of 2 processes failed \(exit code 1.*The same command continues"):
+    with pytest.raises(RunError, match=r"2 of 2 processes failed \(exit code 1.*The same command resumes"):
         workers.score_shards(plan, 2, Score())
     assert "no (0, 2)" in (err := capfd.readouterr().err) and "no (1,)" in err
 

@@ -82,7 +82,7 @@ def test_an_array_and_its_merge(submit, fake_slurm, plan, outputs):
     assert "0 of 7 shards are finished; submitted 7 shards in 3 tasks as job 101, then the merge as job 102." in said
     array, merge = texts(fake_slurm)
     assert "#SBATCH --array=0-2%3" in array and "#SBATCH --gres=gpu:1" in array
-    assert f'predict.py --plan {plan.folder} --shard 0-6 --lane "$SLURM_ARRAY_TASK_ID" 3' in array
+    assert f'predict.py --plan {plan.folder} --shard 0-6 --worker "$SLURM_ARRAY_TASK_ID" 3' in array
     assert "#SBATCH --dependency=afterany:101,singleton" in merge and "--gres" not in merge
     assert f"predict.py --plan {plan.folder} --merge" in merge and "#SBATCH --array" not in merge
     assert (submit_record.read(plan.folder).job_id, submit_record.read(plan.folder / "merge").job_id) == (
@@ -119,7 +119,7 @@ def test_typed_again_while_it_ends(submit, fake_slurm, plan):
     begin(fake_slurm, "101", t0="COMPLETING")
     fake_slurm.set(jobs=[job for job in fake_slurm.jobs if job["id"] != "102"])
     submit_record.record_cancelled(plan.folder, "101")
-    with pytest.raises(RunError, match="job 101 is just ending; type this again in a minute"):
+    with pytest.raises(RunError, match="job 101 is ending"):
         submit()
     assert len(texts(fake_slurm)) == 2
 
@@ -132,7 +132,7 @@ def test_only_what_is_left(submit, fake_slurm, plan):
     with pytest.raises(KeyboardInterrupt):
         shards.score_shard(plan, 2, Score(fails_after=1))  # one part of two
     assert "3 of 7 shards are finished; submitted 4 shards in 2 tasks as job 103" in submit(array_limit=2)
-    assert "--shard 2-3 5-6 --lane" in texts(fake_slurm)[2]
+    assert "--shard 2-3 5-6 --worker" in texts(fake_slurm)[2]
     assert "PEFTABLE_SUBMISSION=" + str(plan.folder / "slurm" / "2") in texts(fake_slurm)[2]
 
 
@@ -175,7 +175,7 @@ def test_a_plan_that_jobs_work_on_is_not_started_over(submit, fake_slurm, plan, 
     assert fake_slurm.calls() == []
     submit(array_limit=2)
     begin(fake_slurm, "101", t0="RUNNING", t1="PENDING")
-    with pytest.raises(RunError, match="running as job 101; make cancel"):
+    with pytest.raises(RunError, match="running as job 101; cancel it first"):
         slurm_array.check_not_submitted(plan.folder)
     fake_slurm.set(jobs=[job for job in fake_slurm.jobs if job["id"] == "102"])
     with pytest.raises(RunError, match="queued as job 102"):
