@@ -5,6 +5,9 @@ import json
 import pytest
 from marks import slow_except
 
+from common.config import catalog
+from common.model.build import count_parameters
+
 PUBLISHED = {
     # job: (all as peft counts them, trainable)
     "mistral-7b-v0.1": (7_124_316_160, 13_643_776),
@@ -28,8 +31,17 @@ def head(labels: int) -> int:
     return (D * D + D) + (D * labels + labels)
 
 
-@pytest.mark.parametrize("name", slow_except(["distilbert-imdb-last-layers"], PUBLISHED))
-def test_check_prints_the_counts_of_the_published_experiments(run_script, name):
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_counts_of_the_published_experiments(name):
+    job, _ = catalog.load_job(name)
+    found = count_parameters(job, catalog.load_dataset(job.dataset))
+    assert (found["params_total_count"], found["params_trainable_count"]) == PUBLISHED[name]
+
+
+@pytest.mark.parametrize(
+    "name", slow_except(["distilbert-imdb-last-layers"], ["distilbert-imdb-last-layers", "mistral-7b-v0.3"])
+)
+def test_check_prints_the_counts(run_script, name):
     code, out, err = run_script("check", "--model", name, "--no-data", "--json")
     assert code == 0, err
     found = json.loads(out)
