@@ -6,7 +6,7 @@ in training and in scoring.
 """
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 import torch
@@ -103,18 +103,17 @@ def collate(rows: Sequence[Encoded], pad_token_id: int) -> Batch:
         labels (B,) int64 where rows have them.
     """
     longest = max(len(row.input_ids) for row in rows)
-    ids = torch.full((len(rows), longest), pad_token_id)
-    mask = torch.zeros((len(rows), longest), dtype=torch.int64)
-    types = torch.zeros((len(rows), longest), dtype=torch.int64)
-    for index, row in enumerate(rows):
-        length = len(row.input_ids)
-        ids[index, :length] = torch.tensor(row.input_ids)
-        mask[index, :length] = 1
-        if row.token_type_ids is not None:
-            types[index, :length] = torch.tensor(row.token_type_ids)
-    batch = {"input_ids": ids, "attention_mask": mask, "weights": torch.tensor([row.weight for row in rows])}
+
+    def padded(sequences: Iterable[Sequence[int]], value: int) -> torch.Tensor:
+        return torch.tensor([[*one, *[value] * (longest - len(one))] for one in sequences], dtype=torch.int64)
+
+    batch = {
+        "input_ids": padded((row.input_ids for row in rows), pad_token_id),
+        "attention_mask": padded(([1] * len(row.input_ids) for row in rows), 0),
+        "weights": torch.tensor([row.weight for row in rows]),
+    }
     if rows[0].token_type_ids is not None:
-        batch["token_type_ids"] = types
+        batch["token_type_ids"] = padded((row.token_type_ids or [] for row in rows), 0)
     if rows[0].label is not None:
         batch["labels"] = torch.tensor([row.label for row in rows])
     return batch

@@ -125,11 +125,10 @@ class PromptHead(Head):
 
     def _left_padded(self, sequences: Sequence[Sequence[int]]) -> Batch:
         longest = max(map(len, sequences))
-        ids = torch.full((len(sequences), longest), self.pad_token_id)
-        mask = torch.zeros((len(sequences), longest), dtype=torch.int64)
-        for index, sequence in enumerate(sequences):
-            ids[index, longest - len(sequence) :] = torch.tensor(sequence)
-            mask[index, longest - len(sequence) :] = 1
+        gaps = [longest - len(sequence) for sequence in sequences]
+        padded = [[*[self.pad_token_id] * gap, *sequence] for gap, sequence in zip(gaps, sequences, strict=True)]
+        ids = torch.tensor(padded, dtype=torch.int64)
+        mask = torch.tensor([[0] * gap + [1] * (longest - gap) for gap in gaps], dtype=torch.int64)
         # Models count positions from the first column unless told otherwise.
         positions = (mask.cumsum(dim=1) - 1).clamp(min=0)
         return {"input_ids": ids, "attention_mask": mask, "position_ids": positions}
