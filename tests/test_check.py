@@ -198,6 +198,7 @@ def test_a_variant_that_cannot_be_is_named(run_script, tiny_arguments, swept):
     assert "error: SET=max_length=300 " in err and "max_length is 300" in err
 
 
+@pytest.mark.slow
 def test_a_known_model_needs_neither_hub_nor_data(run_script, tmp_path):
     """No tokenizer, no config, no rows: this machine has none of them."""
     found = checked(run_script, ["--model", "mistral-7b-v0.3", "--no-data", "--outputs", str(tmp_path)])

@@ -9,6 +9,7 @@ CMV = SHARED / "cmv-stance"
 pytestmark = pytest.mark.skipif(not CMV.is_dir(), reason="../shared/data/cmv-stance is not here")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("job", "baseline"), [("mistral-7b-v0.1", "untuned"), ("gemma-2-9b-it", "zero-shot")])
 def test_the_chain_on_their_own_files(run_script, tmp_path, job, baseline):
     from common.config import catalog
