@@ -94,7 +94,8 @@ def test_every_method_trains_and_its_reloaded_model_is_proved(run_script, tiny_a
 @pytest.mark.slow
 def test_training_learns(run_script, tiny_arguments, tmp_path):
     """48 rows whose first word gives the label away: after some epochs the model has it."""
-    words = ("training.epochs=15", "training.learning_rate=0.005", "training.best_metric=validation_loss")
+    words = ("training.epochs=20", "training.batch_size=4", "training.learning_rate=0.002")
+    words += ("training.best_metric=validation_loss",)
     assert run_script("train", *tiny_arguments(*words, job="minilm-full"))[0] == 0
     document = files.read_json(only_run(tmp_path / "outputs") / "metrics.json")
     assert document["test_accuracy"] > 0.9

@@ -76,14 +76,19 @@ RATES = {
     **dict.fromkeys((key for key, method in METHODS.items() if method["name"] == "lora"), 1e-3),
     **dict.fromkeys(("lora-from-scratch", "last-layers", "osf"), 1e-3),
     **dict.fromkeys(("gralora", "miss", "randlora"), 3e-3),
-    **dict.fromkeys(("adalora", "adamss", "beft", "hira", "prompt_tuning", "road", "supertuning", "tinylora"), 3e-2),
-    **dict.fromkeys(("prefix_tuning", "pvera", "vera"), 1e-1),
-    **dict.fromkeys(("c3a", "fourierft"), 3e-1),
+    **dict.fromkeys(("adalora", "adamss", "boft", "hira", "hra", "ia3", "loha", "lokr", "prompt_tuning"), 3e-2),
+    **dict.fromkeys(("beft", "road", "supertuning"), 3e-2),
+    **dict.fromkeys(("prefix_tuning", "pvera", "tinylora", "vera"), 1e-1),
+    "c3a": 1.0,
+    "fourierft": 3e-1,
     "full": 2e-4,
     "p_tuning": 2e-3,
     "unilora": 2e-1,
 }
-EPOCHS = {"p_tuning": 3}
+EPOCHS = {
+    **dict.fromkeys(("beft", "prompt_tuning", "pvera", "road", "tinylora", "unilora", "vblora"), 2),
+    "p_tuning": 3,
+}
 DECODERS = {
     "adaption_prompt": {"adapter_len": 8, "adapter_layers": 2},
     "shadow": {},

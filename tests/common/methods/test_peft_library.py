@@ -201,8 +201,8 @@ def test_every_method_on_a_causal_model(name, tmp_path):
     assert not [key for key, p in model.named_parameters() if p.requires_grad and "lm_head" in key]
     if name not in CHANGES_THE_START:
         torch.testing.assert_close(logits(model), start, rtol=0, atol=1e-4)
-    found = losses_of_training(model)
-    assert found[-1] < found[0]
+    found = losses_of_training(model, rate=5e-2)  # the language-model head is frozen: more must move
+    assert found[-1] < 0.9 * found[0]
     trained = logits(model)
     model.save_pretrained(str(tmp_path), save_embedding_layers=False)
     assert torch.equal(logits(peft_library.reload(tiny_model("llama", "prompt"), tmp_path)), trained)

@@ -290,7 +290,7 @@ def greedy(head, encoded) -> str:
 TAUGHT = [Row(f"t{n}", ("Claim.", text), n) for n, text in enumerate(["bad wrong", "maybe unclear", "good right"])]
 
 
-def taught(head, rows, steps: int = 40) -> None:
+def taught(head, rows, steps: int = 120) -> None:
     """Train until the model answers."""
     head.model.requires_grad_(True)
     optimizer = torch.optim.Adam(head.model.parameters(), lr=0.005)
