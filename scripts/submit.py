@@ -23,6 +23,7 @@ from common.cli.main import guard
 from common.cluster import batch_script, profiles, selection, submit_record, submit_runs
 from common.cluster.scheduler import AUTO, SLURM, Cluster, choose_cluster
 from common.cluster.task import make_task
+from common.config.catalog import CODE
 from common.core import errors, yaml_io
 from common.core.formatting import text_table
 
@@ -78,7 +79,7 @@ def dry_run(
             resources = spec.job.resources if spec.job else None
             request = profiles.for_job(cluster.profile, resources, given, gpu=spec.job is not None)
             command = [spec.verb, "--run", str(spec.folder)]
-            task = make_task(submit_record.job_name(spec.folder), command, Path(place))
+            task = make_task(submit_record.job_name(spec.folder), command, Path(place), CODE)
             run = str(spec.folder.relative_to(outputs))
             try:
                 said.append(cluster.scheduler.check(task, request))

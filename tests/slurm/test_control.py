@@ -103,6 +103,20 @@ def test_the_controller_is_down(lab, cluster, partition):
     assert {record["number"] for record in records(lab).values()} == {1}
 
 
+def test_an_edit_between_submission_and_start_does_not_reach_the_job(lab, cluster, partition):
+    expected = lab.undisturbed(SHORT)
+    partition("down")
+    lab.submit(*HERE, settings=SHORT)
+    (kept,) = (lab.outputs / ".code").iterdir()
+    for file in (lab.repository / "scripts").rglob("*.py"):
+        file.write_text("raise SystemExit('edited after the submission')\n", encoding="utf-8")
+    partition("up")
+    cluster.wait_until(lambda: (lab.folder() / "metrics.json").exists(), 300, f"finished\n{lab.log(lab.folder())}")
+    assert_same(expected, lab.folder())
+    hashes = {attempt["code_sha256"] for attempt in read(lab.folder() / "metrics.json")["attempts"]}
+    assert [one.startswith(kept.name) for one in hashes] == [True]
+
+
 def test_the_controller_stops_during_a_submission(lab, cluster, partition):
     partition("down")
     path = wrap(lab, "sbatch", f'"$REAL" "$@"; code=$?\n"{TESTBED}/daemon.sh" stop slurmctld\nexit $code')

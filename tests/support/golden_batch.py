@@ -13,12 +13,13 @@ from common.config.resources import Resources
 
 GOLDEN = Path(__file__).resolve().parents[1] / "golden"
 RUN = Path("/home/peftable/outputs/stance-sample/minilm-lora/seed-1")
+CODE = "/home/peftable/outputs/.code/0123456789abcdef/scripts"
 HOSTILE = '/home/o\'brien/a "b" $HOME `id`/50% done/naïve 😀 #1'
 
 
 def task(run: Path = RUN, directory: str = "/home/peftable", **more: object) -> Task:
     """The first submission of a training run."""
-    words = ("/home/peftable/.venv/bin/python", "-u", "scripts/train.py", "--run", str(run))
+    words = ("/home/peftable/.venv/bin/python", "-u", f"{CODE}/train.py", "--run", str(run))
     more = {"command": words, "folder": run / "slurm" / "1", "directory": Path(directory)} | more
     return Task(name="minilm-lora-seed-1-0123abcd", token="peftable-0123456789abcdef", **more)
 
@@ -36,7 +37,7 @@ def texts() -> dict[str, str]:
     gres = profiles.load("example-gres")
     own = Resources(time=90, gpu_type="h100", mem_gb=1.5, sbatch={"mail-type": False, "exclusive": True, "nice": 10})
     share = ("--shard", "0-63", "--worker", "$SLURM_ARRAY_TASK_ID", "9")
-    shards = ("python", "-u", "scripts/predict.py", "--plan", "/home/all.csv.shards", *share)
+    shards = ("python", "-u", f"{CODE}/predict.py", "--plan", "/home/all.csv.shards", *share)
     return found | {
         "_array": batch_text(task(command=shards, array=(0, 1, 2, 5, 7, 8)), gres),
         "_cpu": batch_text(task(after=("101", "102")), profiles.for_job(gres, None, {}, gpu=False)),

@@ -3,7 +3,7 @@
 import dataclasses
 import itertools
 import os
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import cast
 
@@ -13,6 +13,7 @@ from common.core.documents import read_object
 from common.core.errors import RunError, choices, nearest
 from common.core.progress import PROGRESS, ProgressDocument
 from common.runs import run_folder, run_lock
+from common.runs.code_snapshot import copy_of
 from common.runs.documents import Failure
 from common.runs.run_lock import Holder
 
@@ -101,6 +102,20 @@ def predictions(outputs: Path) -> list[RunEntry]:
             is_finished = is_merged or (place == path and done == total)
             found.append(dataclasses.replace(one, is_finished=is_finished, progress=progress))
     return found
+
+
+def code_in_use(outputs: Path, active: Collection[str]) -> set[str]:
+    """Return the names of the copies of the code that submitted runs below an outputs folder still need.
+
+    Args:
+        outputs: the outputs folder.
+        active: the names of the jobs that wait or run; their copies are needed whatever the run folder says.
+    """
+    runs = find(outputs) + predictions(outputs)
+    submissions = [run.submission for run in runs if run.submission and (run.is_open or run.submission.name in active)]
+    # The report's job has no metrics of its own: it is over when the scheduler knows it no more.
+    report = [one.submission for one in collecting(outputs) if one.submission and one.submission.name in active]
+    return {name for one in [*submissions, *report] if (name := copy_of(one.command)) is not None}
 
 
 def _run_folders(folder: Path, top: bool = False) -> Iterator[Path]:

@@ -1,6 +1,6 @@
 """Submit one task to a cluster: the intent is recorded before the scheduler is called, the job's id after it.
 
-number, job_id = submit_job(folder, ["train", "--run", str(folder)], cluster, request)
+number, job_id = submit_job(folder, ["train", "--run", str(folder)], cluster, request, keep_code(outputs))
 """
 
 import dataclasses
@@ -19,7 +19,7 @@ from common.runs import run_lock
 
 
 def submit_job(
-    folder: Path, command: Sequence[str], cluster: Cluster, request: Profile, **more: Any
+    folder: Path, command: Sequence[str], cluster: Cluster, request: Profile, code: Path, **more: Any
 ) -> tuple[int, str]:
     """Submit one task that works in `folder`, and record it in the folder's `submit.json`.
 
@@ -28,6 +28,7 @@ def submit_job(
         command: script and arguments.
         cluster: takes the task.
         request: the cluster's profile with what this job asks for.
+        code: the folder of the code that the job runs.
         more: `after`, `array` of the task.
 
     Returns:
@@ -39,7 +40,7 @@ def submit_job(
     number = _last_number(folder) + 1
     logs = (folder / LOGS / str(number)).resolve()
     logs.mkdir(parents=True, exist_ok=True)
-    task = make_task(job_name(folder), command, logs, **more)
+    task = make_task(job_name(folder), command, logs, code, **more)
     submission = Submission(
         number=number,
         name=task.name,

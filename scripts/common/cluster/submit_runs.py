@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from common.cluster import batch_script, local_queue, profiles
+from common.cluster import batch_script, local_queue, profiles, run_index
 from common.cluster.scheduler import LOCAL, SLURM, Cluster, scheduler_of
 from common.cluster.selection import Fingerprints, RunSpec, Skipped
 from common.cluster.slurm_commands import ActiveJob, JobState
@@ -22,7 +22,7 @@ from common.core.documents import SCHEMA, read_object
 from common.core.errors import ConfigError, PeftableError, SlurmError
 from common.core.locks import lock
 from common.hub import download
-from common.runs import run_folder, run_lock
+from common.runs import code_snapshot, run_folder, run_lock
 from common.runs.run_config import RunConfig, differences
 
 
@@ -106,6 +106,7 @@ def submit_runs(
     outcomes = [Outcome(one.name, Action.SKIPPED, detail=one.reason) for one in skipped]
     with lock(outputs / ".submit.lock"):
         active = {**_jobs_elsewhere(specs, cluster.profile.executor, outputs), **cluster.scheduler.jobs()}
+        code_snapshot.remove_unneeded(outputs, run_index.code_in_use(outputs, active))
         submitter = _Submitter(outputs, cluster, options, active)
         try:
             for spec in specs:
@@ -147,6 +148,7 @@ class _Submitter:
     def __init__(self, outputs: Path, cluster: Cluster, options: Options, active: dict[str, ActiveJob]) -> None:
         self.outputs, self.cluster, self.options, self.active = outputs, cluster, options, active
         self.fingerprints = Fingerprints()
+        self.code = code_snapshot.keep_code(outputs)
 
     def name(self, spec: RunSpec) -> str:
         """Return a run's name."""
@@ -208,7 +210,7 @@ class _Submitter:
         run_folder.create_run(folder, config, spec.command)
         command = ["train" if spec.verb == "train" else "baseline", "--run", str(folder.resolve())]
         try:
-            _, job_id = submit_job(folder, command, self.cluster, request)
+            _, job_id = submit_job(folder, command, self.cluster, request, self.code)
         except SlurmError as error:
             if error.is_silent:
                 raise
@@ -245,7 +247,7 @@ class _Submitter:
         command += ["--here"]  # `make report` would write into the README of somebody's working copy
         request = profiles.for_job(profile, None, {}, gpu=False)
         try:
-            _, job_id = submit_job(folder, command, self.cluster, request, after=tuple(ids))
+            _, job_id = submit_job(folder, command, self.cluster, request, self.code, after=tuple(ids))
         except SlurmError as error:
             return [Outcome("collect", Action.REFUSED, detail=str(error))]
         return [Outcome("collect", Action.SUBMITTED, job_id, f"after {len(ids)} jobs")]

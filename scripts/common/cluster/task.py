@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from common.cluster.profiles import Profile
-from common.config.catalog import ROOT
+from common.config.catalog import REPOSITORY, ROOT
 from common.runs.requeue import MAX_REQUEUES
 from common.runs.run_lock import SUBMISSION
 
@@ -36,20 +36,26 @@ class Task:
     array: tuple[int, ...] = ()
 
 
-def make_task(name: str, command: Sequence[str], folder: Path, **more: Any) -> Task:
-    """Return a task that runs a script of this repository, with a new token.
+def make_task(name: str, command: Sequence[str], folder: Path, code: Path, **more: Any) -> Task:
+    """Return a task that runs a script of peftable, with a new token.
 
     Args:
         name: of the job.
         command: the script's name and its arguments.
         folder: of the submission.
+        code: the folder of the code that the task runs (`code_snapshot.keep_code`).
         more: `after`, `array`.
     """
     script, *arguments = command
-    words = (sys.executable, "-u", f"scripts/{script}.py", *arguments)
+    words = (sys.executable, "-u", str(code / "scripts" / f"{script}.py"), *arguments)
     return Task(name, words, folder, ROOT, f"peftable-{secrets.token_hex(8)}", **more)
 
 
 def environment(task: Task, profile: Profile) -> dict[str, str]:
     """Return the variables that a task gets from us, on a cluster and on this machine."""
-    return {SUBMISSION: str(task.folder), MAX_REQUEUES: str(profile.max_requeues), "HF_HUB_OFFLINE": "1"}
+    return {
+        SUBMISSION: str(task.folder),
+        MAX_REQUEUES: str(profile.max_requeues),
+        REPOSITORY: str(task.directory),
+        "HF_HUB_OFFLINE": "1",
+    }

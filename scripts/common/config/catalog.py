@@ -6,6 +6,7 @@ settings = load_sweep("minilm-emotion-lora")                               # [{"
 
 import copy
 import itertools
+import os
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,10 @@ from common.core import yaml_io
 from common.core.errors import ConfigError, choices, nearest
 from common.core.schema import validate
 
-ROOT = Path(__file__).resolve().parents[3]
-JOBS = ROOT / "jobs"
+CODE = Path(__file__).resolve().parents[3]  # the folder of the code that runs: the repository, or a job's copy of it
+REPOSITORY = "PEFTABLE_ROOT"  # the variable that tells a job, which runs a copy, where the repository is
+ROOT = Path(os.environ.get(REPOSITORY, CODE))  # the repository: data, models and outputs are found from here
+JOBS = CODE / "jobs"
 DATASETS = ROOT / "data"
 
 

@@ -11,14 +11,16 @@ from typing import Any
 from common.cli import options
 from common.cluster import profiles, submit_one, submit_record
 from common.cluster.scheduler import SLURM, Cluster, scheduler_of
+from common.cluster.slurm_commands import ActiveJob
 from common.cluster.submit_record import SubmissionState
 from common.config.job import Job
 from common.core import files
 from common.core.errors import ConfigError, RunError, SlurmError
+from common.core.locks import lock
 from common.hub import download, locate
 from common.predict import shards
 from common.predict.plan import Plan
-from common.runs import run_folder
+from common.runs import code_snapshot, run_folder
 from common.runs.run_config import job_of
 
 
@@ -52,6 +54,15 @@ def submit(plan: Plan, outputs: Path, cluster: Cluster, given: dict[str, Any]) -
     if last is not None:
         shown = array or last
         return f"{place}: {progress}, job {shown.whole_id} is {'running' if shown.is_running else 'queued'}."
+    with lock(outputs / ".submit.lock"):  # `make submit` removes copies of the code that no submission names
+        return _submit_unfinished(plan, left, array, code_snapshot.keep_code(outputs), cluster, given)
+
+
+def _submit_unfinished(
+    plan: Plan, left: list[int], array: ActiveJob | None, code: Path, cluster: Cluster, given: dict[str, Any]
+) -> str:
+    """Submit the shards that are left, unless their array is active, and the merge after them; see `submit`."""
+    progress = f"{plan.shards - len(left)} of {plan.shards} shards are finished"
     doing, after = "the merge", tuple[str, ...]()
     if array is not None:  # its submission was interrupted before the merge
         doing, after = f"the merge after job {array.whole_id}", (array.whole_id,)
@@ -62,11 +73,12 @@ def submit(plan: Plan, outputs: Path, cluster: Cluster, given: dict[str, Any]) -
         tasks = min(len(left), request.array_limit)
         _, *words = shards.shard_command(plan.folder, *left)
         command = ["predict", *words, "--worker", "$SLURM_ARRAY_TASK_ID", str(tasks)]
-        _, job_id = submit_one.submit_job(plan.folder, command, cluster, request, array=tuple(range(tasks)))
+        _, job_id = submit_one.submit_job(plan.folder, command, cluster, request, code, array=tuple(range(tasks)))
         doing, after = f"{len(left)} shards in {tasks} tasks as job {job_id}, then the merge", (job_id,)
     command = ["predict", *shards.merge_command(plan.folder)[1:]]
     request = profiles.for_job(cluster.profile, None, {}, gpu=False)
-    _, job_id = submit_one.submit_job(merge, command, cluster, request, after=after)
+    _, job_id = submit_one.submit_job(plan.folder / submit_record.MERGE, command, cluster, request, code, after=after)
+    place = options.shown(plan.folder)
     return f"{place}: {progress}; submitted {doing} as job {job_id}. make status shows their state."
 
 

@@ -4,7 +4,7 @@ import os
 import subprocess
 import sys
 
-from common.config.catalog import ROOT
+from common.config.catalog import CODE
 from common.core.errors import Interrupted, RunError
 from common.predict import shards
 from common.predict.plan import Plan
@@ -34,7 +34,7 @@ def score_shards(plan: Plan, processes: int | None, score: shards.Score) -> None
     running = []
     for worker in range(count):
         script, *words = shards.shard_command(plan.folder, *numbers[worker::count])
-        command = [sys.executable, str(ROOT / script), *words]
+        command = [sys.executable, str(CODE / script), *words]
         running.append(subprocess.Popen(command, env=_environment(worker, count, gpus)))
     try:
         codes = [process.wait() for process in running]

@@ -6,12 +6,12 @@ import os
 import platform
 import re
 import resource
-import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
-from common.config.catalog import ROOT
 from common.core import files
+from common.runs.code_snapshot import code_facts
 
 ATTEMPTS = "attempts.jsonl"  # in the run folder: the provenance of every process that worked on the run
 
@@ -31,7 +31,17 @@ def of_process() -> dict[str, Any]:
 
 
 def record_attempt(folder: Path) -> None:
-    """Append the provenance of this process and its hardware to the run's attempts."""
+    """Append the provenance of this process and its hardware to the run's attempts.
+
+    Where the last attempt ran other code, say so: the result is then of two versions of the code.
+    """
+    before = next((one for one in reversed(attempts(folder)) if one.get("code_sha256")), None)
+    if before is not None and before["code_sha256"] != of_process()["code_sha256"]:
+        print(
+            f"{folder}: resumed with other code. Before: {_described(before)}. Now: {_described(of_process())}.",
+            file=sys.stderr,
+            flush=True,
+        )
     files.append_jsonl(folder / ATTEMPTS, of_process() | {"hardware": hardware()})
 
 
@@ -42,11 +52,9 @@ def attempts(folder: Path) -> list[dict[str, Any]]:
 
 
 def collect() -> dict[str, Any]:
-    """Return git commit and dirty flag, package versions, Python, platform, Slurm job id and the UTC time."""
-    changes = _git("status", "--porcelain", "--untracked-files=no")
+    """Return hash, git commit and dirty flag of the code, package versions, platform, Slurm job id and UTC time."""
     return {
-        "git_commit": _git("rev-parse", "HEAD"),
-        "git_dirty": None if changes is None else bool(changes),
+        **code_facts(),
         "python": platform.python_version(),
         "packages": {name: _version(name) for name in _PACKAGES},
         "platform": f"{platform.system()} {platform.machine()}",
@@ -81,12 +89,10 @@ def memory_peaks() -> dict[str, int | None]:
     }
 
 
-def _git(*arguments: str) -> str | None:
-    try:
-        done = subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True, check=True, timeout=20)
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return done.stdout.strip()
+def _described(code: dict[str, Any]) -> str:
+    """Return which code an attempt ran, for a person."""
+    commit = f"commit {code['git_commit'][:10]}" if code.get("git_commit") else "no commit"
+    return f"{commit}{' with changes' if code.get('git_dirty') else ''} (content {code['code_sha256'][:10]})"
 
 
 def _version(package: str) -> str | None:

@@ -10,7 +10,7 @@ import pytest
 from common.cluster import local_queue, profiles
 from common.cluster.scheduler import LocalScheduler, SlurmScheduler, choose_cluster
 from common.cluster.task import make_task
-from common.config.catalog import ROOT
+from common.config.catalog import CODE, ROOT
 from common.core.errors import ConfigError, SlurmError
 
 
@@ -142,8 +142,8 @@ def test_how_many_at_a_time(tmp_path, task, no_slurm):
 
 
 def test_a_task_is_a_script_of_this_repository(tmp_path):
-    one, other = (make_task("name", ["train", "--run", "x"], tmp_path, after=("1",)) for _ in range(2))
-    assert one.command == (sys.executable, "-u", "scripts/train.py", "--run", "x")
-    assert one.directory == ROOT and (ROOT / one.command[2]).is_file() and one.after == ("1",)
+    one, other = (make_task("name", ["train", "--run", "x"], tmp_path, CODE, after=("1",)) for _ in range(2))
+    assert one.command == (sys.executable, "-u", str(CODE / "scripts" / "train.py"), "--run", "x")
+    assert one.directory == ROOT and Path(one.command[2]).is_file() and one.after == ("1",)
     assert one.token != other.token
     assert Path(sys.executable).is_absolute()

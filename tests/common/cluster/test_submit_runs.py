@@ -19,7 +19,7 @@ from common.config import catalog
 from common.core import files
 from common.core.errors import ConfigError, DataError, SlurmError
 from common.core.processes import start_time
-from common.runs import run_folder, run_lock
+from common.runs import code_snapshot, run_folder, run_lock
 from common.runs.run_config import RunConfig, job_of
 
 ROOT = catalog.ROOT
@@ -82,6 +82,64 @@ def finish(folder):
     (folder / run_folder.METRICS).write_text("{}")
 
 
+def copies(outputs):
+    return list((outputs / code_snapshot.FOLDER).glob("[!.]*"))
+
+
+# --- the code of a job ------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def repository(tmp_path, monkeypatch):
+    """A small repository in place of ours, whose code a test may edit; returns its training script."""
+    script = tmp_path / "repository" / "scripts" / "train.py"
+    script.parent.mkdir(parents=True)
+    script.write_text("print('as submitted')\n")
+    (tmp_path / "repository" / "jobs").mkdir()
+    (tmp_path / "repository" / "jobs" / "_defaults.yaml").write_text("")
+    monkeypatch.setattr(code_snapshot, "CODE", tmp_path / "repository")
+    return script
+
+
+def run_batch(call):
+    """Run a batch file as Slurm would, and return what its job prints."""
+    return subprocess.run(["bash", "-c", call["text"]], capture_output=True, text=True, check=True).stdout
+
+
+def test_an_edit_does_not_reach_a_job_that_is_queued(submit, wanted, fake_slurm, repository):
+    submit(wanted(1))
+    repository.write_text("print('edited')\n")
+    submit(wanted(1), wanted(2))
+    first, second = [call for call in fake_slurm.calls("sbatch") if "train.py" in call["text"]]
+    assert (run_batch(first), run_batch(second)) == ("as submitted\n", "edited\n")
+
+
+def test_code_is_kept_while_a_run_that_is_not_finished_needs_it(submit, wanted, fake_slurm, outputs, repository):
+    submit(wanted(1), wanted(2))
+    (old,) = copies(outputs)
+    repository.write_text("print('edited')\n")
+    fake_slurm.end("")
+    finish(wanted(1).folder)
+    submit(wanted(1))  # the second run, which has failed, is resumed by nobody yet
+    assert old in copies(outputs)
+    submit(wanted(2))  # resumes it, with the code of today
+    fake_slurm.run("seed-2")
+    submit()
+    assert [old in copies(outputs), len(copies(outputs))] == [False, 1]
+
+
+def test_code_is_kept_while_a_job_may_still_run_it(submit, wanted, fake_slurm, outputs, repository):
+    submit(wanted(1))
+    (old,) = copies(outputs)
+    repository.write_text("print('edited')\n")
+    finish(wanted(1).folder)  # its job is about to end, and may import something more
+    submit(wanted(2))
+    assert old in copies(outputs)
+    fake_slurm.end("")
+    submit(wanted(2))
+    assert old not in copies(outputs)
+
+
 # --- the decision table ----------------------------------------------------------------------------------------------
 
 
@@ -101,7 +159,7 @@ def test_a_new_run(submit, wanted, fake_slurm, outputs):
         "state": "submitted",
         "job_id": "101",
         "error": None,
-        "command": [sys.executable, "-u", "scripts/train.py", "--run", str(one.folder)],
+        "command": [sys.executable, "-u", str(copies(outputs)[0] / "scripts" / "train.py"), "--run", str(one.folder)],
         "time": 0,
     }
     call = fake_slurm.calls("sbatch")[0]

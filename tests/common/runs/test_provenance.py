@@ -4,8 +4,10 @@ import socket
 import subprocess
 from pathlib import Path
 
+import pytest
+
 from common.config.catalog import ROOT
-from common.runs import provenance
+from common.runs import code_snapshot, provenance
 
 
 def test_what_code_and_packages():
@@ -28,7 +30,7 @@ def test_the_slurm_job_is_recorded(monkeypatch):
 
 
 def test_a_copy_without_git_has_no_commit(monkeypatch, tmp_path):
-    monkeypatch.setattr(provenance, "ROOT", tmp_path)
+    monkeypatch.setattr(code_snapshot, "CODE", tmp_path)
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
     assert provenance.collect()["git_commit"] is None
 
@@ -43,7 +45,7 @@ def test_the_commit_is_that_of_the_process_start(monkeypatch, tmp_path):
 
     git("init")
     git("commit", "--allow-empty", "-m", "first")
-    monkeypatch.setattr(provenance, "ROOT", tmp_path)
+    monkeypatch.setattr(code_snapshot, "CODE", tmp_path)
     first = git("rev-parse", "HEAD")
     provenance.of_process.cache_clear()
     try:
@@ -56,6 +58,41 @@ def test_the_commit_is_that_of_the_process_start(monkeypatch, tmp_path):
     finally:
         provenance.of_process.cache_clear()
     assert [attempt["git_commit"] for attempt in provenance.attempts(tmp_path)] == [first, git("rev-parse", "HEAD")]
+
+
+@pytest.fixture
+def script(tmp_path, monkeypatch):
+    """A repository of one script in place of ours, and no provenance of this process yet; returns the script."""
+    file = tmp_path / "repository" / "scripts" / "train.py"
+    file.parent.mkdir(parents=True)
+    file.write_text("print(1)\n")
+    monkeypatch.setattr(code_snapshot, "CODE", tmp_path / "repository")
+    provenance.of_process.cache_clear()
+    yield file
+    provenance.of_process.cache_clear()
+
+
+def attempt_of_another_process(folder):
+    provenance.of_process.cache_clear()
+    provenance.record_attempt(folder)
+
+
+def test_resuming_with_the_same_code_says_nothing(script, tmp_path, capsys):
+    for _ in range(2):
+        attempt_of_another_process(tmp_path)
+    assert capsys.readouterr().err == ""
+
+
+def test_resuming_with_other_code_says_so_once(script, tmp_path, capsys):
+    attempt_of_another_process(tmp_path)
+    script.write_text("print(2)\n")
+    attempt_of_another_process(tmp_path)
+    before, now = (attempt["code_sha256"][:10] for attempt in provenance.attempts(tmp_path))
+    err = capsys.readouterr().err
+    assert before != now
+    assert str(tmp_path) in err and before in err and now in err
+    attempt_of_another_process(tmp_path)  # the same code as the last attempt's
+    assert capsys.readouterr().err == ""
 
 
 def test_neither_host_nor_folders():
