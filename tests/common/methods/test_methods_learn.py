@@ -10,6 +10,7 @@ import dataclasses
 
 import pytest
 import torch
+from marks import slow_except
 from peft_cases import CAUSAL, NAMES, POSSIBLE, UNUSABLE
 from pydantic import TypeAdapter
 from torch import nn
@@ -45,6 +46,7 @@ OPTIONS: dict[str, dict] = {
     "p_tuning": {**TOKENS, "encoder_hidden_size": 64},
     "prefix_tuning": TOKENS,
     "prompt_tuning": {**TOKENS, "prompt_tuning_init": "SAMPLE_VOCAB"},
+    "tinylora": {"r": 16},
     "vblora": {"num_vectors": 32, "vector_length": 32, "topk": 2},
 }
 VARIANTS: dict[str, dict] = {
@@ -77,11 +79,12 @@ RATES = {
     **dict.fromkeys(("lora-from-scratch", "last-layers", "osf"), 1e-3),
     **dict.fromkeys(("gralora", "miss", "randlora"), 3e-3),
     **dict.fromkeys(("adalora", "adamss", "boft", "hira", "hra", "ia3", "loha", "lokr", "prompt_tuning"), 3e-2),
-    **dict.fromkeys(("beft", "road", "supertuning"), 3e-2),
-    **dict.fromkeys(("prefix_tuning", "pvera", "tinylora", "vera"), 1e-1),
+    **dict.fromkeys(("beft", "road", "supertuning", "tinylora"), 3e-2),
+    **dict.fromkeys(("prefix_tuning", "pvera", "vera"), 1e-1),
     "c3a": 1.0,
     "fourierft": 3e-1,
     "full": 2e-4,
+    "lora-random": 3e-3,
     "p_tuning": 2e-3,
     "unilora": 2e-1,
 }
@@ -183,7 +186,7 @@ def test_a_head_that_nothing_has_trained_is_no_better_than_chance(fresh, debates
     assert accuracy(fresh({"name": "none"}), debates["test"]) <= 0.5
 
 
-@pytest.mark.parametrize("key", METHODS)
+@pytest.mark.parametrize("key", slow_except(["lora", "lora-from-scratch"], METHODS))
 def test_it_learns_on_an_encoder(fresh, debates, key):
     head = fresh(METHODS[key])
     drawn = weights(head.model)
@@ -200,7 +203,7 @@ def weights(model: nn.Module) -> torch.Tensor:
 # --- on a decoder, by the prompt head --------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", DECODERS)
+@pytest.mark.parametrize("name", slow_except(["shadow"], DECODERS))
 def test_it_learns_on_a_decoder(prompt_job, tiny_causal_model, name):
     folder = tiny_causal_model("llama", hidden_size=64, num_attention_heads=4, initializer_range=0.2)
     job = prompt_job("llama", folder, method={"name": name, **DECODERS[name]}, max_length=64)
@@ -208,5 +211,5 @@ def test_it_learns_on_a_decoder(prompt_job, tiny_causal_model, name):
     set_seed(1)
     head = build_head(job, task(prompt=prompt))
     assert accuracy(head, rows("test")) <= 0.6
-    train(head, rows("train"), DECODER_RATES[name], epochs=8)
+    train(head, rows("train"), DECODER_RATES[name], epochs=12)
     assert accuracy(head, rows("test")) >= WELL
