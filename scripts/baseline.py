@@ -4,6 +4,7 @@
     python scripts/baseline.py --dataset stance-sample --baseline tfidf
     make baseline MODEL=minilm-lora                      the model before fine-tuning
     make baseline DATASET=stance-sample BASELINE=majority
+    make baseline DATASET=stance-sample BASELINE=tfidf SET=training.max_train_samples=100
     make baseline RUN=outputs/…/baseline-untuned         resume an existing baseline, as its config.yaml says
 
 The baseline of a model is `untuned` for a classification head, which starts at random, and `zero-shot` for a prompt

@@ -8,7 +8,10 @@ import pytest
 import tiny_causal
 
 from common.core import files
+from common.core.errors import ConfigError, RunError
 from common.evaluation import metrics
+from common.report import results
+from common.runs.run_folder import load_run_config
 
 
 def words(tiny_arguments, rows_dir, tmp_path, baseline: str) -> list[str]:
@@ -72,6 +75,36 @@ def test_tfidf_learns_words(run_script, tiny_arguments, rows_dir, tmp_path):
     document = files.read_json(path)
     assert document["test_accuracy"] > 0.9
     assert document["regularisation_c"] in (0.3, 1.0, 3.0, 10.0, 30.0) and document["train_s"] > 0
+
+
+SAMPLE = ("--set", "training.max_train_samples=6")
+
+
+@pytest.mark.parametrize("baseline", ["majority", "tfidf"])
+def test_a_classical_baseline_learns_from_a_sample_of_the_train_rows(
+    run_script, tiny_arguments, rows_dir, tmp_path, baseline
+):
+    whole = words(tiny_arguments, rows_dir, tmp_path, baseline)
+    assert run_script("baseline", *whole)[0] == 0
+    assert run_script("baseline", *whole, *SAMPLE)[0] == 0
+    folders = sorted(path.parent for path in (tmp_path / "outputs").rglob("metrics.json"))
+    names = [folder.relative_to(tmp_path / "outputs" / "stance-sample" / "classical").as_posix() for folder in folders]
+    assert names == [f"baseline-{baseline}", f"training.max_train_samples=6/baseline-{baseline}"]
+    assert load_run_config(folders[1]).max_train_samples == 6
+    [full, sampled] = [files.read_jsonl(folder / "predictions-test.jsonl") for folder in folders]
+    assert (full != sampled) == (baseline == "tfidf")  # a stratified sample has the same shares
+    result = results.load(tmp_path / "outputs")
+    assert any("max_train_samples=6" in one.name for one in result) and len({one.name for one in result}) == 2
+    (rows_dir / "train.jsonl").write_text("\n".join((rows_dir / "train.jsonl").read_text().splitlines()[:40]) + "\n")
+    assert run_script("baseline", *whole, *SAMPLE)[0] == RunError.exit_code  # other rows
+
+
+@pytest.mark.parametrize("setting", ["method.r=4", "training.epochs=1", "training.max_train_samples=x"])
+def test_a_classical_baseline_refuses_what_it_would_ignore(run_script, tiny_arguments, rows_dir, tmp_path, setting):
+    code, _, err = run_script("baseline", *words(tiny_arguments, rows_dir, tmp_path, "tfidf"), "--set", setting)
+    assert code == ConfigError.exit_code
+    assert setting.partition("=")[0] in err and "training.max_train_samples" in err
+    assert not (tmp_path / "outputs").exists()
 
 
 def test_untuned_has_a_seed_and_trains_nothing(run_script, tiny_arguments, tmp_path):

@@ -14,6 +14,8 @@ from common.core.files import sha256, sha256_file
 from common.runs import run_folder
 from common.runs.run_config import RunConfig
 
+_SAMPLE = "training.max_train_samples"
+
 
 @dataclasses.dataclass(frozen=True)
 class Target:
@@ -58,26 +60,33 @@ class ClassicalTarget:
     request: RunRequest
     dataset_name: str
     dataset: Dataset
+    max_train_samples: int | None = None
+
+    @property
+    def variant(self) -> str:
+        """The name of the variant: the setting, or ""."""
+        return "" if self.max_train_samples is None else f"{_SAMPLE}={self.max_train_samples}"
 
     def config(self, data_sha256: str) -> RunConfig:
         """Return the configuration that the run's config.yaml records."""
         return RunConfig(
             "classical",
             self.dataset_name,
-            "",
+            self.variant,
             None,
             None,
             self.dataset,
             data_sha256,
             _recorded(self.request.data_dir),
             self.request.baseline,
+            self.max_train_samples,
         )
 
     @property
     def folder(self) -> Path:
         """The run's folder."""
         last = f"baseline-{self.request.baseline}"
-        return run_folder.folder(self.request.outputs, self.dataset_name, "classical", "", last)
+        return run_folder.folder(self.request.outputs, self.dataset_name, "classical", self.variant, last)
 
 
 def _recorded(data_dir: Path | None) -> str | None:
@@ -111,19 +120,39 @@ def resolve_baseline(request: RunRequest) -> Target | ClassicalTarget:
     """
     if request.baseline in CLASSICAL_BASELINES:
         name = request.dataset or catalog.load_job(request.model)[0].dataset
-        return ClassicalTarget(request, name, catalog.load_dataset(name))
+        return ClassicalTarget(request, name, catalog.load_dataset(name), _sample_size(request))
     target = resolve_target(request)
     named = dataclasses.replace(request, baseline=MODEL_BASELINES[target.job.head])
     return dataclasses.replace(target, request=named)
+
+
+def without_job_settings(request: RunRequest) -> RunRequest:
+    """Return the request of a classical baseline beside a job's runs: it takes over their sample of train rows only."""
+    size = request.settings.get(_SAMPLE)
+    return dataclasses.replace(request, overrides=() if size is None else (f"{_SAMPLE}={size}",))
+
+
+def _sample_size(request: RunRequest) -> int | None:
+    """Return the number of train rows that SET= gives a classical baseline, None where it gives none."""
+    settings = request.settings
+    if other := next((key for key in settings if key != _SAMPLE), None):
+        raise ConfigError(
+            f"SET: BASELINE={request.baseline} has no model and takes no '{other}'; allowed is {_SAMPLE} alone."
+        )
+    size = settings.get(_SAMPLE)
+    if size is not None and (isinstance(size, bool) or not isinstance(size, int) or size < 2):
+        raise ConfigError(f"SET: {_SAMPLE} is {size!r}; allowed is a whole number from 2.")
+    return size
 
 
 def trained_folder(target: Target) -> Path:
     """Return the folder of a trained run.
 
     Raises:
-        RunError: it has not been trained; the message says how.
+        RunError: it has not been trained; the message says how, and lists the trained runs of that job and dataset.
     """
-    run_folder.check_trained(target.folder, target.request.command("train"))
+    others = run_folder.trained_runs(target.request.outputs, target.dataset_name, target.job_name)
+    run_folder.check_trained(target.folder, target.request.command("train"), others)
     return target.folder
 
 

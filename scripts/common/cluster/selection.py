@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from common.cli import sweeps
-from common.cli.target import ClassicalTarget, Target, resolve_baseline, resolve_target
+from common.cli.target import ClassicalTarget, Target, resolve_baseline, resolve_target, without_job_settings
 from common.config import catalog
 from common.config.dataset import Dataset
 from common.config.job import Job
@@ -87,7 +87,8 @@ def runs_of_all_jobs(
         own = dataclasses.replace(request, model=name)
         try:
             baselines = [*CLASSICAL_BASELINES, MODEL_BASELINES[catalog.load_job(name)[0].head]]
-            specs = [_baseline(dataclasses.replace(own, baseline=baseline)) for baseline in baselines]
+            resolve_target(own)  # a wrong job or override stops its classical baselines, too
+            specs = [_baseline(_of_baseline(own, baseline)) for baseline in baselines]
             specs += runs_of_job(own, seeds)
         except PeftableError as error:
             skipped.append(Skipped(name, str(error)))
@@ -97,13 +98,17 @@ def runs_of_all_jobs(
     return sorted(found.values(), key=lambda spec: spec.verb), skipped
 
 
+def _of_baseline(request: RunRequest, baseline: str) -> RunRequest:
+    named = dataclasses.replace(request, baseline=baseline)
+    return without_job_settings(named) if baseline in CLASSICAL_BASELINES else named
+
+
 def _trained(request: RunRequest) -> RunSpec:
     target = resolve_target(request)
     return _spec("train", target, target.job)
 
 
 def _baseline(request: RunRequest) -> RunSpec:
-    resolve_target(request)  # a wrong job or override stops a classical baseline, too
     target = resolve_baseline(request)
     return _spec("baseline", target, target.job if isinstance(target, Target) else None)
 

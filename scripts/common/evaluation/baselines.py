@@ -7,6 +7,7 @@ from transformers import set_seed
 
 from common.config.run_request import CLASSICAL_BASELINES
 from common.data.rows import Rows
+from common.data.splits import sample_rows
 from common.evaluation import classical, inference, partial_results, write_results
 from common.model import saved_model
 from common.model.build import build_untuned
@@ -23,15 +24,16 @@ def score_baseline(folder: Path, config: RunConfig, rows: Rows) -> None:
 
 def _classical(folder: Path, config: RunConfig, rows: Rows, splits: list[str]) -> None:
     classes = len(config.dataset.labels)
+    train = sample_rows(rows["train"], config.max_train_samples, config.dataset.splits.seed)
     learner = None
     facts: dict[str, Any] = {"params_total_count": classes, "params_trainable_count": classes}
     if config.baseline == "tfidf":
-        learner = classical.TfidfRegression(rows["train"], rows.get("validation", []), classes)
+        learner = classical.TfidfRegression(train, rows.get("validation", []), classes)
         facts = {"params_total_count": learner.parameters, "params_trainable_count": learner.parameters}
         facts |= {"train_s": round(learner.seconds, 3), "regularisation_c": learner.strength}
     for split in splits:
         members = rows[split]
-        scores = learner.score(members) if learner else classical.majority(rows["train"], members, classes)
+        scores = learner.score(members) if learner else classical.majority(train, members, classes)
         write_results.write_split(folder, config, split, members, scores, facts)
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from common.config.catalog import ROOT
+from common.config.run_request import CLASSICAL_BASELINES
 from common.config.variants import flatten, result_settings
 from common.core import yaml_io
 from common.core.errors import ReportError
@@ -51,7 +52,9 @@ class Result:
                 "untuned": f"{self.job}, untuned",
                 "zero-shot": f"{self.job}, zero-shot",
             }
-            return words.get(self.baseline, f"{self.job}, {self.baseline}")
+            name = words.get(self.baseline, f"{self.job}, {self.baseline}")
+            is_of_variant = self.variant and self.baseline in CLASSICAL_BASELINES
+            return f"{name} ({self.variant})" if is_of_variant else name
         return f"{self.job} ({self.variant})" if self.variant else self.job
 
     def values(self, key: str) -> list[float]:

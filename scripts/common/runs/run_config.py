@@ -22,6 +22,7 @@ class RunConfig:
         data_dir: the folder given as DATA_DIR, None for the dataset's own source.
         baseline: "majority", "tfidf", "untuned", "zero-shot", "adapter" (trained elsewhere), or "" for a run that is
             trained here.
+        max_train_samples: of a classical baseline: it learns from a sample of so many train rows. A job has its own.
     """
 
     job_name: str
@@ -33,9 +34,11 @@ class RunConfig:
     data_sha256: str
     data_dir: str | None = None
     baseline: str = ""
+    max_train_samples: int | None = None
 
     def plain(self) -> dict[str, Any]:
         """Return the content of `config.yaml`."""
+        sample = {"max_train_samples": self.max_train_samples} if self.max_train_samples is not None else {}
         return {
             "schema": SCHEMA,
             "run": {
@@ -45,7 +48,7 @@ class RunConfig:
                 "seed": self.seed,
                 "baseline": self.baseline,
             },
-            "data": {"sha256": self.data_sha256, "dir": self.data_dir},
+            "data": {"sha256": self.data_sha256, "dir": self.data_dir} | sample,
             "job": self.job.model_dump(mode="json", by_alias=True) if self.job else None,
             "dataset": self.dataset.model_dump(mode="json", by_alias=True, exclude_defaults=True) | {"schema": SCHEMA},
         }
@@ -63,6 +66,9 @@ class RunConfig:
             settings |= {"answers": self.dataset.answers}
         if self.job is not None and {"max_train_samples", "max_eval_samples"} & _given(self.job.training):
             settings |= {"splits": {"seed": self.dataset.splits.seed}}  # it chooses the sample
+        if self.max_train_samples is not None:
+            settings |= {"training": {"max_train_samples": self.max_train_samples}}
+            settings |= {"splits": {"seed": self.dataset.splits.seed}}
         return flatten(
             {
                 **settings,

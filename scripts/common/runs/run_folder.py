@@ -7,6 +7,7 @@ the run reads only that file from then on.
 import dataclasses
 import shlex
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from common.config.catalog import with_defaults
@@ -28,6 +29,7 @@ CONFIG, METRICS, FAILURE, TRAINING, MODEL, LOG = (
     "model",
     "train_log.jsonl",
 )
+_SHOWN_RUNS = 12
 NO_RESULTS = ("published", "demo", "smoke")  # folders of outputs/ whose runs are neither published nor in `make status`
 
 
@@ -97,23 +99,34 @@ def load_run_config(path: Path) -> RunConfig:
             data_sha256=data["sha256"],
             data_dir=data.get("dir"),
             baseline=run.get("baseline", ""),
+            max_train_samples=data.get("max_train_samples"),
         )
     except (KeyError, TypeError) as error:
         raise RunError(f"{file}: not the config of a run: {error} is missing.") from error
 
 
-def check_trained(path: Path, command: str) -> None:
+def trained_runs(outputs: Path, dataset: str, job: str) -> list[Path]:
+    """Return the folders of a job's runs on a dataset that hold a trained model, of every variant and seed."""
+    files = sorted(folder(outputs, dataset, job, "", "").rglob(TRAINING))
+    return [file.parent for file in files if ".replaced-" not in file.parent.name and (file.parent / MODEL).is_dir()]
+
+
+def check_trained(path: Path, command: str, others: Sequence[Path] = ()) -> None:
     """Raise a `RunError` when the run folder holds no trained model.
 
     Args:
         path: the run folder.
         command: what trains it.
+        others: runs that the user may have meant.
     """
     if (path / CONFIG).exists() and (baseline := load_run_config(path).baseline):
         raise RunError(f"{path}: this is the baseline '{baseline}'; a baseline keeps no model. Use a trained run.")
     if not ((path / MODEL).is_dir() and (path / TRAINING).is_file()):
         found = "the run is not finished" if (path / CONFIG).exists() else "there is no such run"
-        raise RunError(f"{path}: {found}, so it has no model yet. Train it first: {command}")
+        lines = [f"  {other}" for other in others[:_SHOWN_RUNS]]
+        lines += [f"  … ({len(others)} in all)"] if len(others) > _SHOWN_RUNS else []
+        there = ["Trained runs of this job on this dataset:", *lines] if others else []
+        raise RunError("\n".join([f"{path}: {found}, so it has no model yet. Train it first: {command}", *there]))
 
 
 def load_matching_config(path: Path, current: RunConfig) -> RunConfig:

@@ -66,6 +66,21 @@ def test_an_untrained_run_says_how_to_train_it(tmp_path):
         trained_folder(resolve_target(request))
 
 
+def test_an_untrained_run_lists_the_trained_ones_of_its_job_and_dataset(tmp_path):
+    target = resolve_target(RunRequest("minilm-lora", outputs=tmp_path))
+    here, elsewhere = tmp_path / "stance-sample" / "minilm-lora", tmp_path / "emotion" / "minilm-lora"
+    names = ("method.r=4/seed-1", "method.r=8/seed-2", "method.r=8/seed-2.replaced-20260101T000000Z", "seed-7")
+    for folder in [*(here / name for name in names), elsewhere / "seed-1"]:
+        (folder / "model").mkdir(parents=True)
+        (folder / "training.json").write_text("{}")
+    (here / "seed-7" / "model").rmdir()  # a run that is not trained yet
+    with pytest.raises(RunError) as raised:
+        trained_folder(target)
+    listed = [line.strip() for line in str(raised.value).splitlines() if str(here / "m") in line]
+    assert listed == [str(here / "method.r=4" / "seed-1"), str(here / "method.r=8" / "seed-2")]
+    assert str(elsewhere) not in str(raised.value) and "seed-7" not in str(raised.value)
+
+
 def adapter(folder, weights):
     folder.mkdir(parents=True)
     (folder / "adapter_model.safetensors").write_bytes(weights)

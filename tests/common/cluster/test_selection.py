@@ -52,6 +52,23 @@ def test_a_baseline_is_that_of_baseline_py(model, baseline, folder, has_job):
     assert one.command.endswith(f"BASELINE={baseline}")
 
 
+def test_all_jobs_share_a_sample_of_train_rows_with_the_classical_baselines():
+    request = dataclasses.replace(EVERY_JOB, overrides=("training.epochs=2", "training.max_train_samples=30"))
+    found, skipped = selection.runs_of_all_jobs(request, "minilm-lora")
+    assert skipped == []
+    sample = "training.max_train_samples=30"
+    assert f"baseline stance-sample/classical/{sample}/baseline-tfidf" in shown(found)
+    [tfidf] = [one for one in found if one.folder.name == "baseline-tfidf"]
+    assert tfidf.configure("d" * 64).max_train_samples == 30
+    assert sample in tfidf.command and "epochs" not in tfidf.command
+
+
+def test_a_named_classical_baseline_refuses_settings_of_a_model():
+    request = dataclasses.replace(REQUEST, baseline="tfidf", overrides=("method.r=4",))
+    with pytest.raises(ConfigError, match=r"method\.r.*max_train_samples"):
+        selection.runs_of_job(request)
+
+
 def test_another_head_s_baseline():
     with pytest.raises(
         ConfigError, match=r"BASELINE=untuned: gemma-2-9b-it has head prompt, whose baseline is zero-shot"
