@@ -54,8 +54,10 @@ def test_check_prints_the_counts(run_script, name):
     [
         ("distilbert-imdb-last-layers", [0], 2),
         ("distilbert-imdb-adapters", [ADAPTERS], 2),
-        ("distilbert-imdb-lora", [16 * ATTENTION], 2),
-        ("distilbert-emotion-lora", [r * ATTENTION for r in (1, 1, 4, 4, 8, 8, 16, 16)], 6),
+        pytest.param("distilbert-imdb-lora", [16 * ATTENTION], 2, marks=pytest.mark.slow),
+        pytest.param(
+            "distilbert-emotion-lora", [r * ATTENTION for r in (1, 1, 4, 4, 8, 8, 16, 16)], 6, marks=pytest.mark.slow
+        ),
     ],
 )
 def test_the_methods_from_scratch_count_as_their_formulas_say(run_script, name, added, labels):
