@@ -24,7 +24,7 @@ from common.core import errors, files
 from common.data.load import load_rows
 from common.data.rows import Rows, rows_fingerprint
 from common.data.splits import check_splits
-from common.runs import run_folder, run_lock
+from common.runs import provenance, run_folder, run_lock
 from common.runs.lifecycle import recorded_failure, resume_run
 from common.runs.run_config import RunConfig
 
@@ -33,6 +33,7 @@ def main(argv: list[str] | None = None) -> None:
     """Evaluate one baseline; see the module."""
     parser = options.parser(__doc__, "model", "dataset", "set", "seed", "data", "baseline", "outputs", "run", "force")
     request, flags = options.parse(parser, argv)
+    provenance.of_process()  # the commit of the code that runs, not of what is there when it ends
     if flags.run:
         options.check_run_alone(flags.run, request, FORCE=flags.force)
         folder = resume(flags.run)

@@ -23,7 +23,7 @@ from common.core import errors, files
 from common.data.load import load_rows
 from common.data.rows import rows_fingerprint
 from common.data.splits import require_split, sample_train_rows
-from common.runs import run_folder, run_lock
+from common.runs import provenance, run_folder, run_lock
 from common.runs.documents import Metrics
 from common.runs.lifecycle import recorded_failure
 from common.runs.run_config import job_of
@@ -37,6 +37,7 @@ def main(argv: list[str] | None = None) -> int:
         "--adapter", metavar="DIR", type=options.path, help="a folder that peft's save_pretrained wrote"
     )
     request, flags = options.parse(parser, argv)
+    provenance.of_process()  # the commit of the code that runs, not of what is there when it ends
     if flags.adapter:
         folder, document = evaluate_adapter(request, flags.adapter, flags.split)
     else:
@@ -101,7 +102,6 @@ def evaluate_adapter(request: RunRequest, adapter: Path, split: str) -> tuple[Pa
     from common.model import saved_model
     from common.model.inspect import parameter_counts
     from common.model.load import quiet_libraries
-    from common.runs import provenance
 
     quiet_libraries()
     head = saved_model.load_adapter(target.job, target.dataset, adapter)

@@ -24,7 +24,7 @@ from common.data.load import load_all_splits
 from common.data.rows import rows_fingerprint
 from common.data.splits import sample_train_rows
 from common.hub import download, locate
-from common.runs import run_folder, run_lock
+from common.runs import provenance, run_folder, run_lock
 from common.runs.lifecycle import recorded_failure, resume_run
 from common.runs.run_config import RunConfig, job_of
 
@@ -33,6 +33,7 @@ def main(argv: list[str] | None = None) -> int:
     """Train one run, or those of a sweep; see the module."""
     parser = options.parser(__doc__, "model", "dataset", "set", "seed", "data", "outputs", "run", "force")
     request, flags = options.parse(parser, argv)
+    provenance.of_process()  # the commit of the code that runs, not of what is there when it ends
     if flags.run:
         options.check_run_alone(flags.run, request, FORCE=flags.force)
         resume(flags.run)
