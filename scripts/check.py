@@ -61,14 +61,12 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def _parameters(target: Target, rows: Rows) -> dict[str, int | None]:
-    """Check one recipe, and return its parameter counts."""
-    from common.model.build import count_parameters
+    """Check the training arguments of one run, and return its parameter counts."""
     from common.model.load import quiet_libraries
     from common.train.arguments import check_training_arguments
 
     quiet_libraries()
-    check_training_arguments(target.job, target.dataset, rows.get("train", []))
-    return count_parameters(target.job, target.dataset)
+    return check_training_arguments(target.job, target.dataset, rows.get("train", []))
 
 
 def _about_rows(target: Target, rows: Rows) -> dict[str, Any]:

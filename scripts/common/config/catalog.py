@@ -109,7 +109,7 @@ def _build_job(document: dict[str, Any], overrides: dict[str, Any], file: str, o
         changed["method"] = {}  # another method does not know the keys of the job's method
     for key, value in overrides.items():
         _assign(changed, key, value, origin)
-    job = validate(Job, changed, origin if overrides else file)
+    job = validate(Job, changed, origin) if overrides else base
     return job, variant_name(base, job)
 
 

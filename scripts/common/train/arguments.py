@@ -65,8 +65,8 @@ def training_arguments(job: Job, folder: Path, seed: int) -> TrainingArguments:
         raise ConfigError(f"training: {message}") from error
 
 
-def check_training_arguments(job: Job, dataset: Dataset, rows: Sequence[Row]) -> None:
-    """Raise an error for training arguments that the libraries would refuse later; write nothing.
+def check_training_arguments(job: Job, dataset: Dataset, rows: Sequence[Row]) -> dict[str, int | None]:
+    """Return a job's parameter counts; raise an error for what the libraries would refuse later. Write nothing.
 
     Raises:
         ConfigError: a method that trains nothing, an optimizer, scheduler or tracker unknown to the Trainer, a class
@@ -96,9 +96,10 @@ def check_training_arguments(job: Job, dataset: Dataset, rows: Sequence[Row]) ->
     steps = math.ceil(job.training.epochs * math.ceil(len(rows) / job.training.batch_size))
     if rows and (planned := getattr(job.method, "total_step", None)) and planned > steps:
         raise ConfigError(f"method.total_step is {planned}, but the run has {steps} steps; the ranks would not settle.")
-    count_parameters(job, dataset)  # locates the model and attaches the method on the meta device
+    counts = count_parameters(job, dataset)  # locates the model and attaches the method on the meta device
     if rows:  # `check --no-data` needs no tokenizer
         check_prompt(job, dataset)
+    return counts
 
 
 def _check_scheduler_mode(job: Job) -> None:

@@ -206,3 +206,13 @@ def test_a_wrong_sweep_is_named(swept, text, parts):
     with pytest.raises(ConfigError) as raised:
         load_sweep(swept, text)
     assert all(part in str(raised.value) for part in ["swept.yaml: sweep", *parts]), str(raised.value)
+
+
+def test_a_job_without_overrides_is_validated_once(monkeypatch):
+    validated = []
+    validate = catalog.validate
+    monkeypatch.setattr(catalog, "validate", lambda *arguments: validated.append(arguments) or validate(*arguments))
+    job, variant = catalog.load_job("minilm-lora")
+    assert len(validated) == 1 and variant == "" and job.model
+    catalog.load_job("minilm-lora", {"training.epochs": 1})
+    assert len(validated) == 3  # the job as written, to name the variant, and with the overrides

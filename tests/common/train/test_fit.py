@@ -14,7 +14,7 @@ from common.core import files
 from common.core.errors import ConfigError, ModelError
 from common.data.rows import Row
 from common.model import batching, saved_model
-from common.model.build import build_head
+from common.model.build import build_head, count_parameters
 from common.model.load import quiet_libraries
 from common.train import callbacks, fit, trainer
 from common.train.arguments import check_training_arguments
@@ -221,6 +221,8 @@ def test_plateau_follows_the_best_metric(make_trainer, monkeypatch, metric, valu
 
 
 def test_sound_training_arguments_pass(tiny_job):
+    counts = check_training_arguments(tiny_job(), catalog.load_dataset("stance-sample"), [])
+    assert counts == count_parameters(tiny_job(), catalog.load_dataset("stance-sample"))
     dataset = catalog.load_dataset("stance-sample")
     for chosen in ("balanced", "none", {"con": 2.0}):
         check_training_arguments(tiny_job("minilm-lora", **{"training.class_weights": chosen}), dataset, make_rows(6))

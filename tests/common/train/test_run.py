@@ -44,9 +44,10 @@ def train(tiny_job, tmp_path):
     return start
 
 
-def test_the_base_is_loaded_and_hashed_twice(train, monkeypatch):
-    """Once to train, and once for the reloaded model, which is compared and evaluated."""
-    loaded, hashed = [], []
+def test_the_base_is_loaded_hashed_and_laid_out_twice(train, monkeypatch):
+    """Once to train, and once for the reloaded model, which is compared and evaluated; both need the meta device."""
+    loaded, hashed, laid_out = [], [], []
+    meta_model = load.base_config.meta_model
     from_pretrained, sha256_file = load.from_pretrained, saved_model.sha256_file
 
     def count_load(kind, base, **options):
@@ -59,10 +60,15 @@ def test_the_base_is_loaded_and_hashed_twice(train, monkeypatch):
         hashed.append(path)
         return sha256_file(path)
 
+    def count_layout(*arguments):
+        laid_out.append(arguments)
+        return meta_model(*arguments)
+
     monkeypatch.setattr(load, "from_pretrained", count_load)
+    monkeypatch.setattr(load.base_config, "meta_model", count_layout)
     monkeypatch.setattr(saved_model, "sha256_file", count_hash)
     train("run")
-    assert len(loaded) == len(hashed) == 2
+    assert len(loaded) == len(hashed) == len(laid_out) == 2
 
 
 METHODS = {
