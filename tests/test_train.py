@@ -38,6 +38,7 @@ def test_a_finished_run(trained):
         "training.json",
         "owner.json",
         "progress.json",
+        "attempts.jsonl",
     }
     document = files.read_json(folder / "metrics.json")
     assert document["job"] == "minilm-lora" and document["seed"] == 1 and document["steps"] == 6

@@ -27,7 +27,7 @@ class Head:
     def __init__(self, stops_at=None):
         self.stops_at, self.seen = stops_at, []
         self.model = torch.nn.Identity()
-        self.encoder = SimpleNamespace(encode=list, longest=0)
+        self.encoder = SimpleNamespace(encode=list, longest_answer=0)
 
     def scoring_tokens(self, row):
         return 10 - row
