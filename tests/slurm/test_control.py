@@ -111,7 +111,7 @@ def test_an_edit_between_submission_and_start_does_not_reach_the_job(lab, cluste
     for file in (lab.repository / "scripts").rglob("*.py"):
         file.write_text("raise SystemExit('edited after the submission')\n", encoding="utf-8")
     partition("up")
-    cluster.wait_until(lambda: (lab.folder() / "metrics.json").exists(), 300, f"finished\n{lab.log(lab.folder())}")
+    lab.wait_finished(lab.folder())
     assert_same(expected, lab.folder())
     hashes = {attempt["code_sha256"] for attempt in read(lab.folder() / "metrics.json")["attempts"]}
     assert [one.startswith(kept.name) for one in hashes] == [True]

@@ -13,7 +13,7 @@ from pathlib import Path
 from waiting import HANG_S
 
 from common.core import files
-from common.train import trainer
+from common.train.checkpoints import list_checkpoints
 
 ROOT = Path(__file__).resolve().parents[2]
 LOSES_NOTHING = ("predictions-test.jsonl", "predictions-validation.jsonl", "train_log.jsonl")
@@ -140,7 +140,7 @@ def _wait_until_stopped(pid: int) -> None:
 
 def complete(folder: Path) -> list[int]:
     """Return the steps of a run's complete checkpoints."""
-    return [step for step, _ in trainer.checkpoints(folder / "checkpoints")]
+    return [step for step, _ in list_checkpoints(folder / "checkpoints")]
 
 
 def partial(folder: Path) -> bool:

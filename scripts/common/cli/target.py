@@ -128,8 +128,10 @@ def resolve_baseline(request: RunRequest) -> Target | ClassicalTarget:
 
 def without_job_settings(request: RunRequest) -> RunRequest:
     """Return the request of a classical baseline beside a job's runs: it takes over their sample of train rows only."""
-    size = request.settings.get(_SAMPLE)
-    return dataclasses.replace(request, overrides=() if size is None else (f"{_SAMPLE}={size}",))
+    settings = request.settings
+    dataset = request.dataset or settings.get("dataset")
+    size = settings.get(_SAMPLE)
+    return dataclasses.replace(request, dataset=dataset, overrides=() if size is None else (f"{_SAMPLE}={size}",))
 
 
 def _sample_size(request: RunRequest) -> int | None:
@@ -151,8 +153,11 @@ def trained_folder(target: Target) -> Path:
     Raises:
         RunError: it has not been trained; the message says how, and lists the trained runs of that job and dataset.
     """
-    others = run_folder.trained_runs(target.request.outputs, target.dataset_name, target.job_name)
-    run_folder.check_trained(target.folder, target.request.command("train"), others)
+    run_folder.check_trained(
+        target.folder,
+        target.request.command("train"),
+        lambda: run_folder.trained_runs(target.request.outputs, target.dataset_name, target.job_name),
+    )
     return target.folder
 
 

@@ -104,17 +104,19 @@ def predictions(outputs: Path) -> list[RunEntry]:
     return found
 
 
-def code_in_use(outputs: Path, active: Collection[str]) -> set[str]:
+def code_in_use(outputs: Path, active: Collection[str], executor: str) -> set[str]:
     """Return the names of the copies of the code that submitted runs below an outputs folder still need.
 
     Args:
         outputs: the outputs folder.
         active: the names of the jobs that wait or run; their copies are needed whatever the run folder says.
+        executor: whose jobs are all among `active`.
     """
     runs = find(outputs) + predictions(outputs)
     submissions = [run.submission for run in runs if run.submission and (run.is_open or run.submission.name in active)]
-    # The report's job has no metrics of its own: it is over when the scheduler knows it no more.
-    report = [one.submission for one in collecting(outputs) if one.submission and one.submission.name in active]
+    # The report's job has no metrics of its own: it is over when its scheduler knows it no more.
+    jobs = [one.submission for one in collecting(outputs) if one.submission]
+    report = [job for job in jobs if job.name in active or job.executor != executor]
     return {name for one in [*submissions, *report] if (name := copy_of(one.command)) is not None}
 
 

@@ -106,7 +106,7 @@ def submit_runs(
     outcomes = [Outcome(one.name, Action.SKIPPED, detail=one.reason) for one in skipped]
     with lock(outputs / ".submit.lock"):
         active = {**_jobs_elsewhere(specs, cluster.profile.executor, outputs), **cluster.scheduler.jobs()}
-        code_snapshot.remove_unneeded(outputs, run_index.code_in_use(outputs, active))
+        code_snapshot.remove_unneeded(outputs, run_index.code_in_use(outputs, active, cluster.profile.executor))
         submitter = _Submitter(outputs, cluster, options, active)
         try:
             for spec in specs:

@@ -43,26 +43,33 @@ def keep_code(outputs: Path) -> Path:
     """Return the folder of a copy of this code below `outputs`; make it where there is none."""
     content = _content()
     sha256 = _sha256(content)
+    facts = code_facts() | {"code_sha256": sha256}
     folder = outputs.resolve() / FOLDER / sha256[:_NAME_LENGTH]
     if not (folder / _FACTS).is_file():
         with atomic_folder(folder) as partial:
             for name, data in content.items():
                 (partial / name).parent.mkdir(parents=True, exist_ok=True)
                 (partial / name).write_bytes(data)
-            write_json(partial / _FACTS, code_facts() | {"code_sha256": sha256})
+            write_json(partial / _FACTS, facts)
+    elif facts["git_dirty"] is False and read_json(folder / _FACTS) != facts:
+        write_json(folder / _FACTS, facts)  # the same content has been committed since
     return folder
 
 
 def copy_of(command: Sequence[str]) -> str | None:
     """Return the folder name of the copy that a submitted command runs, None where it runs none."""
-    names = (part.parts for part in map(Path, command))
-    return next((parts[parts.index(FOLDER) + 1] for parts in names if FOLDER in parts[:-1]), None)
+    for script in map(Path, command):
+        copy = script.parent.parent
+        if script.suffix == ".py" and script.parent.name == "scripts" and copy.parent.name == FOLDER:
+            return copy.name
+    return None
 
 
 def remove_unneeded(outputs: Path, needed: Collection[str]) -> None:
     """Remove the copies below `outputs` whose folder names are not in `needed`; the caller holds the submit lock."""
-    for folder in (outputs / FOLDER).glob("[!.]*"):
+    for folder in (outputs / FOLDER).glob("*"):
         if folder.name not in needed:
+            (folder / _FACTS).unlink(missing_ok=True)  # first: a copy without it is made anew
             shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -70,7 +77,13 @@ def _content() -> dict[str, bytes]:
     """Return the files of the code: name below the code's folder → content."""
     paths = [path for kind in ("*.py", "*.yaml") for path in (CODE / "scripts").rglob(kind)]
     paths += (CODE / "jobs").glob(_DEFAULTS)
-    return {path.relative_to(CODE).as_posix(): path.read_bytes() for path in sorted(paths)}
+    names = {path.relative_to(CODE): path for path in sorted(paths) if path.is_file()}
+    # A name that begins with a dot is an editor's.
+    return {
+        name.as_posix(): path.read_bytes()
+        for name, path in names.items()
+        if not any(part.startswith(".") for part in name.parts)
+    }
 
 
 def _sha256(content: dict[str, bytes]) -> str:

@@ -7,7 +7,7 @@ the run reads only that file from then on.
 import dataclasses
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from common.config.catalog import with_defaults
@@ -107,22 +107,24 @@ def load_run_config(path: Path) -> RunConfig:
 
 def trained_runs(outputs: Path, dataset: str, job: str) -> list[Path]:
     """Return the folders of a job's runs on a dataset that hold a trained model, of every variant and seed."""
-    files = sorted(folder(outputs, dataset, job, "", "").rglob(TRAINING))
+    place = folder(outputs, dataset, job, "", "")
+    files = sorted([*place.glob(f"*/{TRAINING}"), *place.glob(f"*/*/{TRAINING}")])  # without and with a variant
     return [file.parent for file in files if ".replaced-" not in file.parent.name and (file.parent / MODEL).is_dir()]
 
 
-def check_trained(path: Path, command: str, others: Sequence[Path] = ()) -> None:
+def check_trained(path: Path, command: str, find_others: Callable[[], Sequence[Path]] = tuple) -> None:
     """Raise a `RunError` when the run folder holds no trained model.
 
     Args:
         path: the run folder.
         command: what trains it.
-        others: runs that the user may have meant.
+        find_others: returns runs that the user may have meant; called only for the message.
     """
     if (path / CONFIG).exists() and (baseline := load_run_config(path).baseline):
         raise RunError(f"{path}: this is the baseline '{baseline}'; a baseline keeps no model. Use a trained run.")
     if not ((path / MODEL).is_dir() and (path / TRAINING).is_file()):
         found = "the run is not finished" if (path / CONFIG).exists() else "there is no such run"
+        others = find_others()
         lines = [f"  {other}" for other in others[:_SHOWN_RUNS]]
         lines += [f"  … ({len(others)} in all)"] if len(others) > _SHOWN_RUNS else []
         there = ["Trained runs of this job on this dataset:", *lines] if others else []

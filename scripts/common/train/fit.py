@@ -15,8 +15,9 @@ from common.data.rows import Row
 from common.model.heads import Head
 from common.model.saved_model import check_same_base
 from common.train.callbacks import RankCallback, RunCallback, is_exhausted
+from common.train.checkpoints import list_checkpoints
 from common.train.signals import StopSignal
-from common.train.trainer import CLOCK, DUE, STATE, StepTrainer, checkpoints
+from common.train.trainer import CLOCK, DUE, STATE, StepTrainer
 
 
 class _Ended(Exception):
@@ -70,7 +71,7 @@ def train(
     with StopSignal() as stop:
         ours: list[TrainerCallback] = [RunCallback(log, stop, job), RankCallback()]
         trainer = StepTrainer(head, job, dataset, train_rows, validation, folder, seed, ours, stop)
-        last = checkpoints(folder)[-1][1] if checkpoints(folder) else None
+        last = list_checkpoints(folder)[-1][1] if list_checkpoints(folder) else None
         is_over = False
         if last is not None:
             clock = files.read_json(last / CLOCK)

@@ -5,7 +5,6 @@ weighted mean over its examples. Evaluation uses the project's own scoring. A ch
 only and is written atomically. Optimizers, schedulers, callbacks and trackers are the Hugging Face Trainer's.
 """
 
-import re
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -30,6 +29,7 @@ from common.model.heads import Head
 from common.model.inspect import inner_model
 from common.model.saved_model import PARAMETERS, base_identity, load_trained_state, trained_state
 from common.train.arguments import class_weights, training_arguments
+from common.train.checkpoints import keep_checkpoints
 from common.train.signals import Stoppable, Stopped, StopSignal, leave_signals_to_parent
 
 STATE, CLOCK, _RANKS = "trainer_state.json", "clock.json", "ranks.safetensors"
@@ -172,10 +172,7 @@ class StepTrainer(Trainer):
             self.state.save_to_json(str(partial / STATE))
         if is_due:
             return  # it is replaced after the evaluation: keep the older ones until then
-        keep = {self.state.global_step, self.state.best_global_step}
-        for step, old in checkpoints(self.folder):
-            if step not in keep:
-                files.remove(old)
+        keep_checkpoints(self.folder, {self.state.global_step, self.state.best_global_step})
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         load_trained_state(self.head.model, Path(resume_from_checkpoint) / PARAMETERS)
@@ -212,9 +209,3 @@ def divergence_error(observed: str) -> ModelError:
     return ModelError(
         f"{observed}: training has diverged. Lower training.learning_rate, or raise training.warmup_steps."
     )
-
-
-def checkpoints(folder: Path) -> list[tuple[int, Path]]:
-    """Return the complete checkpoints of a folder as (step, path), oldest first."""
-    found = [(re.fullmatch(r"checkpoint-(\d+)", path.name), path) for path in folder.glob("checkpoint-*")]
-    return sorted((int(match[1]), path) for match, path in found if match)

@@ -63,6 +63,12 @@ def test_all_jobs_share_a_sample_of_train_rows_with_the_classical_baselines():
     assert sample in tfidf.command and "epochs" not in tfidf.command
 
 
+def test_the_classical_baselines_are_of_the_dataset_that_set_names():
+    request = dataclasses.replace(EVERY_JOB, overrides=("dataset=imdb",))
+    found, _ = selection.runs_of_all_jobs(request, "minilm-lora")
+    assert {one.folder.parts[1] for one in found} == {"imdb"}
+
+
 def test_a_named_classical_baseline_refuses_settings_of_a_model():
     request = dataclasses.replace(REQUEST, baseline="tfidf", overrides=("method.r=4",))
     with pytest.raises(ConfigError, match=r"method\.r.*max_train_samples"):

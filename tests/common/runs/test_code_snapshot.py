@@ -56,6 +56,29 @@ def test_what_is_not_needed_is_removed(tmp_path, code):
     code_snapshot.remove_unneeded(tmp_path / "no outputs", set())
 
 
+def test_a_command_names_its_copy_wherever_the_outputs_lie():
+    script = "/home/u/.code/peft/outputs/.code/0123456789abcdef/scripts/train.py"
+    assert code_snapshot.copy_of(["/home/u/.code/peft/.venv/bin/python", "-u", script, "--run", "x"]) == (
+        "0123456789abcdef"
+    )
+    assert code_snapshot.copy_of(["/home/u/.code/venv/bin/python", "-u", "scripts/train.py"]) is None
+
+
+def test_files_of_an_editor_are_no_code(tmp_path, code):
+    before = code_snapshot.code_facts()
+    (code / "scripts" / ".#train.py").symlink_to("nobody@nowhere.1")
+    (code / "scripts" / ".train.py").write_text("half an edit")
+    assert code_snapshot.code_facts() == before
+
+
+def test_a_copy_that_was_half_removed_is_made_again(tmp_path, code, monkeypatch):
+    copy = code_snapshot.keep_code(tmp_path / "outputs")
+    with monkeypatch.context() as stopped:
+        stopped.setattr(code_snapshot.shutil, "rmtree", lambda *_, **__: (copy / "scripts" / "train.py").unlink())
+        code_snapshot.remove_unneeded(tmp_path / "outputs", set())
+    assert code_snapshot.keep_code(tmp_path / "outputs") == copy and (copy / "scripts" / "train.py").is_file()
+
+
 def test_a_copy_says_of_which_commit_it_is(tmp_path, code):
     def git(*words: str) -> str:
         named = ["-c", "user.name=a", "-c", "user.email=a@b"]
@@ -70,6 +93,8 @@ def test_a_copy_says_of_which_commit_it_is(tmp_path, code):
     copy = code_snapshot.keep_code(tmp_path / "outputs")
     git("commit", "-qm", "two", "--allow-empty")
     assert json.loads((copy / "code.json").read_text()) == facts
+    code_snapshot.keep_code(tmp_path / "outputs")  # the same content, committed again
+    assert json.loads((copy / "code.json").read_text())["git_commit"] == git("rev-parse", "HEAD")
     assert facts["code_sha256"].startswith(copy.name)
 
 

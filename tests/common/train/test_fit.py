@@ -18,6 +18,7 @@ from common.model.build import build_head, count_parameters
 from common.model.load import quiet_libraries
 from common.train import callbacks, fit, trainer
 from common.train.arguments import check_training_arguments
+from common.train.checkpoints import list_checkpoints
 
 DATASET = dataset(labels=["con", "neu", "pro"])
 LABELS = list(DATASET.labels)
@@ -291,7 +292,7 @@ def test_patience(values, greater, patience, expected):
 def test_checkpoints_leave_out_partial_ones(tmp_path):
     for name in ("checkpoint-10", "checkpoint-9", ".checkpoint-11.partial", "checkpoint-x"):
         (tmp_path / name).mkdir()
-    assert [step for step, _ in trainer.checkpoints(tmp_path)] == [9, 10]
+    assert [step for step, _ in list_checkpoints(tmp_path)] == [9, 10]
 
 
 def test_the_best_checkpoint_is_loaded(tiny_job, tmp_path):
@@ -314,7 +315,7 @@ def test_the_best_checkpoint_is_loaded(tiny_job, tmp_path):
     losses = {entry["step"]: entry["validation_loss"] for entry in facts["history"] if "validation_loss" in entry}
     assert len(losses) == 4
     assert facts["best_step"] == min(losses, key=lambda step: losses[step])
-    kept = {step for step, _ in trainer.checkpoints(tmp_path / "checkpoints")}
+    kept = {step for step, _ in list_checkpoints(tmp_path / "checkpoints")}
     assert kept == {facts["best_step"], facts["steps"]}
     best = saved_model.load_file(tmp_path / "checkpoints" / f"checkpoint-{facts['best_step']}" / saved_model.PARAMETERS)
     for name, parameter in head.model.named_parameters():
