@@ -53,13 +53,13 @@ def main(argv: list[str] | None = None) -> None:
 def _for_people(found: dict[str, Any], target: Target) -> str:
     job, variant = target.job, f" ({found['variant']})" if found["variant"] else ""
     cap = f", at most {found['memory_cap_bytes'] / 1e9:.2f} GB of it" if found["memory_cap_bytes"] else ""
-    recipe = f"{job.training.batch_size} rows a step, {job.training.token_budget:,} tokens a pass"
+    settings = f"{job.training.batch_size} rows a step, {job.training.token_budget:,} tokens a pass"
     return "\n".join(
         [
             f"job {found['job']}{variant}, random weights, rows of {job.max_length} random tokens",
             f"on {found['device']}{cap}",
             f"Parameters: {found['params_total_count']:,} in all, {found['params_trainable_count']:,} trainable",
-            f"Training: {_figures(found, 'train')} ({recipe}; {_estimate(found['memory_estimate_bytes'])})",
+            f"Training: {_figures(found, 'train')} ({settings}; {_estimate(found['memory_estimate_bytes'])})",
             f"Scoring: {_figures(found, 'score')} ({job.runtime.score_token_budget:,} tokens a pass; "
             f"{_estimate(found['memory_estimate_score_bytes'])})",
             "",

@@ -38,7 +38,7 @@ class Step:
         title: what it does, for a person.
         words: the script and its options.
         folder: of the run it finishes.
-        job: with which recipe; None for the classical baselines, which have none.
+        job: its job with the demo's settings; None for the classical baselines, which have none.
         seconds: how long it takes on two cores; only the ratios matter, they are scaled as steps finish.
     """
 
@@ -55,7 +55,7 @@ def steps() -> list[Step]:
         _classical("majority", "the most frequent label", 3),
         _classical("tfidf", "TF-IDF + logistic regression", 4),
         _untuned("minilm-lora", 9),
-        # Shorter than the jobs' own recipes, to keep to three minutes.
+        # Shorter than the jobs' own training, to keep to three minutes.
         _fine_tuning(
             "minilm-last-layers", "the last three layers", "training.epochs=4 training.learning_rate=2e-4", 38
         ),
@@ -84,17 +84,17 @@ def _fine_tuning(job_name: str, title: str, overrides: str, seconds: float) -> S
 
 
 def is_stale(step: Step, data_sha256: str) -> bool:
-    """Return whether a step's run was made with another recipe or other data than today's."""
+    """Return whether a step's run was made with other settings or other data than the current ones's."""
     if not (step.folder / run_folder.CONFIG).exists():
         return False
-    frozen = run_folder.load_run_config(step.folder)
+    recorded = run_folder.load_run_config(step.folder)
     dataset = catalog.load_dataset(DATASET)
-    current = dataclasses.replace(frozen, job=step.job, dataset=dataset, data_sha256=data_sha256)
-    return bool(differences(frozen, current))
+    current = dataclasses.replace(recorded, job=step.job, dataset=dataset, data_sha256=data_sha256)
+    return bool(differences(recorded, current))
 
 
 def is_done(step: Step, data_sha256: str) -> bool:
-    """Return whether a step's run is finished with today's recipe and data."""
+    """Return whether a step's run is finished with the current settings and data."""
     return run_folder.is_finished(step.folder) and not is_stale(step, data_sha256)
 
 
@@ -119,7 +119,7 @@ def main(argv: list[str] | None = None) -> int:
         position = f"[{planned.index(step) + 1}/{len(planned)}]"
         command = ["scripts/" + step.words[0], *step.words[1:], "--outputs", str(OUTPUTS)]
         if is_stale(step, fingerprint):
-            command.append("--force")  # the recipe has changed since: the old run is kept beside the new one
+            command.append("--force")  # the settings have changed since: the old run is kept beside the new one
         print(f"\n{position} {step.title}. About {duration(ahead * scale)} left in all.")
         print(f"    python {shlex.join(command)}", flush=True)
         start = time.monotonic()
@@ -139,7 +139,7 @@ What next
   Use a model:     make predict RUN={run} TEXT="Vegans are right. || Where did you read that?"
                    (a small model on few sentences: it tells talk from argument well, pro from con poorly)
   A whole file:    make predict RUN={run} INPUT=data/sample/test.xlsx OUTPUT=outputs/demo/labelled.xlsx
-  Another recipe:  make train MODEL=minilm-lora SET="method.r=4 training.epochs=4"
+  Other settings:   make train MODEL=minilm-lora SET="method.r=4 training.epochs=4"
   Your own data:   copy data/stance-sample.yaml to data/mine.yaml, name your files and columns, then
                    make check MODEL=minilm-lora DATASET=mine && make train MODEL=minilm-lora DATASET=mine"""
 

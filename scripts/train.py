@@ -3,7 +3,7 @@
     python scripts/train.py --model minilm-lora
     python scripts/train.py --model minilm-lora --dataset mine --seed 2 --set training.epochs=1 method.r=8
     make train MODEL=minilm-lora DATASET=mine SEED=2 SET="training.epochs=1 method.r=8"
-    make train RUN=outputs/mine/minilm-lora/seed-2      a run that exists, by its frozen config.yaml alone
+    make train RUN=outputs/mine/minilm-lora/seed-2      a run that exists, by its config.yaml alone
 
 The run's folder is outputs/<dataset>/<job>[/<variant>]/seed-<n>/. A finished run is left alone; a killed one continues
 from its last checkpoint with the same command. SIGTERM and SIGINT save a checkpoint and exit with code 75; so does
@@ -83,23 +83,23 @@ def train(request: RunRequest, force: bool) -> None:
         check_training_arguments(
             target.job, config.dataset, sample_train_rows(rows["train"], target.job, config.dataset)
         )
-        if force and (aside := run_folder.archive_run(folder)):
-            print(f"the old run is kept in {options.shown(aside)}")
+        if force and (archived := run_folder.archive_run(folder)):
+            print(f"the old run is kept in {options.shown(archived)}")
         run_folder.create_run(folder, config, command)
     with run_lock.acquire(folder), recorded_failure(folder, command):
         if run_folder.is_finished(folder):
             return
-        # What decides the results is frozen; how the run is carried out is today's.
-        frozen = run_folder.load_run_config(folder)
-        job = job_of(frozen).model_copy(update={"runtime": target.job.runtime})
+        # The recorded config decides the results; the runtime settings are the current ones.
+        recorded = run_folder.load_run_config(folder)
+        job = job_of(recorded).model_copy(update={"runtime": target.job.runtime})
         from common.train.run import run
 
-        run(folder, dataclasses.replace(frozen, job=job), rows)
+        run(folder, dataclasses.replace(recorded, job=job), rows)
     print(f"{options.shown(folder)}: {_headline(folder)}")
 
 
 def resume(folder: Path) -> None:
-    """Carry a run that exists to its end; all it reads is its frozen config, not the jobs of today."""
+    """Resume an existing run to its end, as its config.yaml says, without reading jobs/."""
     if run_folder.load_run_config(folder).baseline:
         raise errors.RunError(f"{folder}: this is a baseline; evaluate it with: make baseline RUN={folder}")
     resume_run(folder, make_command("train", RUN=folder.resolve()), _resume)
