@@ -25,7 +25,8 @@ def collect(run_script, trained, tmp_path):
     """A README, an outputs folder with a run of two seeds and a baseline, and `collect(*options)`."""
     arguments, folder = trained
     rows = run_folder.load_run_config(folder).data_dir
-    assert run_script("baseline", *arguments, "--data-dir", rows, "--baseline", "majority")[0] == 0
+    words = ["--dataset", "stance-sample", *arguments[-2:], "--data-dir", rows, "--baseline", "majority"]
+    assert run_script("baseline", *words)[0] == 0
     second = folder.with_name("seed-2")
     shutil.copytree(folder, second)
     config = yaml_io.read(second / "config.yaml")

@@ -116,9 +116,10 @@ def test_asking_what_slurm_would_say(run_script, fake_slurm, words, folders, tmp
     assert folders() == {} and fake_slurm.jobs == []
 
 
-def test_a_baseline(run_script, fake_slurm, words, folders):
-    for baseline in ("tfidf", "untuned"):
-        assert run_script("submit", *words, "--baseline", baseline)[0] == 0
+def test_a_baseline(run_script, fake_slurm, words, tiny_arguments, folders):
+    of_rows = [word for word in tiny_arguments() if word != "--set" and not word.startswith("model=")]
+    for baseline, arguments in (("tfidf", of_rows), ("untuned", words)):
+        assert run_script("submit", *arguments, "--baseline", baseline)[0] == 0
     assert sorted(folders()) == ["baseline-tfidf", "baseline-untuned"]
     classical, untuned = (call["text"] for call in fake_slurm.calls("sbatch"))
     assert "scripts/baseline.py" in classical and "--gres" not in classical and "#SBATCH --mem=1024M" in classical
