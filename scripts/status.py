@@ -48,8 +48,8 @@ def shown(request: RunRequest) -> str:
     entries = run_index.named(request.outputs, request.model, request.dataset)
     if not entries:
         return f"{options.shown(request.outputs)}: there is no run yet. make train MODEL=…, or make submit-all"
-    answers = status.ask(entries, request.outputs)
-    found = status.statuses(entries, answers)
+    answers = status.ask_schedulers(entries, request.outputs)
+    found = status.run_statuses(entries, answers)
     lines = [text_table(_HEADER, [_row(one) for one in found])]
     explained = [one for one in found if (one.message and one.state in _WITH_MESSAGE) or "\n" in one.message]
     lines += [f"\n{one.name}: {one.shown}: {one.message}" for one in explained]

@@ -56,18 +56,18 @@ def tiny_causal_model(tmp_path_factory):
     quiet_libraries()
     made: dict[str, Path] = {}
 
-    def twin(family: str, **config: object) -> Path:
+    def model_of(family: str, **config: object) -> Path:
         key = json.dumps([family, config], sort_keys=True)
         if key not in made:
-            made[key] = tiny_causal.make(family, tmp_path_factory.mktemp("twins") / family, **config)
+            made[key] = tiny_causal.make(family, tmp_path_factory.mktemp("causal models") / family, **config)
         return made[key]
 
-    return twin
+    return model_of
 
 
 @pytest.fixture(scope="session")
 def prompt_job(tiny_causal_model):
-    """A job of the prompt head on a twin: `prompt_job("qwen", **{"quantization": "nf4"})`; LoRA on all its layers."""
+    """A job of the prompt head, LoRA on all layers of a tiny model: `prompt_job("qwen", **{"quantization": "nf4"})`."""
     import tiny_causal
 
     from common.config import catalog

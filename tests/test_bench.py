@@ -46,7 +46,7 @@ def described(model):
 @pytest.mark.parametrize("name", slow_except(["llama-3.1-8b-instruct"], HELD))
 def test_it_is_held_as_the_model_that_training_builds(name, tmp_path):
     job, _ = catalog.load_job(name)
-    folder = tiny_models.make_tiny_model(job.model, tmp_path / "twin")
+    folder = tiny_models.make_tiny_model(job.model, tmp_path / "tiny")
     job, _ = catalog.load_job(name, {"model": str(folder), **HELD[name]})
     dataset = catalog.load_dataset(job.dataset)
     ours, loaded = benchmark.build(job, dataset), build_head(job, dataset)

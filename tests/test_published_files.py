@@ -32,7 +32,7 @@ def test_the_chain_on_their_own_files(run_script, tmp_path, job, baseline):
     code, out, err = run_script(
         "predict", *words, *outputs, "--input", str(CMV / "test.xlsx"), "--output", str(labelled)
     )
-    assert code == 0 and "50 rows labelled" in out, err
+    assert code == 0 and "50 rows predicted" in out, err
     found = {file.parent.name: files.read_json(file) for file in (tmp_path / "outputs").rglob("metrics.json")}
     assert set(found) == {"seed-1", f"baseline-{baseline}"}
     assert all(document["test_n"] == 50 for document in found.values())

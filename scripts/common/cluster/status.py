@@ -92,7 +92,7 @@ class Answers:
     silent: frozenset[str] = frozenset()
 
 
-def status(entry: RunEntry, active: ActiveJob | None, ended: EndedJob | None, is_silent: bool) -> Status:
+def run_status(entry: RunEntry, active: ActiveJob | None, ended: EndedJob | None, is_silent: bool) -> Status:
     """Return the status of a run.
 
     Args:
@@ -101,7 +101,7 @@ def status(entry: RunEntry, active: ActiveJob | None, ended: EndedJob | None, is
         ended: its last job, as accounting remembers it.
         is_silent: whether its scheduler does not answer.
     """
-    state, is_certain, message = _state(entry, active, ended, is_silent)
+    state, is_certain, message = _decide_state(entry, active, ended, is_silent)
     is_working = state in (RunState.RUNNING, RunState.SCORING)
     progress = entry.progress
     per_s, done, total = progress.get("per_s"), progress.get("done"), progress.get("total")
@@ -125,7 +125,7 @@ def status(entry: RunEntry, active: ActiveJob | None, ended: EndedJob | None, is
     )
 
 
-def _state(
+def _decide_state(
     entry: RunEntry, active: ActiveJob | None, ended: EndedJob | None, is_silent: bool
 ) -> tuple[RunState, bool, str]:
     """Return the state, whether it is certain, and the message."""
@@ -166,7 +166,7 @@ def _ended_state(entry: RunEntry, ended: EndedJob | None) -> tuple[RunState, str
         code = f"exit code {ended.exit_code}: " if ended is not None and not entry.failure and not failed else ""
         return RunState.FAILED, code + message
     if entry.submission or entry.holder:
-        return RunState.ENDED, message or "without metrics and without a word"
+        return RunState.ENDED, message or "without metrics, and the log gives no reason"
     return RunState.CREATED, ""
 
 
@@ -204,7 +204,7 @@ def _last_line(log: Path | None) -> str:
     return next(iter(submit_record.last_lines(log, 1)), "") if log else ""
 
 
-def ask(entries: Sequence[RunEntry], outputs: Path) -> Answers:
+def ask_schedulers(entries: Sequence[RunEntry], outputs: Path) -> Answers:
     """Ask the scheduler of each unfinished run, once for all its runs: which jobs are active, and how others ended."""
     submitted = {entry.name: entry.submission for entry in entries if entry.is_open and entry.submission}
     paths = {entry.name: entry.path for entry in entries}
@@ -255,10 +255,10 @@ def _ended_jobs(
     return found
 
 
-def statuses(entries: Sequence[RunEntry], answers: Answers) -> list[Status]:
+def run_statuses(entries: Sequence[RunEntry], answers: Answers) -> list[Status]:
     """Return the status of each run."""
     return [
-        status(
+        run_status(
             # A run may have ended after its folder was read and before the scheduler was asked.
             run_index.read(entry.path, entry.name) if entry.is_open and entry.name not in answers.active else entry,
             answers.active.get(entry.name),

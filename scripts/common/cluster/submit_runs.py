@@ -197,7 +197,7 @@ class _Submitter:
         # Only a process that a person started: `active` says of all others whether they run.
         holder = run_lock.read(folder)
         if holder and not holder.submission and (holder := run_lock.running_holder(folder)):
-            return Outcome(name, Action.RUNNING, detail=f"by hand. {run_lock.held_message(folder, holder)}")
+            return Outcome(name, Action.RUNNING, detail=f"not as a job. {run_lock.held_message(folder, holder)}")
         return None
 
     def _submit(self, spec: RunSpec, name: str, config: RunConfig, force: bool) -> Outcome:

@@ -1,4 +1,7 @@
-"""The columns that a prediction adds to a table: the predicted label, and the probability of each label."""
+"""The columns that a prediction adds to a table: the predicted label, and the probability of each label.
+
+The predictions of a run's own splits, `predictions-<split>.jsonl`, are written by `evaluation/write_results.py`.
+"""
 
 from collections.abc import Sequence
 

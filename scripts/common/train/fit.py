@@ -17,7 +17,7 @@ from common.model.saved_model import check_same_base
 from common.train.callbacks import RankCallback, RunCallback, is_exhausted
 from common.train.checkpoints import list_checkpoints
 from common.train.signals import StopSignal
-from common.train.trainer import CLOCK, DUE, STATE, StepTrainer
+from common.train.trainer import DUE, RESUME, STATE, StepTrainer
 
 
 class _Ended(Exception):
@@ -30,16 +30,16 @@ class _Resume(TrainerCallback):
     Args:
         trainer: of the resumed run.
         checkpoint: the folder from which it resumes.
-        clock: the content of its CLOCK file.
+        saved: the content of its RESUME file.
     """
 
-    def __init__(self, trainer: StepTrainer, checkpoint: Path, clock: dict[str, Any]) -> None:
-        self.trainer, self.checkpoint, self.clock = trainer, checkpoint, clock
+    def __init__(self, trainer: StepTrainer, checkpoint: Path, saved: dict[str, Any]) -> None:
+        self.trainer, self.checkpoint, self.saved = trainer, checkpoint, saved
 
     def on_train_begin(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         """Restore and evaluate before the first step."""
-        self.trainer.restore_loss_window(self.clock)
-        if not self.clock.get(DUE):
+        self.trainer.restore_loss_window(self.saved)
+        if not self.saved.get(DUE):
             return
         self.trainer._load_rng_state(str(self.checkpoint))
         self.trainer.evaluate_now()
@@ -74,13 +74,13 @@ def train(
         last = list_checkpoints(folder)[-1][1] if list_checkpoints(folder) else None
         is_over = False
         if last is not None:
-            clock = files.read_json(last / CLOCK)
-            check_same_base(job, clock, trainer.base, str(last))
-            trainer.before = {key: clock[key] for key in trainer.before}
-            print(f"continuing from {last.name} after {duration(clock['seconds'])} of training", flush=True)
+            saved = files.read_json(last / RESUME)
+            check_same_base(job, saved, trainer.base, str(last))
+            trainer.before = {key: saved[key] for key in trainer.before}
+            print(f"continuing from {last.name} after {duration(saved['seconds'])} of training", flush=True)
             trainer.state = TrainerState.load_from_json(str(last / STATE))
-            trainer.add_callback(_Resume(trainer, last, clock))
-            if not clock.get(DUE):
+            trainer.add_callback(_Resume(trainer, last, saved))
+            if not saved.get(DUE):
                 is_over = _has_ended(trainer.state, trainer)
         # The run was killed between its last checkpoint and the end of training. Calling the Trainer would add steps.
         if not is_over:

@@ -29,12 +29,12 @@ from common.model.heads import Head
 from common.model.inspect import inner_model
 from common.model.saved_model import PARAMETERS, base_identity, load_trained_state, trained_state
 from common.train.arguments import class_weights, training_arguments
-from common.train.checkpoints import keep_checkpoints
+from common.train.checkpoints import remove_old_checkpoints
 from common.train.signals import Stoppable, Stopped, StopSignal, leave_signals_to_parent
 
-STATE, CLOCK, _RANKS = "trainer_state.json", "clock.json", "ranks.safetensors"
-_LOSS_WINDOW = "loss_window"  # key in CLOCK: the losses since the last line of the log
-DUE = "evaluation_is_due"  # key in CLOCK: a signal stopped the evaluation of this checkpoint's step
+STATE, RESUME, _RANKS = "trainer_state.json", "resume.json", "ranks.safetensors"
+_LOSS_WINDOW = "loss_window"  # key in RESUME: the losses since the last line of the log
+DUE = "evaluation_is_due"  # key in RESUME: a signal stopped the evaluation of this checkpoint's step
 
 
 class StepTrainer(Trainer):
@@ -168,24 +168,22 @@ class StepTrainer(Trainer):
             self._save_rng_state(str(partial))
             is_due = self.control.should_evaluate  # the Trainer clears it after the evaluation
             window = {"sum": self._tr_loss.item(), "since_step": self._globalstep_last_logged}
-            files.write_json(partial / CLOCK, {**self.clock(), **self.base, DUE: is_due, _LOSS_WINDOW: window})
+            files.write_json(partial / RESUME, {**self.clock(), **self.base, DUE: is_due, _LOSS_WINDOW: window})
             self.state.save_to_json(str(partial / STATE))
-        if is_due:
-            return  # it is replaced after the evaluation: keep the older ones until then
-        keep_checkpoints(self.folder, {self.state.global_step, self.state.best_global_step})
+        remove_old_checkpoints(self.folder, self.state, is_evaluated=not is_due)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         load_trained_state(self.head.model, Path(resume_from_checkpoint) / PARAMETERS)
         if (ranks := Path(resume_from_checkpoint) / _RANKS).exists():
             load_allocator_state(self.head.model, load_file(ranks))
 
-    def restore_loss_window(self, clock: dict[str, Any]) -> None:
+    def restore_loss_window(self, saved: dict[str, Any]) -> None:
         """Restore the sum of losses since the last log line, which the Trainer sets to zero when a run is resumed.
 
         Args:
-            clock: the content of the checkpoint's CLOCK file.
+            saved: the content of the checkpoint's RESUME file.
         """
-        window = clock[_LOSS_WINDOW]
+        window = saved[_LOSS_WINDOW]
         self._tr_loss.fill_(window["sum"])
         self._globalstep_last_logged = window["since_step"]
 

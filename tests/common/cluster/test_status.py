@@ -64,7 +64,7 @@ def ended(outputs, state, code="0:0"):
 
 def look(outputs, active=None, ended=None, is_silent=False):
     [entry] = run_index.find(outputs)
-    return status.status(entry, active, ended, is_silent)
+    return status.run_status(entry, active, ended, is_silent)
 
 
 ELSEWHERE = {"host": "n7"}  # only Slurm knows whether that process runs
@@ -91,7 +91,7 @@ GONE = {"pid": 2**22 - 1}
         ({"submit": {"state": "rejected", "error": "x"}, "owner": {"submission": None}}, {}, "running", ""),
         ({"owner": {"submission": None}}, {}, "running", ""),
         ({"owner": {"submission": None}, "trained": True}, {}, "scoring", ""),
-        ({"owner": {"submission": None} | GONE}, {}, "ended", "without metrics and without a word"),
+        ({"owner": {"submission": None} | GONE}, {}, "ended", "without metrics, and the log gives no reason"),
         ({"owner": {"submission": None}, "submit": {}}, {"ended": ("TIMEOUT",)}, "running", ""),
         ({"submit": {}, "log": "Killed\n"}, {"ended": ("OUT_OF_MEMORY", "0:125")}, "out of memory", "Killed\n  log: "),
         ({"submit": {}, "owner": ELSEWHERE}, {"ended": ("TIMEOUT",)}, "time limit", ""),
@@ -109,7 +109,7 @@ GONE = {"pid": 2**22 - 1}
         ({"failure": {}}, {}, "failed", "DataError: no rows"),
         ({"submit": {}, "log": "no module CUDA\n"}, {"ended": ("FAILED", "1:0")}, "failed", "exit code 1:0: no module"),
         ({"submit": {}, "log": "the last\n"}, {}, "ended", "the last\n  log: "),
-        ({"submit": {}}, {"ended": ("COMPLETED",)}, "ended", "without metrics and without a word"),
+        ({"submit": {}}, {"ended": ("COMPLETED",)}, "ended", "without metrics, and the log gives no reason"),
         ({"submit": {}}, {"is_silent": True}, "queued?", ""),
         ({"submit": {"state": "cancelled"}}, {"is_silent": True}, "cancelled?", ""),
         ({"submit": {}, "owner": {}}, {"is_silent": True}, "running?", ""),
@@ -208,8 +208,8 @@ def test_named(run, outputs):
 
 def answer(outputs):
     folders = run_index.find(outputs)
-    answers = status.ask(folders, outputs)
-    return {one.name: one for one in status.statuses(folders, answers)}, answers
+    answers = status.ask_schedulers(folders, outputs)
+    return {one.name: one for one in status.run_statuses(folders, answers)}, answers
 
 
 def put(fake_slurm, outputs, name=NAME, number="17", **changes):

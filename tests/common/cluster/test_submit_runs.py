@@ -212,7 +212,7 @@ def test_a_run_by_hand_is_left_alone(submit, wanted, fake_slurm, host):
     found = submit(one)["seed-1"]
     assert (
         found.action == "running"
-        and "by hand" in found.detail
+        and "not as a job" in found.detail
         and f"process {os.getpid()} on {host or socket.gethostname()}" in found.detail
     )
     assert fake_slurm.calls("sbatch") == []

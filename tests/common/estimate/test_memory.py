@@ -139,14 +139,14 @@ JOBS = [
 
 @pytest.mark.parametrize("name", slow_except(["minilm-full"], JOBS))
 def test_training_and_scoring_take_what_was_estimated(name, tmp_path):
-    """With real numbers on the job's twin; dropout leaves other masks on a CPU than on a GPU, and is off."""
-    twin = tiny_models.make_tiny_model(catalog.load_job(name)[0].model, tmp_path / "twin")
-    keys = json.loads((twin / "config.json").read_text(encoding="utf-8"))
+    """With real numbers on the job's tiny model; dropout leaves other masks on a CPU than on a GPU, and is off."""
+    tiny = tiny_models.make_tiny_model(catalog.load_job(name)[0].model, tmp_path / "tiny")
+    keys = json.loads((tiny / "config.json").read_text(encoding="utf-8"))
     off = {f"model_config_overrides.{key}": 0.0 for key, p in keys.items() if "drop" in key and isinstance(p, float)}
     if hasattr(catalog.load_job(name)[0].method, "lora_dropout"):
         off["method.lora_dropout"] = 0.0
     small = {"max_length": 64, "training.token_budget": 256, "runtime.score_token_budget": 1024}
-    job, _ = catalog.load_job(name, {"model": str(twin), **small, **off})
+    job, _ = catalog.load_job(name, {"model": str(tiny), **small, **off})
     dataset = catalog.load_dataset(job.dataset)
     if dataset.prompt:
         user = "Is {%s} right?" % dataset.text[0]  # noqa: UP031
