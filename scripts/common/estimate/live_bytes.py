@@ -4,8 +4,9 @@ It runs every operation of the model and counts storage by storage, so it needs 
 """
 
 import contextlib
+import dataclasses
 import weakref
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator
 from typing import Any
 
 import torch
@@ -13,6 +14,19 @@ import torch.nn.functional as F
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
+
+
+@dataclasses.dataclass
+class Block:
+    """A part of the work in which bytes are allocated and freed.
+
+    Attributes:
+        label: names the part.
+        changes: bytes allocated (above zero) or freed (below zero), and the number of the block that allocated them.
+    """
+
+    label: Hashable
+    changes: list[tuple[int, int]] = dataclasses.field(default_factory=list)
 
 
 class LiveBytes(TorchDispatchMode):
@@ -24,16 +38,22 @@ class LiveBytes(TorchDispatchMode):
     Attributes:
         now: live bytes.
         peak: the most bytes that were live at one time.
+        blocks: all changes of live bytes, in order.
     """
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
         self.now = self.peak = 0
-        self._sizes: dict[int, int] = {}
+        self.blocks = [Block("start")]
+        self._sizes: dict[int, tuple[int, int]] = {}  # by storage: its bytes and the number of its block
         for parameter in model.parameters():
             self._leave_out(parameter)
             if parameter.requires_grad:
                 parameter.register_post_accumulate_grad_hook(self._leave_out_gradient)
+
+    def begin_block(self, label: Hashable) -> None:
+        """Record further changes in a new block."""
+        self.blocks.append(Block(label))
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Run an operation and count the storages of its results."""
@@ -45,8 +65,8 @@ class LiveBytes(TorchDispatchMode):
 
     def _leave_out(self, tensor: torch.Tensor) -> None:
         key = tensor.untyped_storage()._cdata
-        self.now -= self._sizes.get(key, 0)
-        self._sizes[key] = 0
+        self._free(key)
+        self._sizes[key] = (0, 0)
 
     def _leave_out_gradient(self, parameter: torch.Tensor) -> None:
         if parameter.grad is not None:
@@ -55,13 +75,19 @@ class LiveBytes(TorchDispatchMode):
     def _count(self, storage: torch.UntypedStorage) -> None:
         key = storage._cdata
         if key not in self._sizes:
-            self._sizes[key] = storage.nbytes()
-            self.now += self._sizes[key]
-            self.peak = max(self.peak, self.now)
+            self._sizes[key] = storage.nbytes(), len(self.blocks) - 1
+            self._change(*self._sizes[key])
             weakref.finalize(storage, self._free, key)
 
     def _free(self, key: int) -> None:
-        self.now -= self._sizes.pop(key, 0)
+        size, block = self._sizes.pop(key, (0, 0))
+        self._change(-size, block)
+
+    def _change(self, size: int, block: int) -> None:
+        if size:
+            self.blocks[-1].changes.append((size, block))
+            self.now += size
+            self.peak = max(self.peak, self.now)
 
 
 def to_fake_tensors(model: nn.Module) -> None:

@@ -20,6 +20,7 @@ from common.config.dataset import Dataset
 from common.config.job import Job
 from common.config.methods import LibraryMethod
 from common.estimate.live_bytes import LiveBytes, gpu_kernels, to_fake_tensors
+from common.estimate.repeated_layers import FORWARD_DONE, Irregular, RepeatedLayers
 from common.methods import attach, peft_library
 from common.model import base_config
 from common.model.batching import Encoded
@@ -35,8 +36,13 @@ _ANSWER_TOKENS = 8  # of the prompt head: no tokenizer is loaded to count them, 
 _NEEDS_NUMBERS = (DataDependentOutputException, DynamicOutputShapeException, CheckpointError)
 
 
-def estimate(job: Job, dataset: Dataset) -> dict[str, Any]:
+def estimate(job: Job, dataset: Dataset, every_layer: bool = False) -> dict[str, Any]:
     """Return the bytes of one training step on a GPU and their parts, and the bytes of scoring during training.
+
+    Args:
+        job: the job.
+        dataset: its labels, and its prompt.
+        every_layer: run all layers; the figures are the same, and it takes longer.
 
     Returns:
         `memory_estimate_bytes`, and `memory_estimate_parts_bytes` that sum up to it: weights (frozen, in the job's
@@ -70,9 +76,12 @@ def estimate(job: Job, dataset: Dataset) -> dict[str, Any]:
     try:
         fake = FakeTensorMode(allow_non_fake_inputs=True)
         with fake, gpu_kernels():
+            layers = RepeatedLayers(trained, every_layer)
             head = _head(job, dataset, trained)
-            peak, activations = _training_step(head, job, dataset)
-            score_peak = _scoring_pass(head, job, dataset)
+            peak, activations = _training_step(head, job, dataset, layers)
+            score_peak = _scoring_pass(head, job, dataset, layers)
+    except Irregular:
+        return estimate(job, dataset, every_layer=True)
     except _NEEDS_NUMBERS:
         return unknown
     # During the optimizer step no activations are live. An optimizer that is not fused makes one more copy.
@@ -199,7 +208,7 @@ def _row(job: Job, length: int) -> Encoded:
     return Encoded([1] * max(own, 1), None, label=0, weight=1.0, truncated=False)
 
 
-def _training_step(head: Head, job: Job, dataset: Dataset) -> tuple[int, int]:
+def _training_step(head: Head, job: Job, dataset: Dataset, layers: RepeatedLayers) -> tuple[int, int]:
     """Return the peak of live bytes and those after the forward pass, without parameters and gradients."""
     budget, most = job.training.token_budget, job.training.batch_size
     head.model.train()
@@ -207,24 +216,24 @@ def _training_step(head: Head, job: Job, dataset: Dataset) -> tuple[int, int]:
     for length in _lengths(job, dataset, budget, most, head.training_tokens):
         row = _row(job, length)
         rows = min(most, max(1, budget // head.training_tokens(row)))
-        with LiveBytes(head.model) as live:
+        with LiveBytes(head.model) as live, layers.watched(live):
             batch = head.training_batch([row] * rows)
             loss = head.losses(batch, job.training.label_smoothing).sum()
-            activations = live.now
+            live.begin_block(FORWARD_DONE)
             loss.backward()
-        found.append((live.peak, activations))
+        found.append(layers.whole(live))
         del batch, loss
     return max(found)
 
 
-def _scoring_pass(head: Head, job: Job, dataset: Dataset) -> int:
+def _scoring_pass(head: Head, job: Job, dataset: Dataset, layers: RepeatedLayers) -> int:
     """Return the peak of live bytes, without parameters."""
     budget = job.runtime.score_token_budget
     head.model.eval()
     peak = 0
     for length in _lengths(job, dataset, budget, budget, head.scoring_tokens):
         row = _row(job, length)
-        with torch.no_grad(), LiveBytes(head.model) as live:
+        with torch.no_grad(), LiveBytes(head.model) as live, layers.watched(live):
             batch = head.scoring_batch([row] * max(1, budget // head.scoring_tokens(row)))
             head.scores(batch)
             if job.decoding == "generate":
@@ -232,5 +241,5 @@ def _scoring_pass(head: Head, job: Job, dataset: Dataset) -> int:
                 ids = torch.ones(max(1, budget // length), length, dtype=torch.int64)
                 with head.autocast():  # the cache keeps every layer's keys and values
                     head.model(input_ids=ids, attention_mask=torch.ones_like(ids), logits_to_keep=1, use_cache=True)
-        peak = max(peak, live.peak)
+        peak = max(peak, layers.whole(live)[0])
     return peak

@@ -13,6 +13,7 @@ from transformers import set_seed
 from common.config import catalog, method_rules
 from common.estimate import memory
 from common.estimate.live_bytes import LiveBytes
+from common.estimate.repeated_layers import RepeatedLayers
 from common.model.build import build_head, count_parameters
 from common.model.inspect import inner_model
 from common.smoke import tiny_models
@@ -157,8 +158,11 @@ def test_training_and_scoring_take_what_was_estimated(name, tmp_path):
     model = build_head(job, dataset).model
     if job.runtime.activation_checkpointing:
         inner_model(model).activation_checkpointing_enable({"use_reentrant": False})
-    head = memory._headed(job, dataset, model)
-    peak, score_peak = memory._training_step(head, job, dataset)[0], memory._scoring_pass(head, job, dataset)
+    head, layers = memory._headed(job, dataset, model), RepeatedLayers(model, every_layer=True)
+    peak, score_peak = (
+        memory._training_step(head, job, dataset, layers)[0],
+        memory._scoring_pass(head, job, dataset, layers),
+    )
     parts = found["memory_estimate_parts_bytes"]
     # A CPU's attention keeps less than a GPU's, not every layer's own mask, and bitsandbytes unpacks there in pieces.
     assert 1 <= (parts["activations"] + parts["workspace"]) / peak < 1.13

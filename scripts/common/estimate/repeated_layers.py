@@ -1,0 +1,251 @@
+"""Run only some of a model's equal layers, and compute the live bytes of all of them.
+
+The layers of a stack are compared by everything that decides what they compute. Where they repeat with a period (one
+layer, or the two of Gemma 2, which take turns in their attention), most repetitions are skipped. The memory tracker
+records the changes of live bytes layer by layer, and those of the skipped layers are the changes of an equal layer. Two
+neighbouring periods run, and must agree to the byte; otherwise `Irregular` is raised, and the whole model must run.
+"""
+
+import contextlib
+import dataclasses
+import itertools
+from collections.abc import Hashable, Iterator, Sequence
+from typing import Any
+
+import torch
+from peft import PeftModel
+from torch import nn
+
+from common.core.errors import ModelError
+from common.estimate.live_bytes import Block, LiveBytes
+from common.methods.last_layers import layer_stack
+from common.model.inspect import inner_model
+
+FORWARD_DONE = "forward done"  # label of the block that begins when the loss is computed
+_AFTER_LAYERS = "after the layers"
+_MAX_PERIOD = 6
+_POSITIONS = ("layer_idx", "layer_id")  # attributes in which equal layers differ
+
+
+class Irregular(Exception):
+    """The live bytes of neighbouring periods differ, or the layers do not run one after the other."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Repeat:
+    """Two neighbouring periods of equal layers, and how many more of them are skipped.
+
+    Attributes:
+        first: indices of the first period's layers; its changes stand for those of the skipped periods.
+        second: indices of the second period's layers, which must show the same changes.
+        skipped: number of periods that do not run.
+    """
+
+    first: range
+    second: range
+    skipped: int
+
+    @property
+    def skipped_layers(self) -> range:
+        """Indices of the layers that do not run."""
+        return range(self.second.stop, self.second.stop + self.skipped * len(self.first))
+
+
+def find_repeats(kinds: Sequence[Hashable]) -> list[Repeat]:
+    """Return which layers can be skipped; layers of one kind are equal.
+
+    Of every periodic stretch the first three periods and at least the last layer run. The first period is not like the
+    others: in its backward pass the inputs are freed that all layers of one kind share, such as an attention mask. The
+    last layer has another neighbour than those before it.
+    """
+    found, start = [], 0
+    while start < len(kinds):
+        best = Repeat(range(0), range(0), 0)
+        for period in range(1, _MAX_PERIOD + 1):
+            stop = start + period
+            while stop < len(kinds) and kinds[stop] == kinds[stop - period]:
+                stop += 1
+            skipped = (stop - start - 3 * period - 1) // period
+            if skipped * period > len(best.skipped_layers):
+                first = range(start + period, start + 2 * period)
+                best = Repeat(first, range(first.stop, first.stop + period), skipped)
+        if best.skipped:
+            found.append(best)
+            start = best.skipped_layers.stop
+        else:
+            start += 1
+    return found
+
+
+def layer_kind(layer: nn.Module, index: int) -> Hashable:
+    """Return everything that decides what a layer computes, except for the values of its tensors and its index."""
+    return tuple(
+        (
+            name,
+            type(module),
+            tuple((key, _tensor_kind(tensor)) for key, tensor in module._parameters.items()),
+            tuple((key, _tensor_kind(tensor)) for key, tensor in module._buffers.items()),
+            # peft's layers know their own names, "model.layers.3.mlp.up_proj".
+            tuple((key, repr(value).replace(f".{index}.", ".*.")) for key, value in _plain_attributes(module).items()),
+            len(module._forward_hooks),
+        )
+        for name, module in layer.named_modules()
+    )
+
+
+def _tensor_kind(tensor: torch.Tensor | None) -> Hashable:
+    return None if tensor is None else (tensor.shape, tensor.dtype, tensor.requires_grad)
+
+
+def _plain_attributes(module: nn.Module) -> dict[str, Any]:
+    plain = (bool, int, float, str, tuple, list, dict, type(None))
+    return {
+        key: value
+        for key, value in vars(module).items()
+        if isinstance(value, plain) and not key.startswith("_") and key not in _POSITIONS
+    }
+
+
+class _Skipped(nn.Module):
+    """Stands for a layer that does not run: it returns the hidden states that it is given."""
+
+    def __init__(self, layer: nn.Module, example: nn.Module) -> None:
+        super().__init__()
+        for key, value in _plain_attributes(layer).items():
+            setattr(self, key, value)  # a model may choose its attention mask by one of them
+        self._returns_tuple: list[bool] = []
+        example.register_forward_hook(lambda module, inputs, output: self._learn(output))
+
+    def _learn(self, output: Any) -> None:
+        self._returns_tuple[:] = [isinstance(output, tuple)]
+
+    def forward(self, hidden_states: torch.Tensor, *arguments: Any, **options: Any) -> Any:
+        """Return the hidden states (B, L, d) in the form in which the layers before it returned theirs."""
+        return (hidden_states,) if self._returns_tuple[0] else hidden_states
+
+
+class RepeatedLayers:
+    """A model's stack of layers, most of whose repetitions are replaced by nothing, in place.
+
+    Args:
+        model: on the meta device, with its method attached.
+        every_layer: run all layers.
+
+    Attributes:
+        repeats: which layers are skipped.
+    """
+
+    def __init__(self, model: nn.Module, every_layer: bool = False) -> None:
+        self.repeats: list[Repeat] = []
+        self._layers: dict[int, nn.Module] = {}
+        inner = inner_model(model)
+        # Prompt methods give every layer its own inputs, and so one layer less changes more than the layers.
+        if every_layer or (isinstance(model, PeftModel) and model.active_peft_config.is_prompt_learning):
+            return
+        try:
+            stack = layer_stack(inner)
+        except ModelError:
+            return  # no stack of equal layers
+        types = getattr(inner.config.get_text_config(), "layer_types", None) or [None] * len(stack)
+        self.repeats = find_repeats([(types[index], layer_kind(layer, index)) for index, layer in enumerate(stack)])
+        for repeat in self.repeats:
+            for index in repeat.skipped_layers:
+                stack[index] = _Skipped(stack[index], stack[repeat.first[0]])
+        if self.repeats:
+            self._layers = {i: layer for i, layer in enumerate(stack) if not isinstance(layer, _Skipped)}
+
+    @contextlib.contextmanager
+    def watched(self, live: LiveBytes) -> Iterator[None]:
+        """Begin a new block of `live` whenever a layer begins its forward or its backward pass."""
+        passes = itertools.count()
+        current = 0
+        last = max(self._layers, default=0)
+        in_forward = True
+
+        def before(index: int) -> None:
+            nonlocal current, in_forward
+            in_forward = not any(block.label == FORWARD_DONE for block in live.blocks)
+            if in_forward:  # a checkpointed layer runs again in its backward pass
+                current = next(passes) if index == 0 else current
+                live.begin_block((current, "forward", index))
+
+        def after(index: int, output: Any) -> None:
+            hidden = output[0] if isinstance(output, tuple) else output
+            if hidden.requires_grad and in_forward:
+                label = (current, "backward", index)
+                hidden.register_hook(lambda gradient: live.begin_block(label))
+            if index == last and in_forward:
+                live.begin_block(_AFTER_LAYERS)
+
+        handles = []
+        for index, layer in self._layers.items():
+            handles += [
+                layer.register_forward_pre_hook(lambda module, inputs, index=index: before(index)),
+                layer.register_forward_hook(lambda module, inputs, output, index=index: after(index, output)),
+            ]
+        try:
+            yield
+        finally:
+            for handle in handles:
+                handle.remove()
+
+    def whole(self, live: LiveBytes) -> tuple[int, int]:
+        """Return the peak of live bytes, and those when the forward pass was done, as if all layers had run.
+
+        Raises:
+            Irregular: it cannot be known.
+        """
+        self._check(live.blocks)
+        copies = {index: repeat.skipped for repeat in self.repeats for index in repeat.first}
+        now = peak = done = 0
+        for number, block in enumerate(live.blocks):
+            if block.label == FORWARD_DONE:
+                done = now
+            in_layers = isinstance(block.label, tuple)
+            for change, origin in block.changes:
+                # What the layers left behind is freed after them, and so is what the skipped ones would have left.
+                now += change if in_layers else change * (1 + _skipped_alike(live.blocks[origin], copies))
+                peak = max(peak, now)
+            repeat = self._ending(block)
+            if repeat is not None:
+                period = live.blocks[number - len(repeat.first) + 1 : number + 1]
+                changes = [change for one in period for change, _ in one.changes]
+                total, highest = sum(changes), max(itertools.accumulate(changes), default=0)
+                peak = max(peak, now + highest, now + (repeat.skipped - 1) * total + highest)
+                now += repeat.skipped * total
+        return peak, done
+
+    def _ending(self, block: Block) -> Repeat | None:
+        """Return the repeat whose first period ends with a block, in its forward or backward pass."""
+        if not isinstance(block.label, tuple):
+            return None
+        _, direction, index = block.label
+        ends = {(repeat.first[-1], "forward"): repeat for repeat in self.repeats}
+        ends |= {(repeat.first[0], "backward"): repeat for repeat in self.repeats}
+        return ends.get((index, direction))
+
+    def _check(self, blocks: Sequence[Block]) -> None:
+        labels = [block.label for block in blocks if isinstance(block.label, tuple)]
+        if len(set(labels)) != len(labels):
+            raise Irregular
+        places = {label: number for number, label in enumerate(labels)}
+        by_label = {block.label: [change for change, _ in block.changes] for block in blocks}
+        for number, direction, _ in labels:
+            for repeat in self.repeats:
+                one, other = (
+                    [(number, direction, index) for index in period] for period in (repeat.first, repeat.second)
+                )
+                there = [label for label in one + other if label in places]
+                if not there and direction == "backward":
+                    continue  # nothing trains here or below
+                order = [places.get(label, -1) for label in one + other]
+                step = 1 if direction == "forward" else -1
+                if order != list(range(order[0], order[0] + step * len(order), step)) or order[0] < 0:
+                    raise Irregular
+                if any(by_label[a] != by_label[b] for a, b in zip(one, other, strict=True)):
+                    raise Irregular
+
+
+def _skipped_alike(origin: Block, copies: dict[int, int]) -> int:
+    """Return how many skipped layers would have allocated what a block of a layer allocated."""
+    return copies.get(origin.label[2], 0) if isinstance(origin.label, tuple) else 0
