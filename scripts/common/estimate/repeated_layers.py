@@ -1,9 +1,9 @@
 """Run only some of a model's equal layers, and compute the live bytes of all of them.
 
 The layers of a stack are compared by everything that decides what they compute. Where they repeat with a period (one
-layer, or the two of Gemma 2, which take turns in their attention), most repetitions are skipped. The memory tracker
-records the changes of live bytes layer by layer, and those of the skipped layers are the changes of an equal layer. Two
-neighbouring periods run, and must agree to the byte; otherwise `Irregular` is raised, and the whole model must run.
+layer, or the two of Gemma 2, which take turns in their attention), most of them are skipped. The memory tracker records
+the changes of live bytes layer by layer, and a skipped layer is counted with the changes of one that ran. Those that ran
+must be alike to the byte; otherwise `Irregular` is raised, and the whole model must run.
 """
 
 import contextlib
@@ -28,50 +28,49 @@ _POSITIONS = ("layer_idx", "layer_id")  # attributes in which equal layers diffe
 
 
 class Irregular(Exception):
-    """The live bytes of neighbouring periods differ, or the layers do not run one after the other."""
+    """Layers that should be alike change live bytes differently, or do not run one after the other."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Repeat:
-    """Two neighbouring periods of equal layers, and how many more of them are skipped.
+    """A stretch of layers of which only some run.
 
     Attributes:
-        first: indices of the first period's layers; its changes stand for those of the skipped periods.
-        second: indices of the second period's layers, which must show the same changes.
-        skipped: number of periods that do not run.
+        alike: indices of the layers that run and must show the same changes; those of the first stand for the skipped.
+        skipped: indices of the layers that do not run.
     """
 
-    first: range
-    second: range
-    skipped: int
+    alike: tuple[int, ...]
+    skipped: range
 
     @property
-    def skipped_layers(self) -> range:
-        """Indices of the layers that do not run."""
-        return range(self.second.stop, self.second.stop + self.skipped * len(self.first))
+    def model(self) -> int:
+        """Index of the layer whose changes stand for those of the skipped layers."""
+        return self.alike[0]
 
 
 def find_repeats(kinds: Sequence[Hashable]) -> list[Repeat]:
     """Return which layers can be skipped; layers of one kind are equal.
 
-    Of every periodic stretch the first three periods and at least the last layer run. The first period is not like the
-    others: in its backward pass the inputs are freed that all layers of one kind share, such as an attention mask. The
-    last layer has another neighbour than those before it.
+    Of every periodic stretch the first period runs, then one more layer of every kind, at least two in all. The first
+    period is not like the others: in its backward pass the inputs are freed that all layers of one kind share, such as
+    an attention mask.
     """
     found, start = [], 0
     while start < len(kinds):
-        best = Repeat(range(0), range(0), 0)
+        best = Repeat((), range(0))
         for period in range(1, _MAX_PERIOD + 1):
             stop = start + period
             while stop < len(kinds) and kinds[stop] == kinds[stop - period]:
                 stop += 1
-            skipped = (stop - start - 3 * period - 1) // period
-            if skipped * period > len(best.skipped_layers):
-                first = range(start + period, start + 2 * period)
-                best = Repeat(first, range(first.stop, first.stop + period), skipped)
+            skipped = (stop - start - period - max(period, 2)) // period * period
+            if skipped > len(best.skipped):
+                first = start + period + max(period, 2) - 1
+                middle = range(first, first + skipped)
+                best = Repeat((*range(start + period, first), *range(middle.stop, stop)), middle)
         if best.skipped:
             found.append(best)
-            start = best.skipped_layers.stop
+            start = best.skipped.stop
         else:
             start += 1
     return found
@@ -149,8 +148,8 @@ class RepeatedLayers:
         types = getattr(inner.config.get_text_config(), "layer_types", None) or [None] * len(stack)
         self.repeats = find_repeats([(types[index], layer_kind(layer, index)) for index, layer in enumerate(stack)])
         for repeat in self.repeats:
-            for index in repeat.skipped_layers:
-                stack[index] = _Skipped(stack[index], stack[repeat.first[0]])
+            for index in repeat.skipped:
+                stack[index] = _Skipped(stack[index], stack[repeat.model])
         if self.repeats:
             self._layers = {i: layer for i, layer in enumerate(stack) if not isinstance(layer, _Skipped)}
 
@@ -196,9 +195,9 @@ class RepeatedLayers:
             Irregular: it cannot be known.
         """
         self._check(live.blocks)
-        copies = {index: repeat.skipped for repeat in self.repeats for index in repeat.first}
+        copies = {repeat.model: len(repeat.skipped) for repeat in self.repeats}
         now = peak = done = 0
-        for number, block in enumerate(live.blocks):
+        for block in live.blocks:
             if block.label == FORWARD_DONE:
                 done = now
             in_layers = isinstance(block.label, tuple)
@@ -206,43 +205,25 @@ class RepeatedLayers:
                 # What the layers left behind is freed after them, and so is what the skipped ones would have left.
                 now += change if in_layers else change * (1 + _skipped_alike(live.blocks[origin], copies))
                 peak = max(peak, now)
-            repeat = self._ending(block)
-            if repeat is not None:
-                period = live.blocks[number - len(repeat.first) + 1 : number + 1]
-                changes = [change for one in period for change, _ in one.changes]
+            if in_layers and (skipped := copies.get(block.label[2], 0)):
+                changes = [change for change, _ in block.changes]
                 total, highest = sum(changes), max(itertools.accumulate(changes), default=0)
-                peak = max(peak, now + highest, now + (repeat.skipped - 1) * total + highest)
-                now += repeat.skipped * total
+                peak = max(peak, now + highest, now + (skipped - 1) * total + highest)
+                now += skipped * total
         return peak, done
 
-    def _ending(self, block: Block) -> Repeat | None:
-        """Return the repeat whose first period ends with a block, in its forward or backward pass."""
-        if not isinstance(block.label, tuple):
-            return None
-        _, direction, index = block.label
-        ends = {(repeat.first[-1], "forward"): repeat for repeat in self.repeats}
-        ends |= {(repeat.first[0], "backward"): repeat for repeat in self.repeats}
-        return ends.get((index, direction))
-
     def _check(self, blocks: Sequence[Block]) -> None:
+        """Raise `Irregular` unless the layers run in order, and those of a repeat change live bytes alike."""
+        changes = {block.label: [change for change, _ in block.changes] for block in blocks}
         labels = [block.label for block in blocks if isinstance(block.label, tuple)]
-        if len(set(labels)) != len(labels):
-            raise Irregular
-        places = {label: number for number, label in enumerate(labels)}
-        by_label = {block.label: [change for change, _ in block.changes] for block in blocks}
-        for number, direction, _ in labels:
+        for number, direction in dict.fromkeys(label[:2] for label in labels):
+            order = [index for one, way, index in labels if (one, way) == (number, direction)]
+            expected = [index for index in self._layers if direction == "forward" or index in order]
+            if order != (expected if direction == "forward" else expected[::-1]):
+                raise Irregular
             for repeat in self.repeats:
-                one, other = (
-                    [(number, direction, index) for index in period] for period in (repeat.first, repeat.second)
-                )
-                there = [label for label in one + other if label in places]
-                if not there and direction == "backward":
-                    continue  # nothing trains here or below
-                order = [places.get(label, -1) for label in one + other]
-                step = 1 if direction == "forward" else -1
-                if order != list(range(order[0], order[0] + step * len(order), step)) or order[0] < 0:
-                    raise Irregular
-                if any(by_label[a] != by_label[b] for a, b in zip(one, other, strict=True)):
+                found = [changes.get((number, direction, index)) for index in repeat.alike]
+                if any(other != found[0] for other in found):
                     raise Irregular
 
 
