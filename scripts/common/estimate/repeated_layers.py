@@ -2,8 +2,8 @@
 
 The layers of a stack are compared by everything that decides what they compute. Where they repeat with a period (one
 layer, or the two of Gemma 2, which take turns in their attention), most of them are skipped. The memory tracker records
-the changes of live bytes layer by layer, and a skipped layer is counted with the changes of one that ran. Those that ran
-must be alike to the byte; otherwise `Irregular` is raised, and the whole model must run.
+the changes of live bytes layer by layer, and a skipped layer is counted with the changes of one that ran. The layers
+that ran must be alike to the byte; otherwise `Irregular` is raised, and the whole model must run.
 """
 
 import contextlib
@@ -22,7 +22,7 @@ from common.methods.last_layers import layer_stack
 from common.model.inspect import inner_model
 
 FORWARD_DONE = "forward done"  # label of the block that begins when the loss is computed
-_AFTER_LAYERS = "after the layers"
+_OUTSIDE = "outside the layers"
 _MAX_PERIOD = 6
 _POSITIONS = ("layer_idx", "layer_id")  # attributes in which equal layers differ
 
@@ -40,7 +40,7 @@ class Repeat:
         skipped: indices of the layers that do not run.
     """
 
-    alike: tuple[int, ...]
+    alike: range
     skipped: range
 
     @property
@@ -58,16 +58,14 @@ def find_repeats(kinds: Sequence[Hashable]) -> list[Repeat]:
     """
     found, start = [], 0
     while start < len(kinds):
-        best = Repeat((), range(0))
+        best = Repeat(range(0), range(0))
         for period in range(1, _MAX_PERIOD + 1):
             stop = start + period
             while stop < len(kinds) and kinds[stop] == kinds[stop - period]:
                 stop += 1
-            skipped = (stop - start - period - max(period, 2)) // period * period
-            if skipped > len(best.skipped):
-                first = start + period + max(period, 2) - 1
-                middle = range(first, first + skipped)
-                best = Repeat((*range(start + period, first), *range(middle.stop, stop)), middle)
+            first = start + period + max(period, 2)
+            if stop - first > len(best.skipped):
+                best = Repeat(range(start + period, first), range(first, stop))
         if best.skipped:
             found.append(best)
             start = best.skipped.stop
@@ -136,7 +134,7 @@ class RepeatedLayers:
 
     def __init__(self, model: nn.Module, every_layer: bool = False) -> None:
         self.repeats: list[Repeat] = []
-        self._layers: dict[int, nn.Module] = {}
+        self._stack: Sequence[nn.Module] = ()
         inner = inner_model(model)
         # Prompt methods give every layer its own inputs, and so one layer less changes more than the layers.
         if every_layer or (isinstance(model, PeftModel) and model.active_peft_config.is_prompt_learning):
@@ -151,14 +149,13 @@ class RepeatedLayers:
             for index in repeat.skipped:
                 stack[index] = _Skipped(stack[index], stack[repeat.model])
         if self.repeats:
-            self._layers = {i: layer for i, layer in enumerate(stack) if not isinstance(layer, _Skipped)}
+            self._stack = stack
 
     @contextlib.contextmanager
     def watched(self, live: LiveBytes) -> Iterator[None]:
         """Begin a new block of `live` whenever a layer begins its forward or its backward pass."""
         passes = itertools.count()
         current = 0
-        last = max(self._layers, default=0)
         in_forward = True
 
         def before(index: int) -> None:
@@ -173,15 +170,21 @@ class RepeatedLayers:
             if hidden.requires_grad and in_forward:
                 label = (current, "backward", index)
                 hidden.register_hook(lambda gradient: live.begin_block(label))
-            if index == last and in_forward:
-                live.begin_block(_AFTER_LAYERS)
+
+        def outside(*_: Any) -> None:
+            if in_forward:
+                live.begin_block(_OUTSIDE)
 
         handles = []
-        for index, layer in self._layers.items():
+        for index, layer in enumerate(self._stack):
+            if isinstance(layer, _Skipped):
+                handles.append(layer.register_forward_pre_hook(outside))
+                continue
             handles += [
                 layer.register_forward_pre_hook(lambda module, inputs, index=index: before(index)),
                 layer.register_forward_hook(lambda module, inputs, output, index=index: after(index, output)),
             ]
+        handles += [layer.register_forward_hook(outside) for layer in self._stack[-1:]]
         try:
             yield
         finally:
@@ -216,9 +219,10 @@ class RepeatedLayers:
         """Raise `Irregular` unless the layers run in order, and those of a repeat change live bytes alike."""
         changes = {block.label: [change for change, _ in block.changes] for block in blocks}
         labels = [block.label for block in blocks if isinstance(block.label, tuple)]
+        run = [index for index, layer in enumerate(self._stack) if not isinstance(layer, _Skipped)]
         for number, direction in dict.fromkeys(label[:2] for label in labels):
             order = [index for one, way, index in labels if (one, way) == (number, direction)]
-            expected = [index for index in self._layers if direction == "forward" or index in order]
+            expected = [index for index in run if direction == "forward" or index in order]
             if order != (expected if direction == "forward" else expected[::-1]):
                 raise Irregular
             for repeat in self.repeats:
