@@ -1,4 +1,4 @@
-"""A memory tracker: count the live bytes of a model's operations on fake tensors, which have shapes but no memory.
+"""A memory tracker: count the live bytes of a model's operations, which may be on tensors without memory.
 
 It runs every operation of the model and counts storage by storage, so it needs no knowledge about kinds of layers.
 """
@@ -13,7 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
+
+from common.estimate.shape_tensors import storage_of
 
 
 @dataclasses.dataclass
@@ -58,19 +59,10 @@ class LiveBytes(TorchDispatchMode):
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Run an operation and count the storages of its results."""
         result = func(*args, **(kwargs or {}))
-        for tensor in tree_leaves(result):
+        for tensor in result if isinstance(result, list | tuple) else [result]:
             if isinstance(tensor, torch.Tensor):
-                self._count(tensor.untyped_storage())
+                self._count(storage_of(tensor))
         return result
-
-    def _leave_out(self, tensor: torch.Tensor) -> None:
-        key = tensor.untyped_storage()._cdata
-        self._free(key)
-        self._sizes[key] = (0, 0)
-
-    def _leave_out_gradient(self, parameter: torch.Tensor) -> None:
-        if parameter.grad is not None:
-            self._leave_out(parameter.grad)
 
     def _count(self, storage: torch.UntypedStorage) -> None:
         key = storage._cdata
@@ -78,6 +70,15 @@ class LiveBytes(TorchDispatchMode):
             self._sizes[key] = storage.nbytes(), len(self.blocks) - 1
             self._change(*self._sizes[key])
             weakref.finalize(storage, self._free, key)
+
+    def _leave_out(self, tensor: torch.Tensor) -> None:
+        key = storage_of(tensor)._cdata
+        self._free(key)
+        self._sizes[key] = (0, 0)
+
+    def _leave_out_gradient(self, parameter: torch.Tensor) -> None:
+        if parameter.grad is not None:
+            self._leave_out(parameter.grad)
 
     def _free(self, key: int) -> None:
         size, block = self._sizes.pop(key, (0, 0))
@@ -88,24 +89,6 @@ class LiveBytes(TorchDispatchMode):
             self.blocks[-1].changes.append((size, block))
             self.now += size
             self.peak = max(self.peak, self.now)
-
-
-def to_fake_tensors(model: nn.Module) -> None:
-    """Move a model from the meta device to fake CPU tensors, in place: autocast does not work on the meta device.
-
-    Call it inside a `FakeTensorMode`.
-    """
-    moved: dict[int, torch.Tensor] = {}
-    for module in model.modules():
-        for tensors in (module._parameters, module._buffers):
-            for name, tensor in tensors.items():
-                if tensor is None:
-                    continue
-                if id(tensor) not in moved:  # tied weights stay tied
-                    empty = torch.empty(tensor.shape, dtype=tensor.dtype, device="cpu")
-                    is_parameter = isinstance(tensor, nn.Parameter)
-                    moved[id(tensor)] = nn.Parameter(empty, tensor.requires_grad) if is_parameter else empty
-                tensors[name] = moved[id(tensor)]  # type: ignore[assignment]
 
 
 @contextlib.contextmanager

@@ -1,7 +1,7 @@
 """Estimate the GPU memory of a job before anything is downloaded.
 
 A training step and a scoring pass of the largest batches that the token budgets allow run with the job's own head on
-fake tensors: see `live_bytes`. The figures leave out CUDA's own memory (about half a GB) and fragmentation.
+tensors without memory: see `live_bytes`. The figures leave out CUDA's own memory (about half a GB) and fragmentation.
 """
 
 import bisect
@@ -12,15 +12,15 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch._subclasses.fake_tensor import DataDependentOutputException, DynamicOutputShapeException, FakeTensorMode
 from torch.utils.checkpoint import CheckpointError
 from transformers import PreTrainedModel
 
 from common.config.dataset import Dataset
 from common.config.job import Job
 from common.config.methods import LibraryMethod
-from common.estimate.live_bytes import LiveBytes, gpu_kernels, to_fake_tensors
+from common.estimate.live_bytes import LiveBytes, gpu_kernels
 from common.estimate.repeated_layers import FORWARD_DONE, Irregular, RepeatedLayers
+from common.estimate.shape_tensors import NeedsValues, ShapeMode, to_shape_tensors
 from common.methods import attach, peft_library
 from common.model import base_config
 from common.model.batching import Encoded
@@ -33,7 +33,7 @@ _ANSWER_TOKENS = 8  # of the prompt head: no tokenizer is loaded to count them, 
 
 # Raised by methods that read the values of their tensors (LoHa, VB-LoRA), and by methods whose first forward pass
 # initialises weights (KaSA: recomputing a checkpointed layer then gives other operations).
-_NEEDS_NUMBERS = (DataDependentOutputException, DynamicOutputShapeException, CheckpointError)
+_NEEDS_VALUES = (NeedsValues, CheckpointError)
 
 
 def estimate(job: Job, dataset: Dataset, every_layer: bool = False) -> dict[str, Any]:
@@ -74,15 +74,14 @@ def estimate(job: Job, dataset: Dataset, every_layer: bool = False) -> dict[str,
     if job.method.name == "shira":
         return unknown  # the entries that it changes are not chosen on the meta device
     try:
-        fake = FakeTensorMode(allow_non_fake_inputs=True)
-        with fake, gpu_kernels():
-            layers = RepeatedLayers(trained, every_layer)
-            head = _head(job, dataset, trained)
+        layers = RepeatedLayers(trained, every_layer)
+        head = _head(job, dataset, trained)
+        with gpu_kernels(), ShapeMode():
             peak, activations = _training_step(head, job, dataset, layers)
             score_peak = _scoring_pass(head, job, dataset, layers)
     except Irregular:
         return estimate(job, dataset, every_layer=True)
-    except _NEEDS_NUMBERS:
+    except _NEEDS_VALUES:
         return unknown
     # During the optimizer step no activations are live. An optimizer that is not fused makes one more copy.
     step = 0 if "fused" in job.training.optim else 4 * trainable
@@ -141,7 +140,7 @@ def _keep_input(module: nn.Module, inputs: tuple[torch.Tensor, ...], output: tor
         output.grad_fn.metadata["held"] = inputs[0].detach()  # type: ignore[index]  # a property, there
 
 
-# --- a training step and a scoring pass on fake tensors ---------------------------------------------------------------
+# --- a training step and a scoring pass ----------------------------------------------------------------------------
 
 
 @dataclasses.dataclass
@@ -155,10 +154,10 @@ class _Encoder:
 
 def _head(job: Job, dataset: Dataset, model: nn.Module) -> Head:
     """Return a head over a model on the meta device, as `build.with_head` does with weights."""
-    to_fake_tensors(model)
+    to_shape_tensors(model)
     inner = inner_model(model)
     if job.runtime.activation_checkpointing:
-        # Fake tensors have no random state to restore.
+        # Tensors without memory have no random state to restore.
         inner.activation_checkpointing_enable({"use_reentrant": False, "preserve_rng_state": False})
     set_head_precision(job, inner)
     return _headed(job, dataset, model)

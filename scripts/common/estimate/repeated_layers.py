@@ -110,15 +110,16 @@ class _Skipped(nn.Module):
         super().__init__()
         for key, value in _plain_attributes(layer).items():
             setattr(self, key, value)  # a model may choose its attention mask by one of them
-        self._returns_tuple: list[bool] = []
+        self._others: list[tuple[None, ...] | None] = [None]
         example.register_forward_hook(lambda module, inputs, output: self._learn(output))
 
     def _learn(self, output: Any) -> None:
-        self._returns_tuple[:] = [isinstance(output, tuple)]
+        self._others[0] = (None,) * (len(output) - 1) if isinstance(output, tuple) else None
 
     def forward(self, hidden_states: torch.Tensor, *arguments: Any, **options: Any) -> Any:
         """Return the hidden states (B, L, d) in the form in which the layers before it returned theirs."""
-        return (hidden_states,) if self._returns_tuple[0] else hidden_states
+        others = self._others[0]
+        return hidden_states if others is None else (hidden_states, *others)
 
 
 class RepeatedLayers:

@@ -1,0 +1,118 @@
+"""Tensors with a shape, a dtype and the device "cpu", but without memory.
+
+Each wraps a tensor of the meta device, on which its operations run. The meta device alone is not enough: autocast does
+not work there. torch's FakeTensor does the same and more, and its operations take more than twice as long.
+"""
+
+import functools
+from typing import Any
+
+import torch
+from torch import nn
+from torch._subclasses import FakeTensor
+from torch.utils._python_dispatch import TorchDispatchMode
+
+_META = torch.device("meta")
+_NEEDS_VALUES = {torch.Tag.data_dependent_output, torch.Tag.dynamic_output_shape}
+
+
+class NeedsValues(Exception):
+    """An operation reads the values of a tensor, which has none."""
+
+
+class ShapeTensor(FakeTensor):
+    """A tensor on the device "cpu" whose operations run on `inner`, a tensor on the meta device.
+
+    It is a FakeTensor by name only: transformers does not read the values of one.
+    """
+
+    inner: torch.Tensor
+    device = torch.Tensor.device
+
+    def __new__(cls, inner: torch.Tensor) -> "ShapeTensor":
+        """Wrap a tensor of the meta device."""
+        tensor = torch.Tensor._make_wrapper_subclass(
+            cls,
+            inner.size(),
+            strides=inner.stride(),
+            storage_offset=inner.storage_offset(),
+            dtype=inner.dtype,
+            layout=inner.layout,
+            device="cpu",
+        )
+        tensor.inner = inner
+        return tensor
+
+    @classmethod
+    def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Run an operation on the inner tensors."""
+        return _run(func, args, kwargs or {})
+
+
+class ShapeMode(TorchDispatchMode):
+    """Every tensor that an operation returns inside the context is a `ShapeTensor`."""
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Run an operation on the inner tensors."""
+        return _run(func, args, kwargs or {})
+
+
+def storage_of(tensor: torch.Tensor) -> torch.UntypedStorage:
+    """Return the storage that a tensor has, or would have if it had memory."""
+    return (tensor.inner if isinstance(tensor, ShapeTensor) else tensor).untyped_storage()
+
+
+def to_shape_tensors(model: nn.Module) -> None:
+    """Replace a model's tensors on the meta device by shape tensors, in place; outside a `ShapeMode`."""
+    moved: dict[int, torch.Tensor] = {}
+    for module in model.modules():
+        for tensors in (module._parameters, module._buffers):
+            for name, tensor in tensors.items():
+                if tensor is None:
+                    continue
+                if id(tensor) not in moved:  # tied weights stay tied
+                    empty = ShapeTensor(torch.empty_like(tensor, device="meta", requires_grad=False))
+                    is_parameter = isinstance(tensor, nn.Parameter)
+                    moved[id(tensor)] = nn.Parameter(empty, tensor.requires_grad) if is_parameter else empty
+                tensors[name] = moved[id(tensor)]  # type: ignore[assignment]
+
+
+def _run(func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
+    """Run an operation on the inner tensors of its arguments, and wrap what it returns."""
+    takes_device, needs_values = _properties(func)
+    if needs_values or (func is torch.ops.aten.index.Tensor and any(map(_is_mask, args[1]))):
+        raise NeedsValues(str(func))
+    outer: dict[int, ShapeTensor] = {}  # by inner tensor: an operation in place returns the tensor that it was given
+    inner_args = [_unwrapped(value, outer) for value in args]
+    inner_kwargs = {key: _unwrapped(value, outer) for key, value in kwargs.items()}
+    if takes_device:
+        inner_kwargs["device"] = _META
+    return _wrapped(func(*inner_args, **inner_kwargs), outer)
+
+
+def _unwrapped(value: Any, outer: dict[int, ShapeTensor]) -> Any:
+    if isinstance(value, ShapeTensor):
+        outer[id(value.inner)] = value
+        return value.inner
+    if isinstance(value, torch.Tensor):
+        return value.to(_META)
+    return [_unwrapped(item, outer) for item in value] if isinstance(value, list | tuple) else value
+
+
+def _wrapped(value: Any, outer: dict[int, ShapeTensor]) -> Any:
+    if isinstance(value, torch.Tensor):
+        return outer[id(value)] if id(value) in outer else ShapeTensor(value)
+    return [_wrapped(item, outer) for item in value] if isinstance(value, list | tuple) else value
+
+
+@functools.cache
+def _properties(func: Any) -> tuple[bool, bool]:
+    """Return whether an operation takes a device, and whether it needs its tensors' values."""
+    takes_device = any(argument.name == "device" for argument in func._schema.arguments)
+    needs_values = not _NEEDS_VALUES.isdisjoint(func.tags) and func is not torch.ops.aten.index.Tensor
+    return takes_device, needs_values
+
+
+def _is_mask(index: torch.Tensor | None) -> bool:
+    """Return whether an index selects as many entries as are true."""
+    return index is not None and index.dtype in (torch.bool, torch.uint8)
