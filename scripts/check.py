@@ -14,7 +14,7 @@ import contextlib
 import json
 import sys
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from common.cli import options, sweeps
 from common.cli.main import guard
@@ -25,6 +25,9 @@ from common.core.formatting import text_table
 from common.data import checks
 from common.data.load import load_all_splits
 from common.data.rows import Rows
+
+if TYPE_CHECKING:
+    from common.model.shapes import ModelShape
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -45,9 +48,11 @@ def main(argv: list[str] | None = None) -> None:
 
         with contextlib.redirect_stdout(sys.stderr):  # nothing but the result on stdout
             rows = {} if flags.no_data else load_all_splits(target.dataset, request.data_dir)
+            shapes = []
             for place, one, variant in zip(each, targets, variants, strict=True):
                 try:
-                    place |= _parameters(one, rows)
+                    shapes.append(_shape(one, rows))
+                    place |= shapes[-1].counts
                 except errors.PeftableError as error:
                     raise type(error)(f"SET={sweeps.label(variant)}: {error}" if len(each) > 1 else error) from error
             found |= _about_rows(target, rows) if rows else {}
@@ -55,13 +60,13 @@ def main(argv: list[str] | None = None) -> None:
             most = max(range(len(each)), key=lambda index: each[index].get("params_trainable_count") or 0)
             estimated = targets[most]
             found |= {"memory_estimate_variant": estimated.variant} if len(each) > 1 else {}
-            found |= memory.estimate(estimated.job, estimated.dataset)
+            found |= memory.estimate(estimated.job, estimated.dataset, shapes[most])
     found |= each[0] if len(each) == 1 else {"variants": each}
     print(json.dumps(found, indent=2, ensure_ascii=False) if flags.json else _for_people(found, targets))
 
 
-def _parameters(target: Target, rows: Rows) -> dict[str, int | None]:
-    """Check the training arguments of one run, and return its parameter counts."""
+def _shape(target: Target, rows: Rows) -> "ModelShape":
+    """Check the training arguments of one run, and return the shape of its model."""
     from common.model.load import quiet_libraries
     from common.train.arguments import check_training_arguments
 

@@ -13,21 +13,18 @@ from typing import Any
 import torch
 from torch import nn
 from torch.utils.checkpoint import CheckpointError
-from transformers import PreTrainedModel
 
 from common.config.dataset import Dataset
 from common.config.job import Job
-from common.config.methods import LibraryMethod
 from common.estimate.live_bytes import LiveBytes, gpu_kernels
 from common.estimate.repeated_layers import FORWARD_DONE, Irregular, RepeatedLayers
 from common.estimate.shape_tensors import NeedsValues, ShapeMode, to_shape_tensors
-from common.methods import attach, peft_library
-from common.model import base_config
 from common.model.batching import Encoded
 from common.model.heads import ClassificationHead, Head
 from common.model.inspect import inner_model
-from common.model.precision import QUANTIZED, set_head_precision, set_norm_outputs, weight_dtypes
+from common.model.precision import set_head_precision
 from common.model.prompt_head import PromptHead
+from common.model.shapes import ModelShape, model_shape
 
 _ANSWER_TOKENS = 8  # of the prompt head: no tokenizer is loaded to count them, and few answers are longer
 
@@ -36,12 +33,13 @@ _ANSWER_TOKENS = 8  # of the prompt head: no tokenizer is loaded to count them, 
 _NEEDS_VALUES = (NeedsValues, CheckpointError)
 
 
-def estimate(job: Job, dataset: Dataset, every_layer: bool = False) -> dict[str, Any]:
+def estimate(job: Job, dataset: Dataset, shape: ModelShape | None = None, every_layer: bool = False) -> dict[str, Any]:
     """Return the bytes of one training step on a GPU and their parts, and the bytes of scoring during training.
 
     Args:
         job: the job.
         dataset: its labels, and its prompt.
+        shape: what `model_shape` returns of both, if it is there already; it cannot be used again.
         every_layer: run all layers; the figures are the same, and it takes longer.
 
     Returns:
@@ -52,18 +50,14 @@ def estimate(job: Job, dataset: Dataset, every_layer: bool = False) -> dict[str,
         A figure is None if it depends on the values of weights.
 
     Raises:
-        ModelError: as `build.count_parameters`.
+        ModelError: as `model_shape`.
     """
     parts: dict[str, int | None] = dict.fromkeys(("weights", "trainable_states", "activations", "workspace"))
     unknown = {"memory_estimate_bytes": None, "memory_estimate_score_bytes": None, "memory_estimate_parts_bytes": parts}
-    config = base_config.offline_config(job, dataset)
-    if config.pad_token_id is None:
-        config.pad_token_id = config.eos_token_id if isinstance(config.eos_token_id, int) else 0  # as load_tokenizer
-    model, sizes = _with_dtypes(job, base_config.meta_model(job, config))
-    if isinstance(job.method, LibraryMethod) and not peft_library.attaches_without_weights(job.method):
+    shape = shape or model_shape(job, dataset)
+    if shape.model is None:
         return unknown
-    with torch.device("meta"):
-        trained = attach(model, job.method)
+    trained, sizes = shape.model, shape.packed_bytes
     parameters = list(trained.parameters())
     trainable = sum(parameter.numel() for parameter in parameters if parameter.requires_grad)
     frozen = [parameter for parameter in parameters if not parameter.requires_grad]
@@ -91,53 +85,6 @@ def estimate(job: Job, dataset: Dataset, every_layer: bool = False) -> dict[str,
         "memory_estimate_score_bytes": weights + 12 * trainable + score_peak + unpacked,
         "memory_estimate_parts_bytes": parts,
     }
-
-
-def _with_dtypes(job: Job, model: PreTrainedModel) -> tuple[PreTrainedModel, dict[int, int]]:
-    """Cast a model on the meta device to the dtypes of `model/precision.py`, in place.
-
-    Returns:
-        The model, its quantised weights in the dtype in which they are computed, and the bytes that each of those takes
-        when packed, by the parameter's id.
-    """
-    dtypes = weight_dtypes(job, model)
-    sizes: dict[int, int] = {}
-    set_norm_outputs(job, model)
-    for path, module in model.named_modules():
-        for name, parameter in module.named_parameters(recurse=False):
-            dtype = dtypes[f"{path}.{name}".lstrip(".")]
-            is_quantized = dtype in QUANTIZED
-            parameter.data = parameter.data.to(getattr(torch, job.precision if is_quantized else dtype))
-            if is_quantized:
-                sizes[id(parameter)] = _packed_bytes(job, *parameter.shape)
-                parameter.requires_grad_(False)
-                module.register_forward_hook(_in_the_inputs_dtype)
-                if job.quantization == "int8":
-                    module.register_forward_hook(_keep_input)
-    return model, sizes
-
-
-def _in_the_inputs_dtype(module: nn.Module, inputs: Any, output: torch.Tensor) -> torch.Tensor:
-    """Return the output in the input's dtype, as bitsandbytes' layers do under autocast."""
-    return output.to(inputs[0].dtype)
-
-
-def _packed_bytes(job: Job, rows: int, columns: int) -> int:
-    """Return the bytes of a quantised weight with its scales.
-
-    Source: Dettmers et al. (2023), "QLoRA", section 3, https://arxiv.org/abs/2305.14314.
-    """
-    if job.quantization == "int8":
-        return rows * columns + 4 * rows
-    blocks = -(-rows * columns // 64)
-    scales = blocks + 4 * -(-blocks // 256) if job.double_quantization else 4 * blocks
-    return rows * columns // 2 + scales
-
-
-def _keep_input(module: nn.Module, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
-    """Keep an int8 layer's input for the backward pass, as bitsandbytes does."""
-    if output.grad_fn is not None:  # not an autograd function: its result could not be changed in place
-        output.grad_fn.metadata["held"] = inputs[0].detach()  # type: ignore[index]  # a property, there
 
 
 # --- a training step and a scoring pass ----------------------------------------------------------------------------

@@ -13,7 +13,8 @@ from common.config.dataset import Dataset
 from common.config.job import Job
 from common.core.errors import ConfigError, choices, nearest
 from common.data.rows import Row
-from common.model.build import check_prompt, count_parameters
+from common.model.build import check_prompt
+from common.model.shapes import ModelShape, model_shape
 
 _METRIC_SCHEDULERS = ("reduce_lr_on_plateau", "greedy")  # the Trainer passes best_metric to these schedulers
 
@@ -65,8 +66,8 @@ def training_arguments(job: Job, folder: Path, seed: int) -> TrainingArguments:
         raise ConfigError(f"training: {message}") from error
 
 
-def check_training_arguments(job: Job, dataset: Dataset, rows: Sequence[Row]) -> dict[str, int | None]:
-    """Return a job's parameter counts; raise an error for what the libraries would refuse later. Write nothing.
+def check_training_arguments(job: Job, dataset: Dataset, rows: Sequence[Row]) -> ModelShape:
+    """Return the shape of a job's model; raise an error for what the libraries would refuse later. Write nothing.
 
     Raises:
         ConfigError: a method that trains nothing, an optimizer, scheduler or tracker unknown to the Trainer, a class
@@ -96,10 +97,10 @@ def check_training_arguments(job: Job, dataset: Dataset, rows: Sequence[Row]) ->
     steps = math.ceil(job.training.epochs * math.ceil(len(rows) / job.training.batch_size))
     if rows and (planned := getattr(job.method, "total_step", None)) and planned > steps:
         raise ConfigError(f"method.total_step is {planned}, but the run has {steps} steps; the ranks would not settle.")
-    counts = count_parameters(job, dataset)  # locates the model and attaches the method on the meta device
+    shape = model_shape(job, dataset)
     if rows:  # `check --no-data` needs no tokenizer
         check_prompt(job, dataset)
-    return counts
+    return shape
 
 
 def _check_scheduler_mode(job: Job) -> None:

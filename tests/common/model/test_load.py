@@ -34,9 +34,10 @@ from common.data.rows import Row
 from common.evaluation import inference
 from common.hub import locate
 from common.model import architectures, base_config, saved_model
-from common.model.build import build_head, build_untuned, count_parameters, position_count
+from common.model.build import build_head, build_untuned, count_parameters
 from common.model.inspect import inner_model, parameter_counts
 from common.model.load import load_tokenizer, quiet_libraries
+from common.model.shapes import position_count
 
 DATASET = dataset(labels=["con", "neu", "pro"])
 LABELS = list(DATASET.labels)

@@ -222,8 +222,8 @@ def test_plateau_follows_the_best_metric(make_trainer, monkeypatch, metric, valu
 
 
 def test_sound_training_arguments_pass(tiny_job):
-    counts = check_training_arguments(tiny_job(), catalog.load_dataset("stance-sample"), [])
-    assert counts == count_parameters(tiny_job(), catalog.load_dataset("stance-sample"))
+    shape = check_training_arguments(tiny_job(), catalog.load_dataset("stance-sample"), [])
+    assert shape.counts == count_parameters(tiny_job(), catalog.load_dataset("stance-sample"))
     dataset = catalog.load_dataset("stance-sample")
     for chosen in ("balanced", "none", {"con": 2.0}):
         check_training_arguments(tiny_job("minilm-lora", **{"training.class_weights": chosen}), dataset, make_rows(6))
