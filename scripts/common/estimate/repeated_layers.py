@@ -135,7 +135,7 @@ class RepeatedLayers:
 
     def __init__(self, model: nn.Module, every_layer: bool = False) -> None:
         self.repeats: list[Repeat] = []
-        self._stack: Sequence[nn.Module] = ()
+        self._stack: list[nn.Module] = []
         inner = inner_model(model)
         # Prompt methods give every layer its own inputs, and so one layer less changes more than the layers.
         if every_layer or (isinstance(model, PeftModel) and model.active_peft_config.is_prompt_learning):
@@ -150,7 +150,7 @@ class RepeatedLayers:
             for index in repeat.skipped:
                 stack[index] = _Skipped(stack[index], stack[repeat.model])
         if self.repeats:
-            self._stack = stack
+            self._stack = list(stack)
 
     @contextlib.contextmanager
     def watched(self, live: LiveBytes) -> Iterator[None]:
@@ -204,12 +204,12 @@ class RepeatedLayers:
         for block in live.blocks:
             if block.label == FORWARD_DONE:
                 done = now
-            in_layers = isinstance(block.label, tuple)
             for change, origin in block.changes:
                 # What the layers left behind is freed after them, and so is what the skipped ones would have left.
+                in_layers = isinstance(block.label, tuple)
                 now += change if in_layers else change * (1 + _skipped_alike(live.blocks[origin], copies))
                 peak = max(peak, now)
-            if in_layers and (skipped := copies.get(block.label[2], 0)):
+            if isinstance(block.label, tuple) and (skipped := copies.get(block.label[2], 0)):
                 changes = [change for change, _ in block.changes]
                 total, highest = sum(changes), max(itertools.accumulate(changes), default=0)
                 peak = max(peak, now + highest, now + (skipped - 1) * total + highest)

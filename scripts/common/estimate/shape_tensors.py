@@ -12,7 +12,7 @@ from torch import nn
 from torch._subclasses import FakeTensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-_META = torch.device("meta")
+_CPU, _META = torch.device("cpu"), torch.device("meta")
 _NEEDS_VALUES = {torch.Tag.data_dependent_output, torch.Tag.dynamic_output_shape}
 
 
@@ -23,11 +23,11 @@ class NeedsValues(Exception):
 class ShapeTensor(FakeTensor):
     """A tensor on the device "cpu" whose operations run on `inner`, a tensor on the meta device.
 
-    It is a FakeTensor by name only: transformers does not read the values of one.
+    It is a FakeTensor by name only: transformers does not read the values of one. A FakeTensor's `device` asks its mode.
     """
 
     inner: torch.Tensor
-    device = torch.Tensor.device
+    device = torch.Tensor.device  # type: ignore[assignment]
 
     def __new__(cls, inner: torch.Tensor) -> "ShapeTensor":
         """Wrap a tensor of the meta device."""
@@ -38,13 +38,13 @@ class ShapeTensor(FakeTensor):
             storage_offset=inner.storage_offset(),
             dtype=inner.dtype,
             layout=inner.layout,
-            device="cpu",
+            device=_CPU,
         )
         tensor.inner = inner
         return tensor
 
     @classmethod
-    def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+    def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:  # type: ignore[override]
         """Run an operation on the inner tensors."""
         return _run(func, args, kwargs or {})
 

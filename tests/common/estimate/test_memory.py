@@ -260,6 +260,7 @@ def test_the_largest_batches():
     assert memory._lengths(plain, dataset, 1000, 6, lambda row: len(row.input_ids)) == {3072, 500}
 
 
+@pytest.mark.slow
 def test_generating_keeps_the_keys_and_values_of_every_layer():
     def scoring(layers: int, decoding: str) -> int:
         small = {"num_hidden_layers": layers, "vocab_size": 1000}  # logits are not the most that is alive

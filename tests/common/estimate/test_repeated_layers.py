@@ -121,12 +121,13 @@ def test_the_figures_are_those_of_all_layers(deep_job, monkeypatch, name):
     assert found == memory.estimate(job, dataset, every_layer=True)
 
 
-@pytest.mark.parametrize("method", ["prefix_tuning", "prompt_tuning", "p_tuning"])
+@pytest.mark.parametrize("method", slow_except(["prompt_tuning"], ["prefix_tuning", "prompt_tuning", "p_tuning"]))
 def test_all_layers_run_where_a_method_gives_each_its_own_input(deep_job, method):
     job, dataset = deep_job("bert", {"name": method, **OPTIONS[method]}), catalog.load_dataset(LABELS)
     assert memory.estimate(job, dataset) == memory.estimate(job, dataset, every_layer=True)
 
 
+@pytest.mark.slow
 def test_all_layers_run_where_neighbouring_periods_differ(deep_job, monkeypatch):
     job, dataset = deep_job("llama", LORA), catalog.load_dataset(LABELS)
     expected = memory.estimate(job, dataset, every_layer=True)
