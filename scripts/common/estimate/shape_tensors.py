@@ -21,31 +21,31 @@ class NeedsValues(Exception):
 
 
 class ShapeTensor(FakeTensor):
-    """A tensor on the device "cpu" whose operations run on `inner`, a tensor on the meta device.
+    """A tensor on the device "cpu" whose operations run on `on_meta`, a tensor of the meta device.
 
-    It is a FakeTensor by name only: transformers does not read the values of one. A FakeTensor's `device` asks its mode.
+    It is a FakeTensor by name only, because transformers does not read the values of one.
     """
 
-    inner: torch.Tensor
-    device = torch.Tensor.device  # type: ignore[assignment]
+    on_meta: torch.Tensor
+    device = torch.Tensor.device  # a FakeTensor would ask its mode
 
-    def __new__(cls, inner: torch.Tensor) -> "ShapeTensor":
+    def __new__(cls, on_meta: torch.Tensor) -> "ShapeTensor":
         """Wrap a tensor of the meta device."""
         tensor = torch.Tensor._make_wrapper_subclass(
             cls,
-            inner.size(),
-            strides=inner.stride(),
-            storage_offset=inner.storage_offset(),
-            dtype=inner.dtype,
-            layout=inner.layout,
+            on_meta.size(),
+            strides=on_meta.stride(),
+            storage_offset=on_meta.storage_offset(),
+            dtype=on_meta.dtype,
+            layout=on_meta.layout,
             device=_CPU,
         )
-        tensor.inner = inner
+        tensor.on_meta = on_meta
         return tensor
 
     @classmethod
     def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:  # type: ignore[override]
-        """Run an operation on the inner tensors."""
+        """Run an operation on the meta device."""
         return _run(func, args, kwargs or {})
 
 
@@ -53,13 +53,13 @@ class ShapeMode(TorchDispatchMode):
     """Every tensor that an operation returns inside the context is a `ShapeTensor`."""
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """Run an operation on the inner tensors."""
+        """Run an operation on the meta device."""
         return _run(func, args, kwargs or {})
 
 
 def storage_of(tensor: torch.Tensor) -> torch.UntypedStorage:
     """Return the storage that a tensor has, or would have if it had memory."""
-    return (tensor.inner if isinstance(tensor, ShapeTensor) else tensor).untyped_storage()
+    return (tensor.on_meta if isinstance(tensor, ShapeTensor) else tensor).untyped_storage()
 
 
 def to_shape_tensors(model: nn.Module) -> None:
@@ -78,22 +78,24 @@ def to_shape_tensors(model: nn.Module) -> None:
 
 
 def _run(func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
-    """Run an operation on the inner tensors of its arguments, and wrap what it returns."""
+    """Run an operation on the meta device, and wrap what it returns."""
     takes_device, needs_values = _properties(func)
     if needs_values or (func is torch.ops.aten.index.Tensor and any(map(_is_mask, args[1]))):
         raise NeedsValues(str(func))
-    outer: dict[int, ShapeTensor] = {}  # by inner tensor: an operation in place returns the tensor that it was given
-    inner_args = [_unwrapped(value, outer) for value in args]
-    inner_kwargs = {key: _unwrapped(value, outer) for key, value in kwargs.items()}
+    outer: dict[
+        int, ShapeTensor
+    ] = {}  # by tensor on the meta device: an operation in place returns the tensor that it was given
+    meta_args = [_unwrapped(value, outer) for value in args]
+    meta_kwargs = {key: _unwrapped(value, outer) for key, value in kwargs.items()}
     if takes_device:
-        inner_kwargs["device"] = _META
-    return _wrapped(func(*inner_args, **inner_kwargs), outer)
+        meta_kwargs["device"] = _META
+    return _wrapped(func(*meta_args, **meta_kwargs), outer)
 
 
 def _unwrapped(value: Any, outer: dict[int, ShapeTensor]) -> Any:
     if isinstance(value, ShapeTensor):
-        outer[id(value.inner)] = value
-        return value.inner
+        outer[id(value.on_meta)] = value
+        return value.on_meta
     if isinstance(value, torch.Tensor):
         return value.to(_META)
     return [_unwrapped(item, outer) for item in value] if isinstance(value, list | tuple) else value
