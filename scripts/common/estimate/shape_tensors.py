@@ -82,9 +82,7 @@ def _run(func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
     takes_device, needs_values = _properties(func)
     if needs_values or (func is torch.ops.aten.index.Tensor and any(map(_is_mask, args[1]))):
         raise NeedsValues(str(func))
-    outer: dict[
-        int, ShapeTensor
-    ] = {}  # by tensor on the meta device: an operation in place returns the tensor that it was given
+    outer: dict[int, ShapeTensor] = {}  # by what is on the meta device: an operation in place returns its argument
     meta_args = [_unwrapped(value, outer) for value in args]
     meta_kwargs = {key: _unwrapped(value, outer) for key, value in kwargs.items()}
     if takes_device:
