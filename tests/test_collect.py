@@ -2,6 +2,7 @@
 
 import re
 import shutil
+from pathlib import Path
 
 import pytest
 
@@ -20,13 +21,15 @@ after
 """
 
 
-@pytest.fixture
-def collect(run_script, trained, tmp_path):
-    """A README, an outputs folder with a run of two seeds and a baseline, and `collect(*options)`."""
-    arguments, folder = trained
+@pytest.fixture(scope="module")
+def results(trained_outputs, tmp_path_factory, run_main) -> Path:
+    """An outputs folder with a run of two seeds and a baseline. Copy it."""
+    outputs = tmp_path_factory.mktemp("results") / "outputs"
+    shutil.copytree(trained_outputs, outputs)
+    folder = next(outputs.rglob("metrics.json")).parent
     rows = run_folder.load_run_config(folder).data_dir
-    words = ["--dataset", "stance-sample", *arguments[-2:], "--data-dir", rows, "--baseline", "majority"]
-    assert run_script("baseline", *words)[0] == 0
+    words = ["--dataset", "stance-sample", "--outputs", str(outputs), "--data-dir", rows, "--baseline", "majority"]
+    assert run_main("baseline", *words) == 0
     second = folder.with_name("seed-2")
     shutil.copytree(folder, second)
     config = yaml_io.read(second / "config.yaml")
@@ -36,14 +39,22 @@ def collect(run_script, trained, tmp_path):
     files.write_json(second / "metrics.json", document | {"seed": 2, "test_accuracy": 0.5})
     first = files.read_json(folder / "metrics.json")
     files.write_json(folder / "metrics.json", first | {"test_accuracy": 0.6})
+    return outputs
+
+
+@pytest.fixture
+def collect(run_script, results, tmp_path):
+    """`collect(*options)` on a copy of `results`, its README, and the folder of its first seed."""
+    outputs = tmp_path / "outputs"
+    shutil.copytree(results, outputs)
     readme = tmp_path / "README.md"
     readme.write_text(README, encoding="utf-8")
 
     def run(*options: str):
-        places = ["--outputs", str(tmp_path / "outputs"), "--published", str(tmp_path / "published")]
+        places = ["--outputs", str(outputs), "--published", str(tmp_path / "published")]
         return run_script("collect", *places, "--readme", str(readme), *options)
 
-    return run, readme, folder
+    return run, readme, next(outputs.rglob("seed-1"))
 
 
 def cells(text: str, first: str) -> list[str]:

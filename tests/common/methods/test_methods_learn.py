@@ -203,7 +203,8 @@ def weights(model: nn.Module) -> torch.Tensor:
 # --- on a decoder, by the prompt head --------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", slow_except(["shadow"], DECODERS))
+@pytest.mark.slow
+@pytest.mark.parametrize("name", DECODERS)
 def test_it_learns_on_a_decoder(prompt_job, tiny_causal_model, name):
     folder = tiny_causal_model("llama", hidden_size=64, num_attention_heads=4, initializer_range=0.2)
     job = prompt_job("llama", folder, method={"name": name, **DECODERS[name]}, max_length=64)
