@@ -120,7 +120,7 @@ clean: ## remove .venv and caches; outputs/ stays
 .venv/bin/python:
 	"$(strip $(PYTHON))" scripts/make_help.py --python-version && "$(strip $(PYTHON))" -m venv .venv
 .venv/requirements: requirements.txt | .venv/bin/python
-	@echo "installing requirements (about 1 GB, once)" && $(PY) -m pip install --quiet -r requirements.txt && touch $@
+	@echo "installing requirements (once; several GB with CUDA)" && $(PY) -m pip install --quiet -r requirements.txt && touch $@
 .venv/demo: requirements-demo.txt .venv/requirements
 	$(PY) -m pip install --quiet --no-deps --require-hashes -r requirements-demo.txt && touch $@
 .venv/dev: requirements-dev.txt .venv/requirements

@@ -6,8 +6,8 @@
     make check MODEL=minilm-lora DATASET=mine
 
 Reads the model's config and tokenizer, never its weights; with --no-data, of a model whose shape is known (those in
-scripts/common/architectures.yaml) not even these. Exit code 0 means that `make train` can start. Of a `sweep:` all
-variants are checked and counted; rows and tokens once, as the first one has them.
+scripts/common/model/architectures.yaml) not even these. Exit code 0 means that `make train` can start. Of a `sweep:`
+all variants are checked and counted; rows and tokens once, as the first one has them.
 """
 
 import contextlib

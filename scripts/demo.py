@@ -84,7 +84,7 @@ def _fine_tuning(job_name: str, title: str, overrides: str, seconds: float) -> S
 
 
 def is_stale(step: Step, data_sha256: str) -> bool:
-    """Return whether a step's run was made with other settings or other data than the current ones's."""
+    """Return whether a step's run was made with other settings or other data than the current ones."""
     if not (step.folder / run_folder.CONFIG).exists():
         return False
     recorded = run_folder.load_run_config(step.folder)

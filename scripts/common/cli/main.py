@@ -1,7 +1,7 @@
 """How a script begins and ends: signals, and errors as one message with an exit code.
 
 if __name__ == "__main__":
-    sys.exit(entry.guard(main))
+    sys.exit(guard(main))
 """
 
 import contextlib
