@@ -214,6 +214,7 @@ def test_a_connection_that_breaks_is_taken_up_again(server, jobs, run_script, mo
     assert missing("lab/tiny") is None
 
 
+@pytest.mark.slow
 def test_a_download_that_fails_leaves_what_is_whole_and_offline_jobs_what_they_had(
     server, jobs, run_script, offline, sharded, tiny_model, tmp_path
 ):
@@ -357,6 +358,7 @@ def spoil(file: Path) -> None:
     file.write_bytes(content[:-10])
 
 
+@pytest.mark.slow
 def test_missing_and_offline_loading_agree(
     server, jobs, run_script, offline, sharded, tiny_model, tmp_path, monkeypatch
 ):

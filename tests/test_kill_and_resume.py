@@ -225,7 +225,7 @@ def test_killed_at_a_step_with_checkpoints_at_every_step(resumable, references, 
 @pytest.mark.parametrize(
     ("target", "name", "count"),
     [
-        pytest.param(inference, "score", 2, id="in-the-second-evaluation"),
+        pytest.param(inference, "score", 2, id="in-the-second-evaluation", marks=pytest.mark.slow),
         pytest.param(trainer.StepTrainer, "load_best", 1, id="before-saving", marks=pytest.mark.slow),
         pytest.param(inference, "score", 5, id="while-the-saved-model-is-checked", marks=pytest.mark.slow),
     ],

@@ -371,6 +371,7 @@ def test_shards_before_the_work(run_script, trained, table, tmp_path):
     assert len(read_table(tmp_path / "out.csv")) == 18
 
 
+@pytest.mark.slow
 def test_two_terminals_submit_once(fake_slurm, trained, tmp_path):
     """The second command waits for the first one's plan and submission, then finds both."""
     write_table(tmp_path / "a.csv", long_table(24))

@@ -537,6 +537,7 @@ def test_two_submissions_at_the_same_moment(fake_slurm, outputs):
     assert len(names) == len(set(names)) == 3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("moment", "number", "said"),
     [

@@ -437,6 +437,7 @@ def _process(plan) -> subprocess.Popen:
     return subprocess.Popen([sys.executable, "-c", SLOW.format(paths=paths, plan=str(plan.folder))])
 
 
+@pytest.mark.slow
 def test_killed_in_the_middle_and_two_at_once(tmp_path, plan_of):
     source = written(tmp_path / "a.jsonl", table(100))
     plan = plan_of([source], "out.jsonl", 1)
