@@ -47,7 +47,7 @@ def test_six_jobs_on_two_nodes_give_the_report_of_local_runs(lab, cluster):
 
 
 def test_a_run_longer_than_its_time_limit_continues_three_times(lab, cluster):
-    # Slurm counts limits in minutes and signals early. A start, about twice the time of the imports, must fit the limit.
+    # Slurm counts limits in minutes and signals early. A start takes about twice as long as the imports, and must fit.
     before = time.monotonic()
     subprocess.run([sys.executable, "-c", "import torch, transformers, peft"], check=True)
     minutes = 1 + int((time.monotonic() - before) / 10)
