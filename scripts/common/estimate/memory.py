@@ -17,7 +17,7 @@ from torch.utils.checkpoint import CheckpointError
 from common.config.dataset import Dataset
 from common.config.job import Job
 from common.estimate.live_bytes import LiveBytes, gpu_kernels
-from common.estimate.repeated_layers import FORWARD_DONE, Irregular, RepeatedLayers
+from common.estimate.repeated_layers import FORWARD_DONE, RepeatedLayers
 from common.estimate.shape_tensors import NeedsValues, ShapeMode, to_shape_tensors
 from common.model.batching import Encoded
 from common.model.heads import ClassificationHead, Head
@@ -39,7 +39,7 @@ def estimate(job: Job, dataset: Dataset, shape: ModelShape | None = None, every_
     Args:
         job: the job.
         dataset: its labels, and its prompt.
-        shape: what `model_shape` returns of both, if it is there already; it cannot be used again.
+        shape: the result of `model_shape(job, dataset)`, if it was built before; it is changed, and of no further use.
         every_layer: run all layers; the figures are the same, and it takes longer.
 
     Returns:
@@ -73,10 +73,12 @@ def estimate(job: Job, dataset: Dataset, shape: ModelShape | None = None, every_
         with gpu_kernels(), ShapeMode():
             peak, activations = _training_step(head, job, dataset, layers)
             score_peak = _scoring_pass(head, job, dataset, layers)
-    except Irregular:
-        return estimate(job, dataset, every_layer=True)
     except _NEEDS_VALUES:
         return unknown
+    except Exception:  # irregular, or a model that uses more of its layers than their hidden states
+        if every_layer:
+            raise
+        return estimate(job, dataset, every_layer=True)
     # During the optimizer step no activations are live. An optimizer that is not fused makes one more copy.
     step = 0 if "fused" in job.training.optim else 4 * trainable
     parts |= {"activations": activations, "workspace": max(peak + unpacked, step) - activations}

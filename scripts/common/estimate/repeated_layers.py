@@ -1,14 +1,15 @@
 """Run only some of a model's equal layers, and compute the live bytes of all of them.
 
 The layers of a stack are compared by everything that decides what they compute. Where they repeat with a period (one
-layer, or the two of Gemma 2, which take turns in their attention), most of them are skipped. The memory tracker records
-the changes of live bytes layer by layer, and a skipped layer is counted with the changes of one that ran. The layers
-that ran must be alike to the byte; otherwise `Irregular` is raised, and the whole model must run.
+layer, or two, as in Gemma 2, where sliding-window and full attention alternate), most of them are skipped. The memory
+tracker records the changes of live bytes layer by layer, and a skipped layer is counted with the changes of one that
+ran. The layers that ran must be alike to the byte; otherwise `Irregular` is raised, and the whole model must run.
 """
 
 import contextlib
 import dataclasses
 import itertools
+import re
 from collections.abc import Hashable, Iterator, Sequence
 from typing import Any
 
@@ -44,7 +45,7 @@ class Repeat:
     skipped: range
 
     @property
-    def model(self) -> int:
+    def example(self) -> int:
         """Index of the layer whose changes stand for those of the skipped layers."""
         return self.alike[0]
 
@@ -83,11 +84,16 @@ def layer_kind(layer: nn.Module, index: int) -> Hashable:
             tuple((key, _tensor_kind(tensor)) for key, tensor in module._parameters.items()),
             tuple((key, _tensor_kind(tensor)) for key, tensor in module._buffers.items()),
             # peft's layers know their own names, "model.layers.3.mlp.up_proj".
-            tuple((key, repr(value).replace(f".{index}.", ".*.")) for key, value in _plain_attributes(module).items()),
+            tuple((key, _without_place(repr(value), index)) for key, value in _plain_attributes(module).items()),
             len(module._forward_hooks),
         )
         for name, module in layer.named_modules()
     )
+
+
+def _without_place(text: str, index: int) -> str:
+    """Return a value's text without the layer's index and without addresses."""
+    return re.sub(r" at 0x[0-9a-f]+", "", text).replace(f".{index}.", ".*.")
 
 
 def _tensor_kind(tensor: torch.Tensor | None) -> Hashable:
@@ -144,11 +150,13 @@ class RepeatedLayers:
             stack = layer_stack(inner)
         except ModelError:
             return  # no stack of equal layers
-        types = getattr(inner.config.get_text_config(), "layer_types", None) or [None] * len(stack)
-        self.repeats = find_repeats([(types[index], layer_kind(layer, index)) for index, layer in enumerate(stack)])
+        lists = [value for value in vars(inner.config.get_text_config()).values() if isinstance(value, list | tuple)]
+        by_layer = [value for value in lists if len(value) == len(stack)]  # such as layer_types
+        kinds = [(layer_kind(layer, i), repr([value[i] for value in by_layer])) for i, layer in enumerate(stack)]
+        self.repeats = find_repeats(kinds)
         for repeat in self.repeats:
             for index in repeat.skipped:
-                stack[index] = _Skipped(stack[index], stack[repeat.model])
+                stack[index] = _Skipped(stack[index], stack[repeat.example])
         if self.repeats:
             self._stack = list(stack)
 
@@ -196,10 +204,10 @@ class RepeatedLayers:
         """Return the peak of live bytes, and those when the forward pass was done, as if all layers had run.
 
         Raises:
-            Irregular: it cannot be known.
+            Irregular: layers that ran are not alike, so those that were skipped cannot be counted.
         """
         self._check(live.blocks)
-        copies = {repeat.model: len(repeat.skipped) for repeat in self.repeats}
+        copies = {repeat.example: len(repeat.skipped) for repeat in self.repeats}
         now = peak = done = 0
         for block in live.blocks:
             if block.label == FORWARD_DONE:
@@ -207,7 +215,7 @@ class RepeatedLayers:
             for change, origin in block.changes:
                 # What the layers left behind is freed after them, and so is what the skipped ones would have left.
                 in_layers = isinstance(block.label, tuple)
-                now += change if in_layers else change * (1 + _skipped_alike(live.blocks[origin], copies))
+                now += change if in_layers else change * (1 + _skipped_count(live.blocks[origin], copies))
                 peak = max(peak, now)
             if isinstance(block.label, tuple) and (skipped := copies.get(block.label[2], 0)):
                 changes = [change for change, _ in block.changes]
@@ -218,6 +226,8 @@ class RepeatedLayers:
 
     def _check(self, blocks: Sequence[Block]) -> None:
         """Raise `Irregular` unless the layers run in order, and those of a repeat change live bytes alike."""
+        if any(one.changes and one.label == two.label == _OUTSIDE for one, two in itertools.pairwise(blocks)):
+            raise Irregular  # something happens between two skipped layers
         changes = {block.label: [change for change, _ in block.changes] for block in blocks}
         labels = [block.label for block in blocks if isinstance(block.label, tuple)]
         run = [index for index, layer in enumerate(self._stack) if not isinstance(layer, _Skipped)]
@@ -232,6 +242,6 @@ class RepeatedLayers:
                     raise Irregular
 
 
-def _skipped_alike(origin: Block, copies: dict[int, int]) -> int:
+def _skipped_count(origin: Block, copies: dict[int, int]) -> int:
     """Return how many skipped layers would have allocated what a block of a layer allocated."""
     return copies.get(origin.label[2], 0) if isinstance(origin.label, tuple) else 0

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 from torch._subclasses import FakeTensor
+from torch.utils._mode_utils import no_dispatch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 _CPU, _META = torch.device("cpu"), torch.device("meta")
@@ -23,7 +24,7 @@ class NeedsValues(Exception):
 class ShapeTensor(FakeTensor):
     """A tensor on the device "cpu" whose operations run on `on_meta`, a tensor of the meta device.
 
-    It is a FakeTensor by name only, because transformers does not read the values of one.
+    It is a subclass of FakeTensor so that transformers, which tests for that class, does not read its values.
     """
 
     on_meta: torch.Tensor
@@ -87,7 +88,11 @@ def _run(func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
     meta_kwargs = {key: _unwrapped(value, outer) for key, value in kwargs.items()}
     if takes_device:
         meta_kwargs["device"] = _META
-    return _wrapped(func(*meta_args, **meta_kwargs), outer)
+    result = func(*meta_args, **meta_kwargs)
+    if torch.Tag.inplace_view in func.tags:  # such as squeeze_: the wrapper's shape changes, too
+        with no_dispatch():
+            func(*args, **kwargs)
+    return _wrapped(result, outer)
 
 
 def _unwrapped(value: Any, outer: dict[int, ShapeTensor]) -> Any:

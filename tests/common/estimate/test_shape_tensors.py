@@ -24,6 +24,10 @@ def without_memory(*shape: int, dtype: torch.dtype = torch.float32) -> ShapeTens
         lambda x: x.max(dim=-1).indices,
         lambda x: F.layer_norm(x, (6,)).permute(2, 0, 1).reshape(3, -1),
         lambda x: F.cross_entropy(x.flatten(0, 1), torch.arange(10) % 6),
+        lambda x: (x + 1).unsqueeze_(0),
+        lambda x: (x[:1] + 1).squeeze_(0),
+        lambda x: (x + 1).transpose_(0, 1),
+        lambda x: x.quantile(0.5),
         lambda x: x.masked_fill(torch.ones(2, 5, 1, dtype=torch.bool), 0.0),
     ],
 )
