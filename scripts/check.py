@@ -48,19 +48,19 @@ def main(argv: list[str] | None = None) -> None:
 
         with contextlib.redirect_stdout(sys.stderr):  # nothing but the result on stdout
             rows = {} if flags.no_data else load_all_splits(target.dataset, request.data_dir)
-            shapes = []
+            # Of a sweep, memory is estimated for the variant that trains most, as far as that is known.
+            estimated, shape, most = target, None, -1
             for place, one, variant in zip(each, targets, variants, strict=True):
                 try:
-                    shapes.append(_shape(one, rows))
-                    place |= shapes[-1].counts
+                    found_shape = _shape(one, rows)
                 except errors.PeftableError as error:
                     raise type(error)(f"SET={sweeps.label(variant)}: {error}" if len(each) > 1 else error) from error
+                place |= found_shape.counts
+                if (trainable := place["params_trainable_count"] or 0) > most:
+                    estimated, shape, most = one, found_shape, trainable
             found |= _about_rows(target, rows) if rows else {}
-            # Of a sweep, what the variant needs that trains most, as far as that is known.
-            most = max(range(len(each)), key=lambda index: each[index].get("params_trainable_count") or 0)
-            estimated = targets[most]
             found |= {"memory_estimate_variant": estimated.variant} if len(each) > 1 else {}
-            found |= memory.estimate(estimated.job, estimated.dataset, shapes[most])
+            found |= memory.estimate(estimated.job, estimated.dataset, shape)
     found |= each[0] if len(each) == 1 else {"variants": each}
     print(json.dumps(found, indent=2, ensure_ascii=False) if flags.json else _for_people(found, targets))
 

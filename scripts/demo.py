@@ -139,7 +139,7 @@ What next
   Use a model:     make predict RUN={run} TEXT="Vegans are right. || Where did you read that?"
                    (a small model on few sentences: it tells talk from argument well, pro from con poorly)
   A whole file:    make predict RUN={run} INPUT=data/sample/test.xlsx OUTPUT=outputs/demo/labelled.xlsx
-  Other settings:   make train MODEL=minilm-lora SET="method.r=4 training.epochs=4"
+  Other settings:  make train MODEL=minilm-lora SET="method.r=4 training.epochs=4"
   Your own data:   copy data/stance-sample.yaml to data/mine.yaml, name your files and columns, then
                    make check MODEL=minilm-lora DATASET=mine && make train MODEL=minilm-lora DATASET=mine"""
 

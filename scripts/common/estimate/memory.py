@@ -30,7 +30,7 @@ _ANSWER_TOKENS = 8  # of the prompt head: no tokenizer is loaded to count them, 
 
 # Raised by methods that read the values of their tensors (LoHa, VB-LoRA), and by methods whose first forward pass
 # initialises weights (KaSA: recomputing a checkpointed layer then gives other operations).
-_NEEDS_VALUES = (NeedsValues, CheckpointError)
+_CANNOT_ESTIMATE = (NeedsValues, CheckpointError)
 
 
 def estimate(job: Job, dataset: Dataset, shape: ModelShape | None = None, every_layer: bool = False) -> dict[str, Any]:
@@ -73,7 +73,7 @@ def estimate(job: Job, dataset: Dataset, shape: ModelShape | None = None, every_
         with gpu_kernels(), ShapeMode():
             peak, activations = _training_step(head, job, dataset, layers)
             score_peak = _scoring_pass(head, job, dataset, layers)
-    except _NEEDS_VALUES:
+    except _CANNOT_ESTIMATE:
         return unknown
     except Exception:  # irregular, or a model that uses more of its layers than their hidden states
         if every_layer:

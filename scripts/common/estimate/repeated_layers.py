@@ -129,7 +129,7 @@ class _Skipped(nn.Module):
 
 
 class RepeatedLayers:
-    """A model's stack of layers, most of whose repetitions are replaced by nothing, in place.
+    """A model's stack of layers, most of which are replaced, in place, by placeholders that compute nothing.
 
     Args:
         model: on the meta device, with its method attached.

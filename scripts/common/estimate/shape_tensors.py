@@ -14,7 +14,7 @@ from torch.utils._mode_utils import no_dispatch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 _CPU, _META = torch.device("cpu"), torch.device("meta")
-_NEEDS_VALUES = {torch.Tag.data_dependent_output, torch.Tag.dynamic_output_shape}
+_VALUE_TAGS = {torch.Tag.data_dependent_output, torch.Tag.dynamic_output_shape}
 
 
 class NeedsValues(Exception):
@@ -43,6 +43,16 @@ class ShapeTensor(FakeTensor):
         )
         tensor.on_meta = on_meta
         return tensor
+
+    @property
+    def data(self) -> torch.Tensor:  # type: ignore[override]
+        """The tensor without its history of gradients."""
+        return torch.Tensor.data.__get__(self)
+
+    @data.setter
+    def data(self, other: "ShapeTensor") -> None:
+        torch.Tensor.data.__set__(self, other)
+        self.on_meta = other.on_meta
 
     @classmethod
     def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:  # type: ignore[override]
@@ -114,7 +124,7 @@ def _wrapped(value: Any, outer: dict[int, ShapeTensor]) -> Any:
 def _properties(func: Any) -> tuple[bool, bool]:
     """Return whether an operation takes a device, and whether it needs its tensors' values."""
     takes_device = any(argument.name == "device" for argument in func._schema.arguments)
-    needs_values = not _NEEDS_VALUES.isdisjoint(func.tags) and func is not torch.ops.aten.index.Tensor
+    needs_values = not _VALUE_TAGS.isdisjoint(func.tags) and func is not torch.ops.aten.index.Tensor
     return takes_device, needs_values
 
 

@@ -10,6 +10,7 @@ from transformers.trainer_callback import TrainerControl
 from common.config.dataset import Dataset
 from common.config.job import Job
 from common.core import files
+from common.core.errors import RunError
 from common.core.formatting import duration
 from common.data.rows import Row
 from common.model.heads import Head
@@ -65,6 +66,7 @@ def train(
     Raises:
         Interrupted: SIGTERM or SIGINT; a checkpoint is saved.
         TimeLimit: SIGUSR2; a checkpoint is saved.
+        RunError: the last checkpoint is of an older version.
     """
     folder = run_folder / "checkpoints"
     set_seed(seed)
@@ -74,6 +76,11 @@ def train(
         last = list_checkpoints(folder)[-1][1] if list_checkpoints(folder) else None
         is_over = False
         if last is not None:
+            if not (last / RESUME).is_file():
+                raise RunError(
+                    f"{last}: this checkpoint is of an older version of peftable and cannot be resumed. "
+                    f"Remove {folder}; the same command then trains from the first step."
+                )
             saved = files.read_json(last / RESUME)
             check_same_base(job, saved, trainer.base, str(last))
             trainer.before = {key: saved[key] for key in trainer.before}

@@ -52,6 +52,16 @@ def test_changes_in_place_and_views_share_their_storage():
     assert storage_of(x + 1) is not storage_of(x)
 
 
+def test_other_data_is_other_data():
+    x = without_memory(4, 4)
+    x.data = without_memory(2, 2).to(torch.bfloat16)
+    assert (x + 1).dtype == torch.bfloat16 and x.sum(1).shape == (2,) and storage_of(x).nbytes() == 8
+    layer = nn.Linear(3, 2, device="meta")
+    to_shape_tensors(layer)
+    layer.to(torch.bfloat16)
+    assert layer(without_memory(1, 3).to(torch.bfloat16)).dtype == torch.bfloat16
+
+
 def test_autocast_and_gradients():
     with torch.device("meta"):
         model = nn.Sequential(nn.Linear(8, 8), nn.LayerNorm(8), nn.Linear(8, 2, bias=False))

@@ -11,10 +11,11 @@ from transformers import set_seed
 from common.config import catalog
 from common.config.dataset import Dataset
 from common.core import files
-from common.core.errors import ConfigError, ModelError
+from common.core.errors import ConfigError, ModelError, RunError
 from common.data.rows import Row
 from common.model import batching, saved_model
-from common.model.build import build_head, count_parameters
+from common.model.build import build_head
+from common.model.inspect import parameter_counts
 from common.model.load import quiet_libraries
 from common.train import callbacks, fit, trainer
 from common.train.arguments import check_training_arguments
@@ -223,7 +224,7 @@ def test_plateau_follows_the_best_metric(make_trainer, monkeypatch, metric, valu
 
 def test_sound_training_arguments_pass(tiny_job):
     shape = check_training_arguments(tiny_job(), catalog.load_dataset("stance-sample"), [])
-    assert shape.counts == count_parameters(tiny_job(), catalog.load_dataset("stance-sample"))
+    assert shape.counts == parameter_counts(build_head(tiny_job(), catalog.load_dataset("stance-sample")).model)
     dataset = catalog.load_dataset("stance-sample")
     for chosen in ("balanced", "none", {"con": 2.0}):
         check_training_arguments(tiny_job("minilm-lora", **{"training.class_weights": chosen}), dataset, make_rows(6))
@@ -320,6 +321,17 @@ def test_the_best_checkpoint_is_loaded(tiny_job, tmp_path):
     best = saved_model.load_file(tmp_path / "checkpoints" / f"checkpoint-{facts['best_step']}" / saved_model.PARAMETERS)
     for name, parameter in head.model.named_parameters():
         assert torch.equal(parameter, best[name]), name
+
+
+def test_a_checkpoint_of_an_older_version_is_refused(tiny_job, tmp_path):
+    quiet_libraries()
+    old = tmp_path / "checkpoints" / "checkpoint-3"
+    old.mkdir(parents=True)
+    (old / "clock.json").write_text("{}")
+    head = build_head(tiny_job(), DATASET)
+    with pytest.raises(RunError, match=r"checkpoint-3: .*older version.*Remove .*checkpoints"):
+        fit.train(head, tiny_job(), DATASET, make_rows(6), make_rows(6), tmp_path, 1, tmp_path / "log.jsonl")
+    assert (old / "clock.json").exists()
 
 
 def test_the_log_holds_what_training_did(tiny_job, tmp_path):
