@@ -12,7 +12,9 @@ import pandas as pd
 import pyarrow as pa
 
 from common.core.errors import DataError
-from common.data.table_reader import ParquetReader, TableReader, open_table
+from common.data.format_reader import TableReader
+from common.data.parquet_reader import ParquetReader
+from common.data.table_reader import open_table
 
 
 class ChainedReader:

@@ -7,9 +7,6 @@ Each format has one reader, which reads forwards: parquet by row groups; csv, ts
 xlsx and gzipped parquet are loaded into memory as a whole.
 """
 
-import abc
-import bisect
-import collections
 import contextlib
 import csv
 import gzip
@@ -21,15 +18,12 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
-import numpy as np
 import pandas as pd
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from common.core.errors import DataError
+from common.data.format_reader import TableReader, check_distinct_columns
+from common.data.parquet_reader import ParquetReader
 from common.data.table_files import SEPARATORS, format_of, reading
-
-PARQUET_BATCH_ROWS = 8_192  # rows that are decoded at once
 
 
 def read_table(path: Path) -> pd.DataFrame:
@@ -43,7 +37,7 @@ def read_table(path: Path) -> pd.DataFrame:
 
 
 @contextlib.contextmanager
-def open_table(path: Path, columns: Sequence[str] | None = None) -> Iterator["TableReader"]:
+def open_table(path: Path, columns: Sequence[str] | None = None) -> Iterator[TableReader]:
     """Open a table file for reading forwards; yields its reader.
 
     Args:
@@ -69,42 +63,6 @@ def open_table(path: Path, columns: Sequence[str] | None = None) -> Iterator["Ta
         yield reader
     finally:
         reader.close()
-
-
-class TableReader(abc.ABC):
-    """The rows of one file, read forwards.
-
-    Attributes:
-        columns: of the table; for jsonl opened without `columns`, the keys seen so far.
-        position: number of rows read or skipped.
-        schema: the types of a parquet file's columns; None for other formats, which have no column types.
-    """
-
-    schema: pa.Schema | None = None
-
-    def __init__(self, path: Path, columns: Sequence[str] | None) -> None:
-        self.path, self.position = path, 0
-        self.columns = list(columns or [])
-
-    def skip(self, count: int) -> None:
-        """Pass over `count` rows."""
-        with reading(self.path):
-            self._skip(count)
-
-    def read(self, count: int | None = None) -> pd.DataFrame:
-        """Return the next `count` rows, fewer at the end of the file; None for all that are left."""
-        with reading(self.path):
-            return self._read(count)
-
-    @abc.abstractmethod
-    def _skip(self, count: int) -> None: ...
-
-    @abc.abstractmethod
-    def _read(self, count: int | None) -> pd.DataFrame: ...
-
-    @abc.abstractmethod
-    def close(self) -> None:
-        """Close the file."""
 
 
 class _TextReader(TableReader):
@@ -138,7 +96,7 @@ class _SeparatedReader(_TextReader):
             raise ValueError("there is no header row")
         # A spreadsheet's index column may have no name; two such columns get different names.
         self._names = [name or f"Unnamed: {number}" for number, name in enumerate(header)]
-        _check_distinct_columns(self._names)
+        check_distinct_columns(self._names)
         self._records = self._numbered(records)
         self.columns = self.columns or self._names
 
@@ -170,89 +128,6 @@ class _JsonLinesReader(_TextReader):
         return frame.reindex(columns=self.columns).astype(object)
 
 
-class ParquetReader(TableReader):
-    """Parquet, some row groups at a time; the only format whose file states the types of its columns."""
-
-    schema: pa.Schema
-
-    def __init__(self, path: Path, columns: Sequence[str] | None) -> None:
-        super().__init__(path, columns)
-        gzipped = format_of(path)[1]
-        self._file = pq.ParquetFile(pa.BufferReader(gzip.decompress(path.read_bytes())) if gzipped else path)
-        self.schema = self._file.schema_arrow
-        _check_distinct_columns(self.schema.names)
-        # An index that pandas stored is not a column of the table.
-        index = (self.schema.pandas_metadata or {}).get("index_columns", [])
-        self.columns = self.columns or [name for name in self.schema.names if name not in index]
-        sizes = [self._file.metadata.row_group(number).num_rows for number in range(self._file.num_row_groups)]
-        self._starts = [0, *itertools.accumulate(sizes)]
-        self._batches: Iterator[pa.RecordBatch] = iter(())
-        self._next = self._starts[-1]  # the row that the next batch begins with
-        self._batch = pa.table({})  # the batch before `_next`
-        self._integers_with_gaps = self._find_integers_with_gaps()
-
-    def _skip(self, count: int) -> None:
-        self.position = min(self.position + count, self._starts[-1])
-
-    def _read(self, count: int | None) -> pd.DataFrame:
-        first = self.position + 1
-        table = self._read_arrow(count)
-        for name in self._integers_with_gaps:
-            place = table.schema.get_field_index(name)
-            table = table.set_column(place, name, table.column(place).cast(pa.float64(), safe=False))
-        frame = table.to_pandas().astype(object)
-        frame.index = pd.RangeIndex(first, first + len(frame))
-        return frame
-
-    def read_arrow(self, count: int) -> pa.Table:
-        """Return the next rows with the types of the file."""
-        with reading(self.path):
-            return self._read_arrow(count)
-
-    def _read_arrow(self, count: int | None) -> pa.Table:
-        stop = self._starts[-1] if count is None else min(self.position + count, self._starts[-1])
-        tables = [self.schema.empty_table().select(self.columns)]
-        while self.position < stop:
-            if not self._next - self._batch.num_rows <= self.position < self._next:
-                self._load_batch()
-                continue
-            offset = self.position - (self._next - self._batch.num_rows)
-            tables.append(self._batch.slice(offset, stop - self.position))
-            self.position += tables[-1].num_rows
-        return pa.concat_tables(tables)
-
-    def _load_batch(self) -> None:
-        """Load the next batch; where `position` is in another row group, load the first batch of that row group."""
-        group = bisect.bisect_right(self._starts, self.position) - 1
-        if not self._starts[group] <= self._next <= self.position:
-            self._next = self._starts[group]
-            groups = list(range(group, self._file.num_row_groups))
-            self._batches = self._file.iter_batches(PARQUET_BATCH_ROWS, row_groups=groups, columns=self.columns)
-        self._batch = pa.Table.from_batches([next(self._batches)]).select(self.columns)
-        self._next += self._batch.num_rows
-
-    def _find_integers_with_gaps(self) -> list[str]:
-        """Return the integer columns with missing values: pandas reads those as floats, in every chunk alike."""
-        types = self.schema.empty_table().to_pandas().dtypes
-        found = [name for name in self.columns if isinstance(types.get(name), np.dtype) and types[name].kind in "iu"]
-        return [name for name in found if self._count_nulls(name)]
-
-    def _count_nulls(self, name: str) -> int:
-        counts = []
-        for number in range(self._file.num_row_groups):
-            group = self._file.metadata.row_group(number)
-            columns = (group.column(place) for place in range(group.num_columns))
-            statistics = next(column.statistics for column in columns if column.path_in_schema == name)
-            if statistics is None or not statistics.has_null_count:
-                return int(self._file.read(columns=[name]).column(0).null_count)
-            counts.append(statistics.null_count)
-        return sum(counts)
-
-    def close(self) -> None:
-        """Close the file."""
-        self._file.close()
-
-
 class _ExcelReader(TableReader):
     """The first sheet of a workbook, which is loaded as a whole."""
 
@@ -263,9 +138,9 @@ class _ExcelReader(TableReader):
             # The header is checked first: pandas renames a second "name" to "name.1".
             header = pd.read_excel(book, header=None, nrows=1, dtype=object, keep_default_na=False, na_values=[])
             names = header.iloc[0].tolist() if len(header) else []
-            _check_distinct_columns([name for name in names if isinstance(name, str) and name])
+            check_distinct_columns([name for name in names if isinstance(name, str) and name])
             self._frame = pd.read_excel(book, dtype=object, keep_default_na=False, na_values=[])
-        _check_distinct_columns(self._frame.columns.tolist())
+        check_distinct_columns(self._frame.columns.tolist())
         self._frame.index = pd.RangeIndex(2, 2 + len(self._frame))
         self.columns = self.columns or self._frame.columns.tolist()
 
@@ -286,12 +161,6 @@ def _open_text(path: Path, newline: str) -> TextIO:
     """Open a text file, also gzipped; utf-8-sig takes away the byte order mark that Excel writes."""
     stream: Any = gzip.GzipFile(path) if format_of(path)[1] else path.open("rb")
     return io.TextIOWrapper(stream, encoding="utf-8-sig", newline=newline)
-
-
-def _check_distinct_columns(names: Sequence[object]) -> None:
-    repeated = [name for name, count in collections.Counter(names).items() if count > 1]
-    if repeated:
-        raise ValueError(f"the column '{repeated[0]}' occurs twice")
 
 
 def _frame(rows: Sequence[tuple[int, Any]], names: list[str] | None = None) -> pd.DataFrame:

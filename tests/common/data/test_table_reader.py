@@ -192,7 +192,7 @@ def test_rows_are_skipped(tmp_path, ending):
 @pytest.mark.parametrize("steps", [[5] * 20, [1, 40, 3, 56], [97, 3], [33, 33, 34]])
 def test_parquet_row_groups(tmp_path, monkeypatch, steps):
     """Jumps within a row group, over several, and batches that end elsewhere."""
-    monkeypatch.setattr("common.data.table_reader.PARQUET_BATCH_ROWS", 7)
+    monkeypatch.setattr("common.data.parquet_reader.BATCH_ROWS", 7)
     path = tmp_path / "a.parquet"
     pq.write_table(pa.table({"n": range(100)}), path, row_group_size=30)
     with open_table(path) as source:
