@@ -13,6 +13,7 @@ from torch._subclasses import FakeTensor
 from torch.utils._mode_utils import no_dispatch
 from torch.utils._python_dispatch import TorchDispatchMode
 
+_DATA: Any = torch.Tensor.data  # the property
 _CPU, _META = torch.device("cpu"), torch.device("meta")
 _VALUE_TAGS = {torch.Tag.data_dependent_output, torch.Tag.dynamic_output_shape}
 
@@ -44,15 +45,11 @@ class ShapeTensor(FakeTensor):
         tensor.on_meta = on_meta
         return tensor
 
-    @property
-    def data(self) -> torch.Tensor:  # type: ignore[override]
-        """The tensor without its history of gradients."""
-        return torch.Tensor.data.__get__(self)
-
-    @data.setter
-    def data(self, other: "ShapeTensor") -> None:
-        torch.Tensor.data.__set__(self, other)
+    def _set_data(self, other: "ShapeTensor") -> None:
+        _DATA.__set__(self, other)
         self.on_meta = other.on_meta
+
+    data = property(lambda self: _DATA.__get__(self), _set_data)
 
     @classmethod
     def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:  # type: ignore[override]
