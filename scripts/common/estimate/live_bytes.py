@@ -72,9 +72,10 @@ class LiveBytes(TorchDispatchMode):
             weakref.finalize(storage, self._free, key)
 
     def _leave_out(self, tensor: torch.Tensor) -> None:
-        key = storage_of(tensor)._cdata
-        self._free(key)
-        self._sizes[key] = (0, 0)
+        storage = storage_of(tensor)
+        self._free(storage._cdata)
+        self._sizes[storage._cdata] = (0, 0)
+        weakref.finalize(storage, self._free, storage._cdata)  # another storage may get its address
 
     def _leave_out_gradient(self, parameter: torch.Tensor) -> None:
         if parameter.grad is not None:

@@ -81,6 +81,7 @@ def deep_job(tmp_path_factory):
 CASES = {
     "llama-lora": ("llama", LORA, {}),
     "llama-dora": ("llama", {**LORA, "use_dora": True}, {}),
+    "llama-kasa": ("llama", {**LORA, "kasa_config": {}}, {}),  # its first pass replaces the weights
     "llama-shadow": ("llama", {"name": "shadow"}, PROMPT),
     "granite": ("granite", {"name": "full"}, {**PROMPT, "attention": "eager"}),
     "llama-bfloat16": ("llama", LORA, {"dtype": "bfloat16", "precision": "bfloat16"}),
