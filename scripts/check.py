@@ -58,6 +58,7 @@ def main(argv: list[str] | None = None) -> None:
                 place |= found_shape.counts
                 if (trainable := place["params_trainable_count"] or 0) > most:
                     estimated, shape, most = one, found_shape, trainable
+            found |= _about_head(target)
             found |= _about_rows(target, rows) if rows else {}
             found |= {"memory_estimate_variant": estimated.variant} if len(each) > 1 else {}
             found |= memory.estimate(estimated.job, estimated.dataset, shape)
@@ -72,6 +73,15 @@ def _shape(target: Target, rows: Rows) -> "ModelShape":
 
     quiet_libraries()
     return check_training_arguments(target.job, target.dataset, rows.get("train", []))
+
+
+def _about_head(target: Target) -> dict[str, Any]:
+    from common.hub.locate import locate
+    from common.model.finished_head import describe, head_labels
+
+    job = target.job
+    about = describe(job, head_labels(job, locate(job.model, job.revision)), target.dataset)
+    return {"finished_head": about} if about else {}
 
 
 def _about_rows(target: Target, rows: Rows) -> dict[str, Any]:
@@ -102,6 +112,8 @@ def _for_people(found: dict[str, Any], targets: Sequence[Target]) -> str:
     lines = [f"job {found['job']}{variant} on dataset {found['dataset']}"]
     if "splits" in found:
         lines += checks.describe(found, target.dataset, target.job.max_length)
+    if "finished_head" in found:
+        lines += ["", found["finished_head"]]
     if len(each) > 1:
         lines += ["", f"A sweep of {len(each)} variants", _variant_table(each)]
     elif found.get("params_total_count"):

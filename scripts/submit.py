@@ -30,7 +30,7 @@ from common.core.formatting import text_table
 
 def main(argv: list[str] | None = None) -> int:
     """Submit; see the module."""
-    parser = options.parser(__doc__, "model", "dataset", "set", "data", "baseline", "outputs", "force")
+    parser = options.parser(__doc__, "model", "dataset", "set", "data", "baseline", "shots", "outputs", "force")
     parser.add_argument("--all", action="store_true", help="all jobs and their baselines, and a report at the end")
     parser.add_argument("--jobs", metavar="PATTERN", default="*", help="with --all: only jobs of these names")
     parser.add_argument(

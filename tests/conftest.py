@@ -250,6 +250,8 @@ def make_adapter(tiny_model, tmp_path):
                 if parameter.requires_grad:
                     parameter.add_(torch.randn_like(parameter) * 0.3)  # as if trained
         model.save_pretrained(tmp_path / name)
+        words = ("con", "neu", "pro")[:labels]  # peft does not write them
+        (tmp_path / name / "config.json").write_text(json.dumps({"id2label": dict(enumerate(words))}))
         return tmp_path / name, model.eval()
 
     return make

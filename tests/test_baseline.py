@@ -139,8 +139,69 @@ def test_every_head_has_its_own_baseline(run_script, tiny_causal_model, rows_dir
     places = ["--data-dir", str(rows_dir), "--outputs", str(tmp_path / "outputs")]
     words = ["--model", "minilm-lora", "--set", *settings, *places]
     code, _, err = run_script("baseline", *words, "--baseline", other)
-    assert code == 2 and f"BASELINE={other}: minilm-lora has head {head}, whose baseline is {own}." in err
+    assert code == 2 and f"BASELINE={other}: minilm-lora has head {head}, whose baselines are {own}" in err
     assert not (tmp_path / "outputs").exists()
     assert run_script("baseline", *words)[0] == run_script("baseline", *words, "--baseline", own)[0] == 0
     [path] = (tmp_path / "outputs").rglob("metrics.json")
     assert path.parent.name == f"baseline-{own}" and files.read_json(path)["head"] == head
+
+
+# --- few-shot and embedding ------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def prompt_words(tiny_causal_model, rows_dir, tmp_path):
+    """Arguments of a job with the prompt head."""
+    settings = tiny_causal.words("qwen", tiny_causal_model("qwen"), head="prompt")
+    places = ["--data-dir", str(rows_dir), "--outputs", str(tmp_path / "outputs")]
+    return ["--model", "minilm-lora", "--set", *settings, *places]
+
+
+def test_few_shot_shows_train_rows_of_every_label(run_script, prompt_words, rows_dir, tmp_path):
+    words = [*prompt_words, "--baseline", "few-shot", "--shots", "4"]
+    for seed in ("1", "2"):
+        assert run_script("baseline", *words, "--seed", seed)[0] == 0
+    found = {path.parent.name: files.read_json(path) for path in (tmp_path / "outputs").rglob("metrics.json")}
+    assert set(found) == {"baseline-few-shot-4-seed-1", "baseline-few-shot-4-seed-2"}
+    train = {record["id"]: record["stance"] for record in files.read_jsonl(rows_dir / "train.jsonl")}
+    for document in found.values():
+        shown = [train[one] for one in document["few_shot_ids"]]
+        assert document["shots"] == len(shown) == 4 and sorted(map(shown.count, ("con", "neu", "pro"))) == [1, 1, 2]
+    one, other = found.values()
+    assert one["few_shot_ids"] != other["few_shot_ids"]
+    code, out, _ = run_script("collect", "--here", "--outputs", str(tmp_path / "outputs"))
+    assert code == 0 and "minilm-lora, few-shot with 4 examples" in out
+
+
+def test_few_shot_needs_enough_rows(run_script, prompt_words):
+    code, _, err = run_script("baseline", *prompt_words, "--baseline", "few-shot", "--shots", "60")
+    assert code == 3 and "60 balanced examples need 20 train rows of the label" in err
+
+
+def test_examples_that_do_not_fit_the_model(run_script, prompt_words):
+    code, _, err = run_script("baseline", *prompt_words, "--baseline", "few-shot", "--shots", "40")
+    assert code == 4 and "the examples of the prompt have" in err and "take fewer SHOTS" in err
+
+
+@pytest.mark.parametrize("head", ["classification", "prompt"])
+def test_embeddings_of_the_frozen_model(run_script, tiny_arguments, prompt_words, tmp_path, head):
+    words = prompt_words if head == "prompt" else tiny_arguments()
+    assert run_script("baseline", *words, "--baseline", "embedding")[0] == 0
+    [path] = (tmp_path / "outputs").rglob("metrics.json")
+    document = files.read_json(path)
+    assert path.parent.name == "baseline-embedding" and document["test_n"] == 12
+    assert document["pooling"] in (("mean", "last") if head == "prompt" else ("mean",))
+    assert document["params_trainable_count"] % 3 == 0 and document["train_cpu_s"] > 0
+    assert document["test_accuracy"] > 0.6  # the words give the labels away
+    assert (path.parent / "metrics-validation.json").exists()
+
+
+def test_a_calibrated_baseline_is_a_row_of_its_own(run_script, prompt_words, tmp_path):
+    at = prompt_words.index("--data-dir")
+    calibrated = [*prompt_words[:at], "calibration=content-free", *prompt_words[at:]]
+    for words in (prompt_words, calibrated):
+        assert run_script("baseline", *words)[0] == 0
+    found = {files.read_json(path)["calibration"]: path.parent for path in (tmp_path / "outputs").rglob("metrics.json")}
+    assert set(found) == {"none", "content-free"}
+    predictions = [(folder / "predictions-test.jsonl").read_text() for folder in found.values()]
+    assert predictions[0] != predictions[1]

@@ -23,7 +23,6 @@ from interrupted_runs import (
     losses,
     partial,
 )
-from waiting import HANG_S
 
 from common.core import files
 from common.model.heads import ClassificationHead
@@ -62,7 +61,7 @@ def job(folder: Path, restart: int = 0) -> Process:
 
 def signalled(process: Process, name: str) -> tuple[int, str]:
     """Send a signal to a stopped process and all its children, let it end, and return its code and stderr."""
-    os.killpg(process.child.pid, getattr(signal, name))
+    os.killpg(process.pid, getattr(signal, name))
     code, _, err = process.end()
     assert err.count("error:") == 1 and err.startswith("error: ") and "Traceback" not in err, err
     return code, err
@@ -75,8 +74,8 @@ def at_its_limit(process: Process, moment) -> tuple[int, str]:
 
 
 def finished_by(process: Process) -> str:
-    out, err = process.child.communicate(timeout=HANG_S)
-    assert process.child.returncode == 0, err
+    code, out, err = process.end()
+    assert code == 0, err
     return out
 
 
@@ -141,7 +140,7 @@ def test_a_cancelled_job_does_not_come_back(
     process = job(folder)
     process.stop_when(in_training)
     for name in names[:-1]:
-        os.killpg(process.child.pid, getattr(signal, name))
+        os.killpg(process.pid, getattr(signal, name))
     code, err = signalled(process, names[-1])
     assert code == 75 and err.startswith("error: SIGTERM at step ")
     assert scontrol() == [] and requeues(folder) == []

@@ -201,7 +201,7 @@ def test_recipes_that_only_the_libraries_can_judge(refused, tiny_arguments, over
 @pytest.mark.parametrize(
     ("model", "parts"),
     [
-        ("package:no_such_package/model", ["'no_such_package' is not installed", "make .venv/demo"]),
+        ("package:no_such_package/model", ["'no_such_package' is not installed", "make setup"]),
         ("nobody/no-such-model", ["nobody/no-such-model", "HF_HUB_OFFLINE"]),
         ("{folder}", ["contains no config.json"]),
     ],

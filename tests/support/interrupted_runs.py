@@ -3,16 +3,21 @@
 Processes are stopped (SIGSTOP) before they are killed, so that the moment is known and not a matter of luck.
 """
 
+import functools
+import multiprocessing
 import os
+import runpy
 import signal
-import subprocess
 import sys
+import tempfile
 import time
+from multiprocessing import forkserver
 from pathlib import Path
 
 from waiting import HANG_S
 
 from common.core import files
+from common.core.locks import try_lock
 from common.train.checkpoints import list_checkpoints
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -90,32 +95,41 @@ def check_same(one: Path, other: Path) -> None:
 
 
 class Process:
-    """A real `python scripts/train.py`, stopped at the moment a condition holds."""
+    """`python scripts/train.py` in a process of its own, stopped at the moment a condition holds.
+
+    It is a fork of a server that has imported the libraries, which takes longer than such a run.
+    """
 
     def __init__(self, outputs: Path, arguments: list[str], **environment: str) -> None:
         self.outputs = outputs
-        self.child = subprocess.Popen(
-            [sys.executable, "scripts/train.py", *arguments],
-            cwd=ROOT,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            env=os.environ | {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"} | environment,
-            start_new_session=True,  # a group of its own, to be signalled as a whole
-        )
+        self.texts = [Path(tempfile.mkstemp()[1]) for _ in ("stdout", "stderr")]
+        environment = {**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", **environment}
+        self.child = _server().Process(target=_train, args=(arguments, environment, self.texts))
+        self.child.start()
+
+    @property
+    def pid(self) -> int:
+        """Return the number of the process."""
+        return self.child.pid
+
+    def send_signal(self, number: int) -> None:
+        """Send the process a signal."""
+        os.kill(self.pid, number)
 
     def stop_when(self, condition) -> Path:
         """Wait until `condition(run folder)` holds, leave the process stopped there, and return the run folder."""
         deadline = time.monotonic() + HANG_S
         while time.monotonic() < deadline:
-            assert self.child.poll() is None, self.child.communicate()
+            assert self.child.is_alive(), self._printed()
             folder = next(self.outputs.rglob("config.yaml"), None)
             if folder is not None and condition(folder.parent):
-                self.child.send_signal(signal.SIGSTOP)
-                _wait_until_stopped(self.child.pid)
-                if condition(folder.parent):
-                    return folder.parent
-                self.child.send_signal(signal.SIGCONT)
+                self.send_signal(signal.SIGSTOP)
+                _wait_until_stopped(self.pid)
+                # A stopped process that holds the lock file would keep all others waiting, and so this test.
+                with try_lock(folder.parent / ".owner.lock") as is_free:
+                    if is_free and condition(folder.parent):
+                        return folder.parent
+                self.send_signal(signal.SIGCONT)
             time.sleep(0.0005 if folder else 0.02)
         self.child.kill()
         raise AssertionError("the moment never came")
@@ -123,14 +137,44 @@ class Process:
     def kill(self) -> None:
         """Kill the stopped process."""
         self.child.kill()
-        self.child.communicate()
-        assert self.child.returncode == -signal.SIGKILL
+        self.child.join()
+        assert self.child.exitcode == -signal.SIGKILL
 
     def end(self) -> tuple[int, str, str]:
-        """Let a stopped process go on to its end."""
-        self.child.send_signal(signal.SIGCONT)
-        out, err = self.child.communicate(timeout=HANG_S)
-        return self.child.returncode, out, err
+        """Let a stopped process go on to its end, and return exit code, stdout and stderr."""
+        self.send_signal(signal.SIGCONT)
+        self.child.join(timeout=HANG_S)
+        assert self.child.exitcode is not None, "it does not end"
+        return self.child.exitcode, *self._printed()
+
+    def _printed(self) -> tuple[str, ...]:
+        return tuple(text.read_text() for text in self.texts)
+
+
+@functools.cache
+def _server():
+    """Return the context of multiprocessing whose processes have imported what train.py needs."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["common.train.run", "common.runs.lifecycle", "common.cli.sweeps"])
+    before = os.environ.get("PYTHONPATH")
+    os.environ["PYTHONPATH"] = str(ROOT / "scripts")  # the server inherits it
+    try:
+        forkserver.ensure_running()
+    finally:
+        os.environ.pop("PYTHONPATH") if before is None else os.environ.update(PYTHONPATH=before)
+    return context
+
+
+def _train(arguments: list[str], environment: dict[str, str], texts: list[Path]) -> None:
+    """Run train.py as from its command line; a target of multiprocessing."""
+    os.setsid()  # a group of its own, to be signalled as a whole
+    for descriptor, text in zip((1, 2), texts, strict=True):
+        os.dup2(os.open(text, os.O_WRONLY), descriptor)
+    os.environ.clear()
+    os.environ.update(environment)
+    os.chdir(ROOT)
+    sys.argv = ["scripts/train.py", *arguments]
+    runpy.run_path("scripts/train.py", run_name="__main__")
 
 
 def _wait_until_stopped(pid: int) -> None:

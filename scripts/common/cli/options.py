@@ -30,6 +30,13 @@ def _seed(text: str) -> int:
     return int(text)
 
 
+def positive(text: str) -> int:
+    """Read a whole number from 1 on."""
+    if not (text.isdecimal() and int(text)):
+        raise argparse.ArgumentTypeError(f"'{text}' is given; allowed is a whole number from 1")
+    return int(text)
+
+
 _SET: dict[str, Any] = {"dest": "overrides", "metavar": "KEY=VALUE", "nargs": "+", "action": "extend", "default": []}
 _GROUPS: dict[str, tuple[str, dict[str, Any]]] = {
     "model": ("--model", {"metavar": "NAME", "help": "a job: jobs/<NAME>.yaml"}),
@@ -44,6 +51,10 @@ _GROUPS: dict[str, tuple[str, dict[str, Any]]] = {
         {"metavar": "DIR", "type": path, "help": "read {train,validation,test}.<format> of this folder instead"},
     ),
     "baseline": ("--baseline", {"choices": BASELINES, "default": "", "help": "which baseline"}),
+    "shots": (
+        "--shots",
+        {"metavar": "N", "type": positive, "help": "train rows that the prompt of few-shot shows, default one a label"},
+    ),
     "outputs": (
         "--outputs",
         {
@@ -70,7 +81,8 @@ def parser(docstring: str | None, *groups: str) -> argparse.ArgumentParser:
 
     Args:
         docstring: of the script; its text is the help.
-        groups: which options: "model", "dataset", "set", "seed", "data", "baseline", "outputs", "run", "force".
+        groups: which options: "model", "dataset", "set", "seed", "data", "baseline", "shots", "outputs", "run",
+            "force".
     """
     result = argparse.ArgumentParser(
         description=docstring, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
@@ -117,13 +129,6 @@ def check_run_alone(run: Path, request: RunRequest, **flags: bool) -> None:
 
 def _refuse(message: str) -> Any:
     raise ConfigError(f"{message} (--help shows the options)")
-
-
-def positive(text: str) -> int:
-    """Read a whole number from 1 on."""
-    if not (text.isdecimal() and int(text)):
-        raise argparse.ArgumentTypeError(f"'{text}' is given; allowed is a whole number from 1")
-    return int(text)
 
 
 def run(command: list[str]) -> int:

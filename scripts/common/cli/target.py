@@ -8,8 +8,8 @@ from pathlib import Path
 from common.config import catalog
 from common.config.dataset import Dataset
 from common.config.job import Job
-from common.config.run_request import CLASSICAL_BASELINES, MODEL_BASELINES, RunRequest
-from common.core.errors import ConfigError, ModelError
+from common.config.run_request import BASELINES, CLASSICAL_BASELINES, FEW_SHOT, MODEL_BASELINES, RunRequest
+from common.core.errors import ConfigError, ModelError, choices
 from common.core.files import sha256, sha256_file
 from common.runs import run_folder
 from common.runs.run_config import RunConfig
@@ -40,12 +40,15 @@ class Target:
             data_sha256,
             _recorded(self.request.data_dir),
             self.request.baseline,
+            shots=self.request.shots,
         )
 
     @property
     def folder(self) -> Path:
         """The run's folder."""
         request = self.request
+        if request.baseline == FEW_SHOT:  # the seed draws the examples
+            return self.folder_named(f"baseline-{FEW_SHOT}-{request.shots}-seed-{request.seed}")
         return self.folder_named(f"baseline-{request.baseline}" if request.baseline else f"seed-{request.seed}")
 
     def folder_named(self, last: str) -> Path:
@@ -107,9 +110,21 @@ def resolve_target(request: RunRequest) -> Target:
             f"training.best_metric is validation_f1_mean_labels, but data/{dataset_name}.yaml has no mean_f1_labels."
         )
     own = MODEL_BASELINES[job.head]
-    if request.baseline in MODEL_BASELINES.values() and request.baseline != own:
-        raise ConfigError(f"BASELINE={request.baseline}: {request.model} has head {job.head}, whose baseline is {own}.")
+    if request.baseline in BASELINES and request.baseline not in own:
+        raise ConfigError(
+            f"BASELINE={request.baseline}: {request.model} has head {job.head}, whose baselines are {choices(own)}."
+        )
+    request = dataclasses.replace(request, shots=_shots(request, dataset))
     return Target(request, str(request.model), job, variant, dataset_name, dataset)
+
+
+def _shots(request: RunRequest, dataset: Dataset) -> int | None:
+    """Return the number of examples of the baseline few-shot, one for each label unless SHOTS= is given."""
+    if request.baseline == FEW_SHOT:
+        return request.shots or len(dataset.labels)
+    if request.shots is not None:
+        raise ConfigError(f"SHOTS={request.shots} has no effect without BASELINE={FEW_SHOT}.")
+    return None
 
 
 def resolve_baseline(request: RunRequest) -> Target | ClassicalTarget:
@@ -120,10 +135,12 @@ def resolve_baseline(request: RunRequest) -> Target | ClassicalTarget:
     """
     if request.baseline in CLASSICAL_BASELINES:
         name = request.dataset or catalog.load_job(request.model)[0].dataset
+        _shots(request, catalog.load_dataset(name))
         return ClassicalTarget(request, name, catalog.load_dataset(name), _sample_size(request))
-    target = resolve_target(request)
-    named = dataclasses.replace(request, baseline=MODEL_BASELINES[target.job.head])
-    return dataclasses.replace(target, request=named)
+    if not request.baseline:
+        head = catalog.load_job(request.model, request.settings)[0].head
+        request = dataclasses.replace(request, baseline=MODEL_BASELINES[head][0])
+    return resolve_target(request)
 
 
 def without_job_settings(request: RunRequest) -> RunRequest:

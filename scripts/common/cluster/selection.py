@@ -14,7 +14,7 @@ from common.cli.target import ClassicalTarget, Target, resolve_baseline, resolve
 from common.config import catalog
 from common.config.dataset import Dataset
 from common.config.job import Job
-from common.config.run_request import CLASSICAL_BASELINES, MODEL_BASELINES, RunRequest
+from common.config.run_request import CLASSICAL_BASELINES, FEW_SHOT, MODEL_BASELINES, RunRequest
 from common.core.errors import ConfigError, DataError, PeftableError, choices
 from common.data.load import load_rows
 from common.data.rows import Rows, rows_fingerprint
@@ -55,7 +55,12 @@ class Skipped:
 
 
 def runs_of_job(request: RunRequest, seeds: Sequence[int] = (1,)) -> list[RunSpec]:
-    """Return the runs of one job: its variants × seeds, or its baseline where the request names one."""
+    """Return the runs of one job: its variants × seeds, or its baseline where the request names one.
+
+    The baseline few-shot has a run for each seed, which draws its examples; the others do not depend on it.
+    """
+    if request.baseline == FEW_SHOT:
+        return [_baseline(dataclasses.replace(request, seed=seed)) for seed in seeds]
     if request.baseline:
         return [_baseline(request)]
     return [_trained(dataclasses.replace(variant, seed=seed)) for variant in sweeps.variants(request) for seed in seeds]
@@ -86,7 +91,7 @@ def runs_of_all_jobs(
             continue
         own = dataclasses.replace(request, model=name)
         try:
-            baselines = [*CLASSICAL_BASELINES, MODEL_BASELINES[catalog.load_job(name)[0].head]]
+            baselines = [*CLASSICAL_BASELINES, MODEL_BASELINES[catalog.load_job(name)[0].head][0]]
             resolve_target(own)  # a wrong job or override stops its classical baselines, too
             specs = [_baseline(_of_baseline(own, baseline)) for baseline in baselines]
             specs += runs_of_job(own, seeds)

@@ -70,8 +70,10 @@ class Job(Strict):
     revision: str
     dataset: str
     head: Literal["classification", "prompt"]
+    pooling: Literal["default", "cls", "mean", "last"]  # of the classification head
     decoding: Literal["score", "generate"]  # of the prompt head
     length_normalization: bool  # of the prompt head's scores
+    calibration: Literal["none", "content-free"]  # of the prompt head's scores
     max_length: int = Field(ge=8)  # tokens
     precision: Literal["float32", "bfloat16"]  # of computation
     dtype: Literal["float32", "bfloat16"]  # of the base's weights that do not train and are not quantised
@@ -94,8 +96,15 @@ class Job(Strict):
 def _find_conflict(job: Job) -> str | None:
     """Return the reason why settings of a job cannot work together, None if they can."""
     method, quantized = job.method, job.quantization != "none"
-    if job.head != "prompt" and (job.decoding != "score" or job.length_normalization):
-        return "decoding and length_normalization belong to the prompt head; set head: prompt, or leave them out"
+    if job.head != "prompt" and (job.decoding != "score" or job.length_normalization or job.calibration != "none"):
+        return (
+            "decoding, length_normalization and calibration belong to the prompt head; set head: prompt, or leave them "
+            "out"
+        )
+    if job.calibration != "none" and job.decoding == "generate":
+        return "calibration changes the scores of the answers, and decoding generate does not predict by scores"
+    if job.head == "prompt" and job.pooling != "default":
+        return "pooling belongs to the classification head; set head: classification, or leave it out"
     if job.double_quantization and job.quantization != "nf4":
         return f"double_quantization goes with quantization nf4, not {job.quantization}"
     if job.dtype == "bfloat16" and job.precision == "float32":

@@ -65,6 +65,8 @@ def find_method_conflict(job: Any, method: LibraryMethod) -> str | None:
         return f"method {name} cannot train a classification head beside it, which would stay random; use another"
     if name in VIRTUAL_TOKENS and job.head == "prompt":
         return f"method {name} puts virtual tokens before the text, but the prompt head counts positions; use another"
+    if name in VIRTUAL_TOKENS and job.pooling != "default":
+        return f"method {name} works in the model's own forward pass, which ends in its own head: leave pooling out"
     if name == "prefix_tuning" and job.runtime.activation_checkpointing:
         return f"method {name} feeds the layers' caches, which runtime.activation_checkpointing removes"
     if name in NOT_QUANTIZED.get(job.quantization, ()):

@@ -17,8 +17,14 @@ from common.core import yaml_io
 
 OUTPUTS = catalog.ROOT / "outputs"
 CLASSICAL_BASELINES = ("majority", "tfidf")  # of a dataset; they need no model
-MODEL_BASELINES = {"classification": "untuned", "prompt": "zero-shot"}  # of a job, by its head
-BASELINES = (*CLASSICAL_BASELINES, *MODEL_BASELINES.values())
+FEW_SHOT, EMBEDDING = "few-shot", "embedding"
+MODEL_BASELINES = {  # of a job, by its head; the first is the default
+    "classification": ("untuned", EMBEDDING),
+    "prompt": ("zero-shot", FEW_SHOT, EMBEDDING),
+}
+BASELINES = tuple(
+    dict.fromkeys((*CLASSICAL_BASELINES, *(name for names in MODEL_BASELINES.values() for name in names)))
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,6 +39,7 @@ class RunRequest:
         seed: of initialisation and order; None for a run that has none.
         outputs: the folder of all run folders.
         baseline: the name of a baseline, "" for a trained run.
+        shots: SHOTS=, the number of examples of the baseline few-shot; None for one for each label.
     """
 
     model: str | None = None
@@ -42,6 +49,7 @@ class RunRequest:
     seed: int | None = 1
     outputs: Path = OUTPUTS
     baseline: str = ""
+    shots: int | None = None
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -59,6 +67,7 @@ class RunRequest:
             "DATA_DIR": self.data_dir,
             "OUTPUTS": None if self.outputs == default.outputs else self.outputs,
             "BASELINE": self.baseline,
+            "SHOTS": self.shots,
         }
         return {name: str(value) for name, value in given.items() if value not in (None, "")}
 

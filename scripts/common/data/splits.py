@@ -1,8 +1,11 @@
 """Divide rows into train, validation and test, check that the needed splits exist, and draw stratified samples."""
 
+from collections.abc import Sequence
+
+import numpy as np
 import pandas as pd
 
-from common.config.dataset import SPLITS, Dataset
+from common.config.dataset import SPLITS, Dataset, Label
 from common.config.job import Job
 from common.core.errors import DataError, choices, nearest
 from common.data.rows import Row, Rows
@@ -65,6 +68,32 @@ def sample_rows(rows: list[Row], count: int | None, seed: int) -> list[Row]:
 def sample_train_rows(rows: list[Row], job: Job, dataset: Dataset) -> list[Row]:
     """Return the train rows that a job learns from, the same rows for every seed of the job."""
     return sample_rows(rows, job.training.max_train_samples, dataset.splits.seed)
+
+
+def sample_balanced(rows: list[Row], count: int, labels: Sequence[Label], seed: int) -> list[Row]:
+    """Return `count` rows in random order, as many of each label as of any other, or one more.
+
+    Args:
+        rows: to draw from, without replacement.
+        count: how many.
+        labels: of the dataset; the seed chooses which of them have one row more.
+        seed: the same seed draws the same rows.
+
+    Raises:
+        DataError: a label has too few rows.
+    """
+    rng = np.random.default_rng(seed)
+    drawn: list[Row] = []
+    for place, label in enumerate(rng.permutation(len(labels)).tolist()):
+        members = [row for row in rows if row.label == label]
+        wanted = count // len(labels) + (place < count % len(labels))
+        if wanted > len(members):
+            raise DataError(
+                f"{count} balanced examples need {wanted} train rows of the label '{labels[label]}'; there are "
+                f"{len(members)}."
+            )
+        drawn += [members[index] for index in rng.permutation(len(members))[:wanted].tolist()]
+    return [drawn[index] for index in rng.permutation(len(drawn)).tolist()]
 
 
 def divide_by_column(frames: dict[str, tuple[pd.DataFrame, str]], column: str) -> dict[str, tuple[pd.DataFrame, str]]:

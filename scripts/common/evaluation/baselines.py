@@ -1,24 +1,28 @@
-"""Score baselines: the classical ones on the rows alone, and a job's model before it is trained."""
+"""Score baselines: the classical ones on the rows alone, and those of a job's model before it is trained."""
 
 from pathlib import Path
 from typing import Any
 
 from transformers import set_seed
 
-from common.config.run_request import CLASSICAL_BASELINES
-from common.data.rows import Rows
-from common.data.splits import sample_rows
+from common.config.run_request import CLASSICAL_BASELINES, EMBEDDING, FEW_SHOT
+from common.data.rows import Row, Rows
+from common.data.splits import sample_balanced, sample_rows, sample_train_rows
 from common.evaluation import classical, inference, partial_results, write_results
+from common.evaluation.embedding import EmbeddingRegression
 from common.model import saved_model
 from common.model.build import build_untuned
-from common.model.inspect import parameter_counts
+from common.model.inspect import inner_model, parameter_counts
 from common.runs import provenance
 from common.runs.run_config import RunConfig, job_of
 
 
 def score_baseline(folder: Path, config: RunConfig, rows: Rows) -> None:
     """Score validation, where there is one, then test, and write predictions and metrics into the run folder."""
-    score = _classical if config.baseline in CLASSICAL_BASELINES else _untuned
+    if config.baseline in CLASSICAL_BASELINES:
+        score = _classical
+    else:
+        score = _embedding if config.baseline == EMBEDDING else _untuned
     score(folder, config, rows, [split for split in ("validation", "test") if split in rows])
 
 
@@ -29,8 +33,9 @@ def _classical(folder: Path, config: RunConfig, rows: Rows, splits: list[str]) -
     facts: dict[str, Any] = {"params_total_count": classes, "params_trainable_count": classes}
     if config.baseline == "tfidf":
         learner = classical.TfidfRegression(train, rows.get("validation", []), classes)
-        facts = {"params_total_count": learner.parameters, "params_trainable_count": learner.parameters}
-        facts |= {"train_s": round(learner.seconds, 3), "regularisation_c": learner.strength}
+        count = learner.regression.parameters
+        facts = {"params_total_count": count, "params_trainable_count": count}
+        facts |= {"train_s": round(learner.seconds, 3), "regularisation_c": learner.regression.strength}
     for split in splits:
         members = rows[split]
         scores = learner.score(members) if learner else classical.majority(train, members, classes)
@@ -40,10 +45,35 @@ def _classical(folder: Path, config: RunConfig, rows: Rows, splits: list[str]) -
 def _untuned(folder: Path, config: RunConfig, rows: Rows, splits: list[str]) -> None:
     job = job_of(config)
     set_seed(config.seed or 0)
-    head = build_untuned(job, config.dataset)
+    examples: list[Row] = []
+    if config.baseline == FEW_SHOT:
+        train = sample_train_rows(rows["train"], job, config.dataset)
+        examples = sample_balanced(train, config.shots or 0, config.dataset.labels, config.seed or 0)
+    head = build_untuned(job, config.dataset, examples)
     facts: dict[str, Any] = {**parameter_counts(head.model), **saved_model.base_identity(job, head.model)}
     facts["hardware"] = provenance.hardware()
+    if examples:
+        facts["few_shot_ids"] = [row.id for row in examples]
     for split in splits:
         now = facts | provenance.memory_peaks()
         inference.score_split(folder, config, split, rows[split], head, now, resume=True)
     partial_results.remove(folder)
+
+
+def _embedding(folder: Path, config: RunConfig, rows: Rows, splits: list[str]) -> None:
+    job, classes = job_of(config), len(config.dataset.labels)
+    set_seed(config.seed or 0)
+    head = build_untuned(job, config.dataset)
+    train = sample_train_rows(rows["train"], job, config.dataset)
+    budget = job.runtime.score_token_budget
+    learner = EmbeddingRegression(head, train, rows.get("validation", []), classes, budget)
+    trained = learner.regression.parameters
+    count = parameter_counts(inner_model(head.model).base_model)["params_total_count"]
+    facts: dict[str, Any] = {"params_total_count": count + trained, "params_trainable_count": trained}
+    facts |= saved_model.base_identity(job, head.model)
+    facts |= {"train_s": round(learner.seconds, 3), "train_cpu_s": round(learner.cpu_seconds, 3)}
+    facts |= {"pooling": learner.pooling, "regularisation_c": learner.regression.strength}
+    facts["hardware"] = provenance.hardware()
+    for split in splits:
+        scores = learner.score(rows[split], split)
+        write_results.write_split(folder, config, split, rows[split], scores, facts | provenance.memory_peaks())

@@ -1,4 +1,4 @@
-"""Baselines without a language model: the majority class, and TF-IDF with logistic regression."""
+"""Baselines without a language model: the majority class, and TF-IDF with logistic regression; and that regression."""
 
 import time
 from collections.abc import Sequence
@@ -40,39 +40,63 @@ class TfidfRegression:
     """
 
     def __init__(self, train: Sequence[Row], validation: Sequence[Row], classes: int) -> None:
-        self.classes = classes
         start = time.perf_counter()
-        gold = [row.label for row in train]
         # The features do not depend on the regularisation, so they are computed once.
         self.features = _features(len(train[0].texts))
         matrix = self.features.fit_transform(_columns(train))
-        candidates = {}
-        for strength in _STRENGTHS if validation else (1.0,):
-            model = LogisticRegression(C=strength, max_iter=2000)
-            model.fit(matrix, gold)
-            score = 0.0
-            if validation:
-                predicted = model.predict(self._transform(validation))
-                score = f1_score([row.label for row in validation], predicted, average="macro")
-            candidates[strength] = (score, model)
-        self.strength = max(candidates, key=lambda strength: candidates[strength][0])
-        self.model: LogisticRegression = candidates[self.strength][1]
+        checked = self.features.transform(_columns(validation)) if validation else None
+        self.regression = Regression(matrix, train, checked, validation, classes)
         self.seconds = time.perf_counter() - start
 
     def score(self, rows: Sequence[Row]) -> np.ndarray:
         """Return natural-log probabilities (N, C) float32."""
-        found = self.model.predict_log_proba(self._transform(rows))
-        result = np.full((len(rows), self.classes), np.log(_FLOOR), dtype=np.float32)
+        return self.regression.score(self.features.transform(_columns(rows)))
+
+
+class Regression:
+    """Logistic regression on features; the regularisation with the best macro-F1 on validation is chosen.
+
+    Args:
+        features: of the train rows (N, F).
+        train: the N rows.
+        checked: features of the validation rows (M, F), None where there are none; then C is 1.
+        validation: the M rows.
+        classes: number of labels C.
+
+    Attributes:
+        strength: the chosen inverse regularisation.
+        validation_score: its macro-F1 on validation, 0 without validation rows.
+        parameters: number of coefficients and intercepts.
+    """
+
+    def __init__(
+        self,
+        features: spmatrix | np.ndarray,
+        train: Sequence[Row],
+        checked: spmatrix | np.ndarray | None,
+        validation: Sequence[Row],
+        classes: int,
+    ) -> None:
+        self.classes = classes
+        gold = [row.label for row in train]
+        candidates = {}
+        for strength in (1.0,) if checked is None else _STRENGTHS:
+            model = LogisticRegression(C=strength, max_iter=2000)
+            model.fit(features, gold)
+            score = 0.0
+            if checked is not None:
+                score = f1_score([row.label for row in validation], model.predict(checked), average="macro")
+            candidates[strength] = (score, model)
+        self.strength = max(candidates, key=lambda strength: candidates[strength][0])
+        self.validation_score, self.model = candidates[self.strength]
+        self.parameters = int(self.model.coef_.size + self.model.intercept_.size)
+
+    def score(self, features: spmatrix | np.ndarray) -> np.ndarray:
+        """Return natural-log probabilities (N, C) float32 of rows by their features (N, F)."""
+        found = self.model.predict_log_proba(features)
+        result = np.full((found.shape[0], self.classes), np.log(_FLOOR), dtype=np.float32)
         result[:, self.model.classes_] = found
         return result
-
-    @property
-    def parameters(self) -> int:
-        """Number of coefficients and intercepts."""
-        return int(self.model.coef_.size + self.model.intercept_.size)
-
-    def _transform(self, rows: Sequence[Row]) -> spmatrix:
-        return self.features.transform(_columns(rows))
 
 
 def _columns(rows: Sequence[Row]) -> np.ndarray:

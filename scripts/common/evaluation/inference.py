@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 
 from common.core.progress import Progress
 from common.data.rows import Row
@@ -23,7 +24,7 @@ from common.runs.run_config import RunConfig, job_of
 def score(
     head: Head, rows: Sequence[Row], token_budget: int, what: str | Progress, partial: PartialResults | None = None
 ) -> np.ndarray:
-    """Return natural-log probabilities (N, C) float32 of the rows.
+    """Return natural-log probabilities (N, C) float32 of the rows, calibrated where the head has a prior.
 
     Args:
         head: encodes and scores rows.
@@ -42,9 +43,11 @@ def score(
     was_training = head.model.training
     head.model.eval()
     with torch.inference_mode():
+        prior = head.prior()
         for indices in partial.remaining(batches) if partial else batches:
             batch = head.scoring_batch([encoded[index] for index in indices])
-            scores = head.scores({key: value.to(head.device) for key, value in batch.items()}).cpu().numpy()  # (B, C)
+            found = head.scores({key: value.to(head.device) for key, value in batch.items()})  # (B, C)
+            scores = (found if prior is None else F.log_softmax(found - prior, dim=-1)).cpu().numpy()
             if result is None:
                 result = np.empty((len(rows), scores.shape[1]), dtype=np.float32)
             result[indices] = scores
@@ -109,7 +112,7 @@ def score_split(
         facts = facts | {f"{split}_s": round(seconds, 3), f"{split}_examples_per_s": round(len(rows) / seconds, 2)}
     if not isinstance(head, PromptHead):
         return write_results.write_split(folder, config, split, rows, scores, facts)
-    facts |= {"decoding": job.decoding, "length_normalization": job.length_normalization}
+    facts |= {key: getattr(job, key) for key in ("decoding", "length_normalization", "calibration")}
     if job.decoding == "score":
         return write_results.write_split(folder, config, split, rows, scores, facts)
     with _progress(folder, f"generate {split}", len(rows), resume) as (progress, partial):

@@ -257,6 +257,8 @@ def check_model(base: Base) -> None:
 
 def find_missing_model(base: Base) -> str | None:
     """Return which files of a base model are not on this machine, None if all are."""
+    if base.is_gguf:
+        return None  # one file, which `locate` has found
     if base.revision is None:
         missing = locate.find_missing_files(Path(base.name))
         return f"model {base.name}: the folder lacks {choices(missing, 4)}." if missing else None

@@ -27,6 +27,7 @@ from common.core import hub_errors
 from common.core.errors import ConfigError, ModelError
 
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
+GGUF = ".gguf"
 SAVED = "peftable.json"  # in the folder of a fine-tuned model: its base, head and labels
 
 
@@ -35,23 +36,28 @@ class Base:
     """Where a base model is: the arguments of `from_pretrained`.
 
     Attributes:
-        name: a Hub id, or the path of a local folder.
-        revision: branch, tag or commit on the Hub; None for a local folder.
+        name: a Hub id, or the path of a local folder or GGUF file.
+        revision: branch, tag or commit on the Hub; None for a local folder or file.
     """
 
     name: str
     revision: str | None
+
+    @property
+    def is_gguf(self) -> bool:
+        """Whether the model is a GGUF file, which `model.dequantize` makes a folder of."""
+        return self.revision is None and self.name.endswith(GGUF)
 
 
 def locate(model: str, revision: str) -> Base:
     """Return where a job's base model is.
 
     Args:
-        model: the job's `model:`, a Hub id, a local folder or `package:<module>/<path>`.
+        model: the job's `model:`, a Hub id, a local folder or GGUF file, or `package:<module>/<path>` of one.
         revision: the job's `revision:`, used for a Hub id only.
 
     Raises:
-        ModelError: the package is not installed, or the folder has no config.json.
+        ModelError: the package is not installed, the folder has no config.json, or the file is no GGUF file.
     """
     if model.startswith("package:"):
         module, _, inner = model.removeprefix("package:").partition("/")
@@ -59,18 +65,27 @@ def locate(model: str, revision: str) -> Base:
         # The package is located, not imported: none of its code runs.
         if spec is None or not spec.submodule_search_locations:
             raise ModelError(
-                f"model {model}: the Python package '{module}' is not installed. For the demo's encoder: "
-                "make .venv/demo"
+                f"model {model}: the Python package '{module}' is not installed. `make setup` installs the packages "
+                "of all jobs."
             )
-        return Base(str(_model_folder(Path(next(iter(spec.submodule_search_locations))) / inner, model)), None)
-    if model.startswith((".", "/", "~")) or (ROOT / model).is_dir():
+        return Base(str(_check_local(Path(next(iter(spec.submodule_search_locations))) / inner, model)), None)
+    if model.startswith((".", "/", "~")) or (ROOT / model).exists():
         # A relative path starts at the repository, in whatever folder the command is typed; as for data files.
-        return Base(str(_model_folder(ROOT / Path(model).expanduser(), model)), None)
+        return Base(str(_check_local(ROOT / Path(model).expanduser(), model)), None)
     return Base(model, revision)
 
 
-def _model_folder(path: Path, model: str) -> Path:
-    if not (path / "config.json").is_file():
+def _check_local(path: Path, model: str) -> Path:
+    """Return the path of a model's folder or GGUF file."""
+    if path.suffix == GGUF:
+        try:
+            with path.open("rb") as stream:
+                is_gguf = stream.read(4) == b"GGUF"
+        except OSError as error:
+            raise ModelError(f"model {model}: {path} cannot be read: {error.strerror}.") from error
+        if not is_gguf:
+            raise ModelError(f"model {model}: {path} does not begin with the letters GGUF, so it is no GGUF file.")
+    elif not (path / "config.json").is_file():
         raise ModelError(f"model {model}: {path} contains no config.json, so it is not a model folder.")
     return path
 

@@ -19,6 +19,7 @@ from common.config.job import Job
 from common.core.errors import ModelError, choices, nearest
 from common.hub.locate import Base, locate
 from common.model import architectures
+from common.model.pooling import set_pooling
 from common.model.pretrained import from_pretrained
 
 
@@ -41,7 +42,9 @@ def meta_model(job: Job, config: PretrainedConfig) -> PreTrainedModel:
         )
     with torch.device("meta"):
         try:
-            return model_class(job).from_config(config, attn_implementation=job.attention)
+            model: PreTrainedModel = model_class(job).from_config(config, attn_implementation=job.attention)
+            set_pooling(model, job.pooling)
+            return model
         except (ValueError, ImportError) as error:
             reason = " ".join(str(error).split())[:300]
             if job.attention == "sdpa" and "scaled_dot_product_attention" in reason:

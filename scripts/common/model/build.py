@@ -1,5 +1,6 @@
 """Build the model of a job: base, method and head, with weights or on the meta device."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from torch import nn
@@ -7,9 +8,11 @@ from torch import nn
 from common.config.dataset import Dataset
 from common.config.job import Job
 from common.config.methods import Untrained
+from common.data.rows import Row
 from common.hub.locate import locate
 from common.methods import attach
 from common.model.encoding import Encoder
+from common.model.finished_head import describe, head_labels
 from common.model.heads import ClassificationHead, Head
 from common.model.inspect import inner_model
 from common.model.load import load_base, load_tokenizer, model_device
@@ -19,30 +22,47 @@ from common.model.prompts import PromptEncoder
 from common.model.shapes import check_length, model_shape
 
 
-def build_head(job: Job, dataset: Dataset) -> Head:
-    """Build the model to train: base, head, method. Set the seed before: new weights start at random."""
+def build_head(job: Job, dataset: Dataset, examples: Sequence[Row] = ()) -> Head:
+    """Build the model to train: base, head, method. Set the seed before: new weights start at random.
+
+    Args:
+        job: of the run.
+        dataset: labels, and the prompt.
+        examples: rows with labels that every prompt shows first.
+    """
     base = locate(job.model, job.revision)
     tokenizer = load_tokenizer(base)
+    if about_head := describe(job, head_labels(job, base), dataset):
+        print(about_head, flush=True)
     model = attach(load_base(job, dataset, tokenizer.pad_token_id), job.method)
-    return with_head(job, dataset, model, tokenizer)
+    return with_head(job, dataset, model, tokenizer, examples)
 
 
-def with_head(job: Job, dataset: Dataset, model: nn.Module, tokenizer: Any) -> Head:
-    """Move a model to its device and return it as the job's `Head`, which encodes, trains and scores."""
-    check_length(job, inner_model(model))
+def with_head(job: Job, dataset: Dataset, model: nn.Module, tokenizer: Any, examples: Sequence[Row] = ()) -> Head:
+    """Move a model to its device and return it as the job's `Head`, which encodes, trains and scores.
+
+    Args:
+        job: head, precision, and the limits of a row.
+        dataset: labels, and the prompt.
+        model: with its method attached.
+        tokenizer: of the base.
+        examples: rows with labels that every prompt shows first.
+    """
+    encoder = row_encoder(job, dataset, tokenizer, examples)
+    check_length(job, inner_model(model), encoder.example_length if isinstance(encoder, PromptEncoder) else 0)
     if job.quantization == "none":
         model.to(model_device())  # quantised models are there already
     set_head_precision(job, inner_model(model))
-    encoder = row_encoder(job, dataset, tokenizer)
     if isinstance(encoder, PromptEncoder):
-        return PromptHead(model, encoder, job.precision, job.length_normalization)
-    return ClassificationHead(model, encoder, job.precision)
+        calibrated = job.calibration == "content-free"
+        return PromptHead(model, encoder, job.precision, job.length_normalization, calibrated)
+    return ClassificationHead(model, encoder, job.precision, job.pooling)
 
 
-def row_encoder(job: Job, dataset: Dataset, tokenizer: Any) -> Encoder | PromptEncoder:
-    """Return the encoder of the job's head, which turns rows into token ids."""
+def row_encoder(job: Job, dataset: Dataset, tokenizer: Any, examples: Sequence[Row] = ()) -> Encoder | PromptEncoder:
+    """Return the encoder of the job's head, which turns rows into token ids; a prompt shows the examples first."""
     if job.head == "prompt":
-        return PromptEncoder(tokenizer, job.max_length, dataset)
+        return PromptEncoder(tokenizer, job.max_length, dataset, examples)
     return Encoder(tokenizer, job.max_length)
 
 
@@ -51,9 +71,9 @@ def count_parameters(job: Job, dataset: Dataset) -> dict[str, int | None]:
     return model_shape(job, dataset).counts
 
 
-def build_untuned(job: Job, dataset: Dataset) -> Head:
-    """Build the untuned base, the baseline of fine-tuning: zero-shot, or with a new random head."""
-    return build_head(_untuned(job), dataset)
+def build_untuned(job: Job, dataset: Dataset, examples: Sequence[Row] = ()) -> Head:
+    """Build the untuned base, the baseline of fine-tuning: zero-shot, few-shot, or with a new random head."""
+    return build_head(_untuned(job), dataset, examples)
 
 
 def check_untuned(job: Job, dataset: Dataset) -> None:

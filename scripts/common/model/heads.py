@@ -19,6 +19,7 @@ from common.model.batching import Batch, Encoded, collate
 from common.model.encoding import Encoder
 from common.model.inspect import inner_model
 from common.model.losses import label_losses
+from common.model.pooling import is_causal, output_layer, pool
 from common.model.precision import autocast
 
 
@@ -84,33 +85,50 @@ class Head(abc.ABC):
 
     @abc.abstractmethod
     def scores(self, batch: Batch) -> torch.Tensor:
-        """Return natural-log probabilities (B, C) in float32."""
+        """Return natural-log probabilities (B, C) in float32, before calibration."""
+
+    def prior(self) -> torch.Tensor | None:
+        """Return the log probabilities (C,) by which all scores are calibrated, None where they are not."""
+        return None
 
 
 class ClassificationHead(Head):
-    """The model's own sequence-classification head: scores = log softmax(W pool(h) + b), in float32.
+    """A sequence-classification head: scores = log softmax(W pool(h) + b), in float32.
 
-    A decoder is pooled at its last token. The library finds that token by the id of the pad token, which is wrong where
-    the pad token is EOS and a text ends in EOS. Here the attention mask gives the length of a row.
+    With pooling "default" it is the model's own; a decoder is pooled at its last token. The library finds that token by
+    the id of the pad token, which is wrong where the pad token is EOS and a text ends in EOS. Here the attention mask
+    gives the length of a row.
+
+    Args:
+        model: takes token ids, returns logits.
+        encoder: turns rows into token ids.
+        precision: of the backbone's computation, "float32" or "bfloat16".
+        pooling: of the job; `pooling.set_pooling` has made the head for it.
     """
 
     encoder: Encoder
 
+    def __init__(self, model: nn.Module, encoder: Encoder, precision: str, pooling: str = "default") -> None:
+        super().__init__(model, encoder, precision)
+        has_own = pooling == "default" and not hasattr(inner_model(model), "score")
+        self.pooling = None if has_own else "last" if pooling == "default" else pooling
+
     def logits(self, batch: Batch) -> torch.Tensor:
         """Return logits (B, C) in float32."""
         inputs = {key: value for key, value in batch.items() if key not in ("labels", "weights")}
-        inner: Any = inner_model(self.model)
         with self.autocast():
-            if not hasattr(inner, "score"):
+            if self.pooling is None:
                 return self.model(**inputs).logits.float()  # (B, C)
-            hidden = self._hidden(inner, inputs)  # (B, L, d)
-            last = batch["attention_mask"].sum(dim=1) - 1  # (B,)
-            return inner.score(hidden[torch.arange(len(last), device=last.device), last]).float()
+            inner = inner_model(self.model)
+            pooled = pool(self._hidden(inner, inputs), batch["attention_mask"], self.pooling)  # (B, d)
+            output: Any = output_layer(inner)
+            return output(pooled).float()
 
     def _hidden(self, inner: Any, inputs: Batch) -> torch.Tensor:
-        """Return the output of a decoder's backbone (B, L, d)."""
+        """Return the output of the backbone (B, L, d)."""
         if not (isinstance(self.model, PeftModel) and self.model.peft_type == PeftType.SHADOW):
-            return inner.base_model(**inputs, use_cache=False).last_hidden_state
+            without_cache = {"use_cache": False} if is_causal(inner) else {}
+            return inner.base_model(**inputs, **without_cache).last_hidden_state
         # Shadow computes its first state in a hook on the whole model; without it, its layers are the base's.
         outputs: list[torch.Tensor] = []
         with inner.base_model.register_forward_hook(lambda _, __, output: outputs.append(output.last_hidden_state)):

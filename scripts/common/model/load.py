@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import load_file
 from transformers import AutoTokenizer, PreTrainedModel
 from transformers.utils import logging as transformers_logging
 
@@ -13,7 +14,10 @@ from common.config.dataset import Dataset
 from common.config.job import Job
 from common.core.errors import ModelError
 from common.hub.locate import Base, locate
+from common.methods.modules import head_modules
 from common.model import base_config
+from common.model.finished_head import fit_head, head_labels
+from common.model.pooling import set_pooling
 from common.model.precision import cast_parameters, weight_dtypes
 from common.model.pretrained import from_pretrained
 from common.model.quantization import check_quantized, keep_trainable_on_cpu, quantization_config
@@ -55,6 +59,9 @@ def load_base(job: Job, dataset: Dataset, pad_token_id: int, weights: Path | Non
         pad_token_id: set on the config, since adapters do not carry it.
         weights: a folder with a whole fine-tuned model, instead of the job's base.
 
+    A base that is a finished classifier keeps its head where its labels are the dataset's, in whatever order; else the
+    head is new (`finished_head`).
+
     Raises:
         ModelError: the model is missing, not reachable, not safetensors, or of a kind without such a head.
     """
@@ -77,12 +84,25 @@ def load_base(job: Job, dataset: Dataset, pad_token_id: int, weights: Path | Non
         output_loading_info=True,
         **placed,
     )
-    for name, found, needed in sorted(report["mismatched_keys"]):
+    labels = None if weights else head_labels(job, base)
+    for name, found, needed in sorted(report["mismatched_keys"]) if labels is None else ():
         raise ModelError(
             f"model {base.name}: its weight {name} is {tuple(found)}, needed is {tuple(needed)} for "
             f"{len(dataset.labels)} labels. Give a base without a head of its own, or one with as many labels."
         )
+    if labels is not None and job.pooling == "default":
+        fit_head(model, labels, dataset)
+    set_pooling(model, job.pooling)
+    if weights and job.pooling != "default":
+        _load_output_layer(model, weights)
     return prepare_weights(job, model, dtypes)
+
+
+def _load_output_layer(model: PreTrainedModel, folder: Path) -> None:
+    """Load the last layer, which `set_pooling` has made anew, from a folder with a whole model."""
+    state = {key: value for file in folder.glob("*.safetensors") for key, value in load_file(file).items()}
+    for name, head in head_modules(model).items():
+        head.load_state_dict({key: state[f"{name}.{key}"] for key in head.state_dict()})
 
 
 def prepare_weights(job: Job, model: PreTrainedModel, dtypes: dict[str, str]) -> PreTrainedModel:

@@ -6,10 +6,11 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from common.data.rows import Row
 from common.model.batching import Batch, Encoded
 from common.model.heads import Head
 from common.model.losses import IGNORED, answer_losses
-from common.model.prompts import PromptEncoder
+from common.model.prompts import PromptEncoder, gold
 
 
 class PromptHead(Head):
@@ -28,6 +29,7 @@ class PromptHead(Head):
         encoder: turns rows into prompts, and has the token ids of the answers.
         precision: of the backbone's computation, "float32" or "bfloat16"; logits and loss are float32.
         length_normalization: divide a score by the answer's number of scored tokens.
+        is_calibrated: divide the answers' probabilities by those after a prompt with empty texts (`prior`).
 
     Attributes:
         scored: the scored token ids of every label, in class order.
@@ -36,9 +38,16 @@ class PromptHead(Head):
 
     encoder: PromptEncoder
 
-    def __init__(self, model: nn.Module, encoder: PromptEncoder, precision: str, length_normalization: bool) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        encoder: PromptEncoder,
+        precision: str,
+        length_normalization: bool = False,
+        is_calibrated: bool = False,
+    ) -> None:
         super().__init__(model, encoder, precision)
-        self.length_normalization = length_normalization
+        self.length_normalization, self.is_calibrated = length_normalization, is_calibrated
         words = [ids[: len(ids) - encoder.end_of_turn_length] for ids in encoder.answer_ids]
         self.scored = words if all(len(ids) == 1 for ids in words) else encoder.answer_ids
         # Each answer without its last token, once. An answer that begins another one needs no pass of its own: its
@@ -52,17 +61,17 @@ class PromptHead(Head):
 
     def training_batch(self, rows: Sequence[Encoded]) -> Batch:
         """Return prompts with their gold answers, and `targets`: the answers' ids (B, K); both padded on the left."""
-        answers = [self.encoder.answer_ids[_gold(row)] for row in rows]
+        answers = [self.encoder.answer_ids[gold(row)] for row in rows]
         batch = self._left_padded([row.input_ids + answer for row, answer in zip(rows, answers, strict=True)])
         targets = torch.full((len(rows), max(map(len, answers))), IGNORED)
         for index, answer in enumerate(answers):
             targets[index, -len(answer) :] = torch.tensor(answer)
-        labels = torch.tensor([_gold(row) for row in rows])
+        labels = torch.tensor([gold(row) for row in rows])
         return batch | {"targets": targets, "labels": labels, "weights": torch.tensor([row.weight for row in rows])}
 
     def training_tokens(self, row: Encoded) -> int:
         """Return the tokens of the prompt and its gold answer."""
-        return len(row.input_ids) + len(self.encoder.answer_ids[_gold(row)])
+        return len(row.input_ids) + len(self.encoder.answer_ids[gold(row)])
 
     def losses(self, batch: Batch, label_smoothing: float = 0.0) -> torch.Tensor:
         """Return the cross-entropy of every row's answer, summed over its tokens (B,), natural log."""
@@ -85,7 +94,7 @@ class PromptHead(Head):
         return len(self.continuations) * (len(row.input_ids) + max(map(len, self.continuations)))
 
     def scores(self, batch: Batch) -> torch.Tensor:
-        """Return natural-log probabilities (B, C) in float32."""
+        """Return natural-log probabilities (B, C) in float32, before calibration."""
         longest = max(map(len, self.continuations))  # K
         logs = F.log_softmax(self._logits(batch, longest + 1), dim=-1)
         logs = logs.unflatten(0, (-1, len(self.continuations)))  # (B, P, K + 1, V)
@@ -98,6 +107,18 @@ class PromptHead(Head):
             total = logs[:, index, positions, tokens].sum(dim=1)  # (B,)
             columns.append(total / len(answer) if self.length_normalization else total)
         return F.log_softmax(torch.stack(columns, dim=1), dim=-1)
+
+    def prior(self) -> torch.Tensor | None:
+        """Return the log probabilities (C,) of the answers after a prompt with empty texts, None without calibration.
+
+        They are what the model answers without knowing the row. Source: Zhao et al. (2021), "Calibrate Before Use",
+        section 5, https://arxiv.org/abs/2102.09690, with the empty string as the content-free input.
+        """
+        if not self.is_calibrated:
+            return None
+        empty = Row("content-free", ("",) * len(self.encoder.dataset.text), None)
+        batch = self.scoring_batch(self.encoder.encode([empty]))
+        return self.scores({key: value.to(self.device) for key, value in batch.items()})[0]
 
     def generate(self, rows: Sequence[Encoded]) -> list[str]:
         """Return the text that the model generates after each prompt, greedily, without the end of turn."""
@@ -132,9 +153,3 @@ class PromptHead(Head):
         # Models count positions from the first column unless told otherwise.
         positions = (mask.cumsum(dim=1) - 1).clamp(min=0)
         return {"input_ids": ids, "attention_mask": mask, "position_ids": positions}
-
-
-def _gold(row: Encoded) -> int:
-    if row.label is None:
-        raise ValueError("a row without a label cannot be trained on")
-    return row.label

@@ -28,6 +28,7 @@ class PromptEncoder:
         tokenizer: of the base model.
         max_length: most tokens of a prompt with its longest answer; longer rows lose the end of their longest text.
         dataset: its prompt, text columns, labels and `answers` (label words; without them, the labels).
+        examples: rows with labels that every prompt shows first, with their answers, as earlier turns of the chat.
 
     Attributes:
         label_words: the word for every label, in class order.
@@ -36,6 +37,7 @@ class PromptEncoder:
         answer_ids: the token ids of every label's answer, in class order: prefix, label word, end of turn.
         end_of_turn_length: the number of tokens of the end of turn.
         longest_answer: the number of tokens of the longest answer.
+        example_length: the number of tokens that the examples add to every prompt, beside `max_length`.
 
     Raises:
         ConfigError: the dataset has no prompt.
@@ -43,7 +45,7 @@ class PromptEncoder:
             for texts.
     """
 
-    def __init__(self, tokenizer: Any, max_length: int, dataset: Dataset) -> None:
+    def __init__(self, tokenizer: Any, max_length: int, dataset: Dataset, examples: Sequence[Row] = ()) -> None:
         if dataset.prompt is None:
             raise ConfigError(
                 f"the job's head is prompt, but the dataset '{dataset.title}' has no `prompt`; data/_example.yaml "
@@ -63,6 +65,7 @@ class PromptEncoder:
         self.folds_system = self.is_chat and self.prompt.system is not None and not self._shows_system()
         words = {str(label): str(label) for label in dataset.labels} | (dataset.answers or {})
         self.label_words = [words[str(label)] for label in dataset.labels]
+        self.examples: Sequence[Row] = ()
         probe = ("x",) * len(dataset.text)
         self.answer_prefix, self.end_of_turn = self._around_label_word(probe)
         prompt = self.render(probe)
@@ -71,9 +74,12 @@ class PromptEncoder:
         self._check_label_words(word_ids)
         self.end_of_turn_length = len(self.answer_ids[0]) - len(word_ids[0])
         self.longest_answer = max(map(len, self.answer_ids))
-        shortest = len(self._ids(self.render(("",) * len(dataset.text)))) + self.longest_answer
-        if shortest > max_length:
-            raise ModelError(self._no_room(shortest))
+        empty = ("",) * len(dataset.text)
+        shortest = len(self._ids(self.render(empty)))
+        if shortest + self.longest_answer > max_length:
+            raise ModelError(self._no_room(shortest + self.longest_answer))
+        self.examples = examples
+        self.example_length = len(self._ids(self.render(empty))) - shortest
 
     # --- text ---
 
@@ -82,18 +88,32 @@ class PromptEncoder:
         messages = self.messages(texts)
         if self.is_chat:
             return self._templated(messages, add_generation_prompt=True)
-        return "\n\n".join(message["content"] for message in messages)
+        # A plain text: an answer follows its prompt at once, all else after an empty line.
+        prompts = [message["content"] for message in messages if message["role"] != "assistant"]
+        answers = [self.answer_prefix + message["content"] for message in messages if message["role"] == "assistant"]
+        first = len(prompts) - len(answers) - 1  # 1 with a system text
+        shown = [prompt + answer for prompt, answer in zip(prompts[first:], answers, strict=False)]
+        return "\n\n".join([*prompts[:first], *shown, prompts[-1]])
 
     def messages(self, texts: Sequence[str]) -> list[dict[str, str]]:
-        """Return the turns before the answer; without a system turn in the template, its text begins the user's."""
-        values = dict(zip(self.dataset.text, texts, strict=True))
-        user = _fill(self.prompt.user, values)
+        """Return the turns before the answer: the system's, the examples' with their answers, the row's.
+
+        Without a system turn in the template, its text begins the first user turn.
+        """
+        turns = []
+        for example in self.examples:
+            turns.append({"role": "user", "content": self._filled(self.prompt.user, example.texts)})
+            turns.append({"role": "assistant", "content": self.label_words[gold(example)]})
+        turns.append({"role": "user", "content": self._filled(self.prompt.user, texts)})
         if self.prompt.system is None:
-            return [{"role": "user", "content": user}]
-        system = _fill(self.prompt.system, values)
-        if self.folds_system:
-            return [{"role": "user", "content": f"{system}\n\n{user}"}]
-        return [{"role": "system", "content": system}, {"role": "user", "content": user}]
+            return turns
+        system = self._filled(self.prompt.system, texts)
+        if not self.folds_system:
+            return [{"role": "system", "content": system}, *turns]
+        return [{"role": "user", "content": f"{system}\n\n{turns[0]['content']}"}, *turns[1:]]
+
+    def _filled(self, template: str, texts: Sequence[str]) -> str:
+        return _fill(template, dict(zip(self.dataset.text, texts, strict=True)))
 
     def _templated(self, messages: list[dict[str, str]], **options: Any) -> str:
         # Without a date, Llama's templates would write today's.
@@ -129,16 +149,18 @@ class PromptEncoder:
         return [self._encode(row) for row in rows]
 
     def lengths(self, rows: Sequence[Row]) -> list[int]:
-        """Return the number of tokens of every row before truncation, the longest answer included."""
-        return [len(self._ids(self.render(row.texts))) + self.longest_answer for row in rows]
+        """Return the tokens of every row before truncation, with the longest answer and without the examples."""
+        beside = self.longest_answer - self.example_length
+        return [len(self._ids(self.render(row.texts))) + beside for row in rows]
 
     def _encode(self, row: Row) -> Encoded:
-        room = self.max_length - self.longest_answer
+        room = self.max_length + self.example_length - self.longest_answer
         texts, ids = row.texts, self._ids(self.render(row.texts))
         own = sum(token_count(self.tokenizer, text) for text in texts) if len(ids) > room else 0
         while len(ids) > room:
             if own == 0:
-                raise ModelError(f"row {row.id}: {self._no_room(len(ids) + self.longest_answer)}")
+                needed = len(ids) + self.longest_answer - self.example_length
+                raise ModelError(f"row {row.id}: {self._no_room(needed)}")
             # At the borders of a text, tokens merge: the prompt may be a little longer than counted. Then cut again.
             own = max(own - (len(ids) - room), 0)
             texts = shorten(self.tokenizer, texts, own)
@@ -197,6 +219,13 @@ class PromptEncoder:
                     f"the answers '{other}' and '{word}' are both read as '{text}' in generated text, without special "
                     "tokens and outer spaces. Change one under `answers` in the dataset's YAML."
                 )
+
+
+def gold(row: Row | Encoded) -> int:
+    """Return the label of a row that must have one."""
+    if row.label is None:
+        raise ValueError("a row without a label cannot be trained on")
+    return row.label
 
 
 def _fill(template: str, values: dict[str, str]) -> str:

@@ -4,6 +4,7 @@ A saved model is a folder `model/` with `peftable.json` (base, head, labels, lim
 that training changed: a peft adapter, the trained parameters, or the whole model. Weights are safetensors only.
 """
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from common.methods import attach
 from common.methods.modules import head_modules
 from common.methods.peft_library import reload
 from common.model.build import with_head
+from common.model.finished_head import fit_head, label_order
 from common.model.heads import Head
 from common.model.inspect import inner_model
 from common.model.load import load_base, load_tokenizer
@@ -87,6 +89,7 @@ def save(head: Head, job: Job, dataset: Dataset, path: Path, identity: dict[str,
             "revision": job.revision,
             **(identity or base_identity(job, head.model)),
             "head": job.head,
+            "pooling": job.pooling,
             "labels": list(dataset.labels),
             "prompt": dataset.prompt.model_dump() if dataset.prompt and job.head == "prompt" else None,
             "max_length": job.max_length,
@@ -128,17 +131,21 @@ def load(job: Job, dataset: Dataset, path: Path) -> Head:
 def load_adapter(job: Job, dataset: Dataset, path: Path) -> Head:
     """Load the job's base with an adapter that the peft library saved, also elsewhere; it must contain a head.
 
+    The folder says in which order the head's labels are: in `peftable.json`, or in the `id2label` of a `config.json`.
+
     Raises:
-        ModelError: the folder has no adapter, or one for another task, model or number of labels.
+        ModelError: the folder has no adapter, or one for another task, model or labels, or does not name its labels.
     """
     if not (path / ADAPTER).is_file():
         raise ModelError(f"ADAPTER={path}: no adapter here ({ADAPTER} is missing).")
     if not (path / "adapter_model.safetensors").is_file():
         raise ModelError(f"ADAPTER={path}: adapter_model.safetensors is missing; other weight formats are not read.")
     try:
-        task = read_json(path / ADAPTER).get("task_type")
+        description = read_json(path / ADAPTER)
+        task, trained_on = description.get("task_type"), description.get("base_model_name_or_path")
     except (ValueError, AttributeError) as error:
         raise ModelError(f"ADAPTER={path}: {ADAPTER} cannot be read: {error}") from error
+    _check_adapter_base(job, str(trained_on or ""), path)
     needed = "SEQ_CLS" if job.head == "classification" else "CAUSAL_LM"
     if task != needed:
         raise ModelError(f"ADAPTER={path}: its task_type is {task}; needed is {needed} (head: {job.head}).")
@@ -155,7 +162,48 @@ def load_adapter(job: Job, dataset: Dataset, path: Path) -> Head:
         raise ModelError(
             f"ADAPTER={path}: does not fit {job.model} with {len(dataset.labels)} labels: {reason}"
         ) from error
+    if job.head == "classification":
+        fit_head(inner_model(model), _adapter_labels(path, dataset), dataset)
     return with_head(job, dataset, model.requires_grad_(False), tokenizer)
+
+
+def _check_adapter_base(job: Job, trained_on: str, path: Path) -> None:
+    """Raise a `ModelError` for an adapter whose config names another base than the job's, or none."""
+    base = locate(job.model, job.revision)
+    names = {job.model, base.name}
+    if base.revision is None:
+        names.add(str(Path(base.name).resolve()))
+        trained_on = str(Path(trained_on).resolve()) if trained_on.startswith(("/", ".", "~")) else trained_on
+    if trained_on not in names:
+        raise ModelError(
+            f"ADAPTER={path}: was trained on {trained_on or 'a base that it does not name'}, and the job's model is "
+            f"{job.model}. Give a job of that base. If both have the same weights, write "
+            f'"base_model_name_or_path": {json.dumps(base.name)} into its {ADAPTER}.'
+        )
+
+
+def _adapter_labels(path: Path, dataset: Dataset) -> list[str]:
+    """Return the labels of an adapter's head, in its order, which the adapter's folder must name."""
+    try:
+        if (path / DESCRIPTION).is_file():
+            labels = [str(label) for label in read_json(path / DESCRIPTION)["labels"]]
+        elif (path / "config.json").is_file():
+            named = read_json(path / "config.json")["id2label"]
+            labels = [str(named[index]) for index in sorted(named, key=int)]
+        else:
+            example = json.dumps({"id2label": {str(index): str(label) for index, label in enumerate(dataset.labels)}})
+            raise ModelError(
+                f"ADAPTER={path}: in which order are the labels of its head? The folder does not say it. Write the "
+                f"order of its training into {path}/config.json, for example {example}"
+            )
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ModelError(f"ADAPTER={path}: the labels of its head cannot be read: {error!r}") from error
+    if label_order(labels, dataset) is None:
+        raise ModelError(
+            f"ADAPTER={path}: the labels of its head are {choices(labels)}; those of the dataset are "
+            f"{choices(dataset.labels)}."
+        )
+    return labels
 
 
 def base_identity(job: Job, model: nn.Module) -> dict[str, str | None]:
@@ -193,5 +241,7 @@ def check_same_base(job: Job, wanted: dict[str, Any], found: dict[str, Any], whe
 
 def _weights_hash(base: Base) -> str | None:
     """Return the SHA-256 of a local base's weight files together, None for a Hub model, which its commit identifies."""
+    if base.is_gguf:
+        return sha256_file(Path(base.name))
     hashes = [sha256_file(file) for file in sorted(Path(base.name).glob("*.safetensors"))]
     return sha256("".join(hashes).encode()) if hashes else None

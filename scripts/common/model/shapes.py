@@ -57,10 +57,21 @@ def model_shape(job: Job, dataset: Dataset) -> ModelShape:
         return ModelShape(attach(model, job.method), packed_bytes)
 
 
-def check_length(job: Job, model: PreTrainedModel) -> None:
-    """Raise a `ModelError` if `max_length` and the method's virtual tokens are more than the model's positions."""
+def check_length(job: Job, model: PreTrainedModel, example_length: int = 0) -> None:
+    """Raise a `ModelError` if a row can have more tokens than the model has positions.
+
+    Args:
+        job: `max_length`, and the method's virtual tokens.
+        model: the base, also on the meta device.
+        example_length: tokens of the examples that every prompt shows, beside `max_length`.
+    """
     limit = position_count(model)
     virtual = getattr(job.method, "num_virtual_tokens", 0)  # of the method; they take positions, too
+    if limit is not None and example_length and job.max_length + example_length > limit:
+        raise ModelError(
+            f"the examples of the prompt have {example_length} tokens and max_length is {job.max_length}, but the "
+            f"model has {limit} positions; take fewer SHOTS, or set a lower max_length."
+        )
     if limit is not None and job.max_length + virtual > limit:
         beside = f" and the method takes {virtual} of them" if virtual else ""
         raise ModelError(

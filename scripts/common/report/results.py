@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any, cast
 
 from common.config.catalog import ROOT
-from common.config.run_request import CLASSICAL_BASELINES
 from common.config.variants import flatten, result_settings
 from common.core import yaml_io
 from common.core.errors import ReportError
@@ -49,12 +48,10 @@ class Result:
             words = {
                 "majority": "majority class",
                 "tfidf": "TF-IDF + logistic regression",
-                "untuned": f"{self.job}, untuned",
-                "zero-shot": f"{self.job}, zero-shot",
+                "embedding": f"{self.job}, embedding + logistic regression",
             }
             name = words.get(self.baseline, f"{self.job}, {self.baseline}")
-            is_of_variant = self.variant and self.baseline in CLASSICAL_BASELINES
-            return f"{name} ({self.variant})" if is_of_variant else name
+            return f"{name} ({self.variant})" if self.variant else name
         return f"{self.job} ({self.variant})" if self.variant else self.job
 
     def values(self, key: str) -> list[float]:
@@ -229,6 +226,8 @@ def load(folder: Path) -> list[Result]:
         baseline = str(document.get("baseline") or "")
         if baseline == "adapter":
             baseline = run.name
+        if shots := document.get("shots"):
+            baseline = f"{baseline} with {shots} examples"
         key = (str(document["dataset"]), str(document["job"]), str(document["variant"]), baseline)
         groups.setdefault(key, []).append((document["seed"] or 0, document, run_folder.load_run_config(run)))
     results = []
@@ -240,8 +239,8 @@ def load(folder: Path) -> list[Result]:
         job = members[0][2].job
         settings = flatten(result_settings(job)) if job else {}
         results.append(Result(*key, tuple(document for _, document, _ in members), settings))
-    order = {"majority": 0, "tfidf": 1, "untuned": 2, "zero-shot": 2}
-    return sorted(results, key=lambda r: (r.dataset, order.get(r.baseline, 3), r.job, r.variant, r.baseline))
+    order = {"": 4, "majority": 0, "tfidf": 1, "untuned": 2, "zero-shot": 2}
+    return sorted(results, key=lambda r: (r.dataset, order.get(r.baseline, 3), r.job, r.baseline, r.variant))
 
 
 def _check_alike(key: tuple[str, str, str, str], configs: list[RunConfig]) -> None:

@@ -12,6 +12,7 @@ class Metrics(TypedDict):
     Attributes:
         job, dataset, variant, seed, baseline: which run it is; baseline is "" for a fine-tuned model.
         score: name of the measure that leads the dataset's tables, such as "test_accuracy".
+        shots: of the baseline few-shot, the number of examples in every prompt.
         head, model: of the job, None for a classical baseline.
         history: of training: a step, its epoch, and what was logged there.
         test_labels: the C labels, in the order of rows and columns of `test_confusion`, (C, C) counts by gold label.
@@ -28,6 +29,7 @@ class Metrics(TypedDict):
     baseline: str
     dataset_title: str
     score: str
+    shots: NotRequired[int]
     head: str | None
     model: str | None
     data_sha256: str

@@ -5,6 +5,7 @@ from typing import Any
 
 from common.config.dataset import Dataset
 from common.config.job import Job, Training
+from common.config.run_request import EMBEDDING, FEW_SHOT
 from common.config.variants import flatten, result_settings
 from common.core.errors import RunError
 
@@ -20,9 +21,10 @@ class RunConfig:
         job, dataset: the resolved YAML; a classical baseline has no job.
         data_sha256: of all rows (`data.rows.rows_fingerprint`), "" for a run that reads none.
         data_dir: the folder given as DATA_DIR, None for the dataset's own source.
-        baseline: "majority", "tfidf", "untuned", "zero-shot", "adapter" (trained elsewhere), or "" for a run that is
-            trained here.
+        baseline: "majority", "tfidf", "untuned", "zero-shot", "few-shot", "embedding", "adapter" (trained elsewhere),
+            or "" for a run that is trained here.
         max_train_samples: of a classical baseline: it learns from a sample of so many train rows. A job has its own.
+        shots: of the baseline few-shot: the number of train rows that every prompt shows.
     """
 
     job_name: str
@@ -35,6 +37,7 @@ class RunConfig:
     data_dir: str | None = None
     baseline: str = ""
     max_train_samples: int | None = None
+    shots: int | None = None
 
     def plain(self) -> dict[str, Any]:
         """Return the content of `config.yaml`."""
@@ -47,7 +50,8 @@ class RunConfig:
                 "variant": self.variant,
                 "seed": self.seed,
                 "baseline": self.baseline,
-            },
+            }
+            | ({"shots": self.shots} if self.shots is not None else {}),
             "data": {"sha256": self.data_sha256, "dir": self.data_dir} | sample,
             "job": self.job.model_dump(mode="json", by_alias=True) if self.job else None,
             "dataset": self.dataset.model_dump(mode="json", by_alias=True, exclude_defaults=True) | {"schema": SCHEMA},
@@ -56,11 +60,15 @@ class RunConfig:
     def identity(self) -> dict[str, Any]:
         """Return the settings that change the results, as dotted leaves; a run may resume another that agrees in them.
 
-        The method and the training arguments of a baseline change nothing, because nothing is trained.
+        The method and the training arguments of a baseline change nothing, because nothing is trained; those that learn
+        from train rows (few-shot, embedding) take the job's sample of them.
         """
         settings = result_settings(self.job) if self.job else {}
         if self.baseline:
             settings = {key: value for key, value in settings.items() if key not in ("method", "training")}
+            sample = self.job.training.max_train_samples if self.job else None
+            if self.baseline in (FEW_SHOT, EMBEDDING) and sample is not None:
+                settings |= {"training": {"max_train_samples": sample}}
         if self.job is not None and self.job.head == "prompt":
             settings |= {"prompt": self.dataset.prompt and self.dataset.prompt.model_dump()}
             settings |= {"answers": self.dataset.answers}
@@ -77,6 +85,7 @@ class RunConfig:
                 "text": list(self.dataset.text),
                 "data": {"sha256": self.data_sha256},
                 "seed": self.seed,
+                **({"shots": self.shots} if self.shots is not None else {}),
             }
         )
 

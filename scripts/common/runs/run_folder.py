@@ -100,6 +100,7 @@ def load_run_config(path: Path) -> RunConfig:
             data_dir=data.get("dir"),
             baseline=run.get("baseline", ""),
             max_train_samples=data.get("max_train_samples"),
+            shots=run.get("shots"),
         )
     except (KeyError, TypeError) as error:
         raise RunError(f"{file}: not the config of a run: {error} is missing.") from error

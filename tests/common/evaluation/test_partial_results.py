@@ -24,6 +24,9 @@ class Head:
 
     device = "cpu"
 
+    def prior(self):
+        return None
+
     def __init__(self, stops_at=None):
         self.stops_at, self.seen = stops_at, []
         self.model = torch.nn.Identity()

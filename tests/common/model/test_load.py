@@ -172,7 +172,7 @@ def test_a_folder_without_config(tmp_path):
 
 @pytest.mark.parametrize("name", ["package:no_such_package/model", "package:a-b/model", "package:json.tool/x"])
 def test_a_package_that_is_not_installed(name):
-    with pytest.raises(ModelError, match=r"is not installed.*make \.venv/demo"):
+    with pytest.raises(ModelError, match=r"is not installed\. `make setup` installs"):
         locate.locate(name, "main")
 
 
@@ -252,12 +252,13 @@ def test_only_safetensors_are_read(tiny_job, tiny_model, tmp_path):
         build_head(tiny_job("minilm-lora", model=str(folder)), DATASET)
 
 
-def test_a_base_with_a_head_of_another_size(tiny_job, tiny_model, tmp_path):
+def test_a_base_with_a_head_of_another_size(tiny_job, tiny_model, tmp_path, capsys):
     config = BertConfig.from_pretrained(tiny_model, num_labels=2)
     BertForSequenceClassification(config).save_pretrained(tmp_path / "two")
     AutoTokenizer.from_pretrained(tiny_model).save_pretrained(tmp_path / "two")
-    with pytest.raises(ModelError, match=r"classifier\.bias is \(2,\), needed is \(3,\) for 3 labels"):
-        build_head(tiny_job("minilm-lora", model=str(tmp_path / "two")), DATASET)
+    head = build_head(tiny_job("minilm-lora", model=str(tmp_path / "two")), DATASET)
+    assert scores(head).shape == (len(ROWS), 3)
+    assert "the labels of the dataset are others (con, neu, pro), so the head is new" in capsys.readouterr().out
 
 
 def test_overrides_of_the_models_config(tiny_job):
@@ -292,6 +293,33 @@ def test_an_adapter_of_plain_peft_scores_as_in_peft(tiny_job, tiny_model, tmp_pa
             np.testing.assert_allclose(found, wanted.numpy(), atol=1e-5)
     assert inner_model(head.model).config.pad_token_id == 0
     assert parameter_counts(head.model)["params_trainable_count"] == 0
+
+
+def test_the_labels_of_an_adapter_have_its_own_order(tiny_job, tmp_path, make_adapter):
+    make_adapter("adapter")
+    expected = scores(saved_model.load_adapter(tiny_job(), DATASET, tmp_path / "adapter"))
+    config = tmp_path / "adapter" / "config.json"
+    config.write_text(json.dumps({"id2label": {"0": "pro", "1": "con", "2": "neu"}}))
+    found = scores(saved_model.load_adapter(tiny_job(), DATASET, tmp_path / "adapter"))
+    np.testing.assert_allclose(found, expected[:, [1, 2, 0]], atol=1e-6)  # con is its row 1, neu 2, pro 0
+    config.write_text(json.dumps({"id2label": {"0": "good", "1": "bad", "2": "none"}}))
+    with pytest.raises(ModelError, match=r"its head are good, bad, none; those of the dataset are con, neu, pro"):
+        saved_model.load_adapter(tiny_job(), DATASET, tmp_path / "adapter")
+    config.unlink()
+    with pytest.raises(ModelError, match=r'in which order are the labels .*\{"id2label": \{"0": "con"'):
+        saved_model.load_adapter(tiny_job(), DATASET, tmp_path / "adapter")
+
+
+@pytest.mark.parametrize("base", ["meta-llama/Meta-Llama-3-8B", "/models/other", None])
+def test_an_adapter_of_another_base_is_refused_unless_its_config_says_so(tiny_job, tmp_path, make_adapter, base):
+    make_adapter("adapter")
+    file = tmp_path / "adapter" / "adapter_config.json"
+    own = files.read_json(file)
+    file.write_text(json.dumps(own | {"base_model_name_or_path": base}))
+    with pytest.raises(ModelError, match=r"was trained on .*, and the job's model is .*\"base_model_name_or_path\":"):
+        saved_model.load_adapter(tiny_job(), DATASET, tmp_path / "adapter")
+    file.write_text(json.dumps(own | {"base_model_name_or_path": tiny_job().model}))
+    saved_model.load_adapter(tiny_job(), DATASET, tmp_path / "adapter")
 
 
 def test_adapters_that_do_not_fit(tiny_job, tiny_model, tmp_path, make_adapter):

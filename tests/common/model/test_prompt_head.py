@@ -9,7 +9,7 @@ from toy_runs import dataset
 from transformers import AutoModelForCausalLM, set_seed
 
 from common.core import files
-from common.core.errors import ModelError
+from common.core.errors import ConfigError, ModelError
 from common.data.rows import Row
 from common.evaluation import inference, write_results
 from common.hub import locate
@@ -403,3 +403,25 @@ def test_a_template_with_a_clock_is_refused(tiny_causal_model, prompt_job):
     tokenizer.chat_template = "{{ strftime_now('%d %b %Y') }}" + tokenizer.chat_template
     with pytest.raises(ModelError, match="today's date"):
         row_encoder(prompt_job("qwen"), described(), tokenizer)
+
+
+# --- calibration -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("answers", ANSWERS)
+def test_calibrated_scores_are_divided_by_those_of_an_empty_row(build, answers):
+    data = described(ANSWERS[answers])
+    plain, _ = build("qwen", data)
+    calibrated, _ = build("qwen", data, calibration="content-free")
+    before, after = (inference.score(head, ROWS, 4096, "x") for head in (plain, calibrated))
+    [prior] = inference.score(plain, [Row("empty", ("", ""), None)], 4096, "x")
+    quotients = np.exp(before) / np.exp(prior)
+    np.testing.assert_allclose(np.exp(after), quotients / quotients.sum(axis=1, keepdims=True), rtol=1e-4)
+    [own] = inference.score(calibrated, [Row("empty", ("", ""), None)], 4096, "x")
+    np.testing.assert_allclose(np.exp(own), 1 / 3, rtol=1e-5)  # knowing nothing, it prefers nothing
+
+
+@pytest.mark.parametrize("settings", [{"head": "classification"}, {"decoding": "generate"}])
+def test_calibration_belongs_to_scored_answers(prompt_job, settings):
+    with pytest.raises(ConfigError, match="calibration"):
+        prompt_job("qwen", calibration="content-free", **settings)

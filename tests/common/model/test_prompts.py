@@ -337,3 +337,42 @@ def test_the_published_wording(tokenizers):
         assert shown.endswith("```\nstance:<end_of_turn>\n<start_of_turn>model\n")
         assert f"hypothesis: ```{one.texts[0]}```\nsentence: ```{one.texts[1][:20]}" in shown
         assert encoded.truncated == (encoder.lengths([one])[0] > 400)
+
+
+# --- examples --------------------------------------------------------------------------------------------------------
+
+SHOWN = [
+    Row("e1", ("Another claim.", "a bad idea"), 0),
+    Row("e2", ("A third claim.", "no idea"), 1),
+]
+
+
+def test_examples_are_earlier_turns_of_the_chat(tokenizers, family):
+    tokenizer = tokenizers[family]
+    encoder = PromptEncoder(tokenizer, 128, DATASET, SHOWN)
+    plain = PromptEncoder(tokenizer, 128, DATASET)
+    if tokenizer.chat_template is None:
+        shown = [plain.render(example.texts).removeprefix("You judge.\n\n") for example in SHOWN]
+        text = f"You judge.\n\n{shown[0]} con\n\n{shown[1]} neu\n\n{BODY}"
+    else:
+        turns = []
+        for example, word in zip(SHOWN, ("con", "neu"), strict=True):
+            user = plain.messages(example.texts)[-1]["content"].removeprefix("You judge.\n\n")
+            turns += [{"role": "user", "content": user}, {"role": "assistant", "content": word}]
+        turns.append({"role": "user", "content": BODY})
+        if plain.folds_system:
+            turns[0]["content"] = f"You judge.\n\n{turns[0]['content']}"
+        else:
+            turns.insert(0, {"role": "system", "content": "You judge."})
+        text = tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
+    assert encoder.render(row().texts) == text
+    assert encoder.answer_ids == plain.answer_ids
+
+
+def test_examples_do_not_shorten_a_row(tokenizers, family):
+    long = Row("r1", ("A claim.", "good idea " * 200), 2)
+    plain, shown = (PromptEncoder(tokenizers[family], 128, DATASET, rows) for rows in ((), SHOWN))
+    [without], [with_examples] = plain.encode([long]), shown.encode([long])
+    assert len(with_examples.input_ids) == len(without.input_ids) + shown.example_length
+    assert with_examples.truncated and with_examples.input_ids[-40:] == without.input_ids[-40:]
+    assert shown.lengths([long]) == plain.lengths([long])
