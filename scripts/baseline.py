@@ -1,15 +1,19 @@
-"""Evaluate a baseline: the majority class, TF-IDF with logistic regression, or a model before it is trained.
+"""Evaluate a baseline: the majority class, TF-IDF with logistic regression, or a job's model without fine-tuning.
 
     python scripts/baseline.py --model minilm-lora
     python scripts/baseline.py --dataset stance-sample --baseline tfidf
     make baseline MODEL=minilm-lora                      the model before fine-tuning
     make baseline DATASET=stance-sample BASELINE=majority
     make baseline DATASET=stance-sample BASELINE=tfidf SET=training.max_train_samples=100
+    make baseline MODEL=smollm2-135m-prompt BASELINE=few-shot SHOTS=6 SEED=2
+    make baseline MODEL=minilm-lora BASELINE=embedding
     make baseline RUN=outputs/…/baseline-untuned         resume an existing baseline, as its config.yaml says
 
 The baseline of a model is `untuned` for a classification head, which starts at random, and `zero-shot` for a prompt
-head. The files are those of a fine-tuned run, in outputs/<dataset>/<job or classical>/baseline-<name>/. A job with a
-`sweep:` has one baseline, with the job's own settings: method and training arguments do not change it.
+head, unless BASELINE names another: `few-shot` shows SHOTS train rows in every prompt, `embedding` is logistic
+regression on the frozen backbone's output. The files are those of a fine-tuned run, in
+outputs/<dataset>/<job or classical>/baseline-<name>/. A job with a `sweep:` has one baseline, with the job's own
+settings: method and training arguments do not change it.
 """
 
 import sys

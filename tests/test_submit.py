@@ -79,7 +79,7 @@ def test_slurm_does_not_answer(run_script, fake_slurm, words, folders, tmp_path)
         (("--seeds", ""), "SEEDS is ''"),
         (
             ("--baseline", "zero-shot"),
-            "BASELINE=zero-shot: minilm-lora has head classification, whose baseline is untun",
+            "BASELINE=zero-shot: minilm-lora has head classification, whose baselines are unt",
         ),
         (("--all",), "give MODEL=<job>; make submit-all submits every job"),
     ],

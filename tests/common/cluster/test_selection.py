@@ -77,7 +77,7 @@ def test_a_named_classical_baseline_refuses_settings_of_a_model():
 
 def test_another_head_s_baseline():
     with pytest.raises(
-        ConfigError, match=r"BASELINE=untuned: gemma-2-9b-it has head prompt, whose baseline is zero-shot"
+        ConfigError, match=r"BASELINE=untuned: gemma-2-9b-it has head prompt, whose baselines are zero-shot, f"
     ):
         selection.runs_of_job(dataclasses.replace(REQUEST, model="gemma-2-9b-it", baseline="untuned"))
 
