@@ -9,7 +9,7 @@
     make baseline MODEL=minilm-lora BASELINE=embedding
     make baseline RUN=outputs/…/baseline-untuned         resume an existing baseline, as its config.yaml says
 
-The baseline of a model is `untuned` for a classification head, which starts at random, and `zero-shot` for a prompt
+The baseline of a model is `untuned` for a classification head, and `zero-shot` for a prompt
 head, unless BASELINE names another: `few-shot` shows SHOTS train rows in every prompt, `embedding` is logistic
 regression on the frozen backbone's output. The files are those of a fine-tuned run, in
 outputs/<dataset>/<job or classical>/baseline-<name>/. A job with a `sweep:` has one baseline, with the job's own
@@ -54,7 +54,7 @@ def evaluate(request: RunRequest, force: bool) -> Path:
     rows = _load(target.dataset, request.data_dir)
     folder, config, command = target.folder, target.config(rows_fingerprint(rows)), target.request.command("baseline")
     if force or not (folder / run_folder.CONFIG).exists():
-        _check_model(config)  # before anything is written
+        _check_model(config, rows)  # before anything is written
     if force and (archived := run_folder.archive_run(folder)):
         print(f"the old baseline is kept in {options.shown(archived)}")
     run_folder.create_run(folder, config, command)
@@ -76,7 +76,7 @@ def resume(folder: Path) -> Path:
 def _resume(folder: Path, config: RunConfig) -> None:
     rows = _load(config.dataset, Path(config.data_dir) if config.data_dir else None)
     run_folder.check_same_data(folder, config, rows_fingerprint(rows))
-    _check_model(config)
+    _check_model(config, rows)
     _score(folder, config, rows)
 
 
@@ -86,14 +86,15 @@ def _load(dataset: Dataset, data_dir: Path | None) -> Rows:
     return rows
 
 
-def _check_model(config: RunConfig) -> None:
+def _check_model(config: RunConfig, rows: Rows) -> None:
     """Check that the model can be scored without training; a classical baseline has none."""
     if config.job is not None:
-        from common.model.build import check_untuned  # seconds to import
+        from common.evaluation.baselines import draw_examples  # seconds to import
+        from common.model.build import check_untuned
         from common.model.load import quiet_libraries
 
         quiet_libraries()
-        check_untuned(config.job, config.dataset)
+        check_untuned(config.job, config.dataset, draw_examples(config, rows))
 
 
 def _score(folder: Path, config: RunConfig, rows: Rows) -> None:

@@ -173,14 +173,16 @@ def test_few_shot_shows_train_rows_of_every_label(run_script, prompt_words, rows
     assert code == 0 and "minilm-lora, few-shot with 4 examples" in out
 
 
-def test_few_shot_needs_enough_rows(run_script, prompt_words):
+def test_few_shot_needs_enough_rows(run_script, prompt_words, tmp_path):
     code, _, err = run_script("baseline", *prompt_words, "--baseline", "few-shot", "--shots", "60")
     assert code == 3 and "60 balanced examples need 20 train rows of the label" in err
+    assert not (tmp_path / "outputs").exists()
 
 
-def test_examples_that_do_not_fit_the_model(run_script, prompt_words):
+def test_examples_that_do_not_fit_the_model(run_script, prompt_words, tmp_path):
     code, _, err = run_script("baseline", *prompt_words, "--baseline", "few-shot", "--shots", "40")
     assert code == 4 and "the examples of the prompt have" in err and "take fewer SHOTS" in err
+    assert not (tmp_path / "outputs").exists()
 
 
 @pytest.mark.parametrize("head", ["classification", "prompt"])

@@ -232,3 +232,9 @@ def test_a_method_made_of_the_weights_has_no_figures_before_they_are_read(run_sc
     assert "Parameters and GPU memory of method frod depend on the base's weights" in out
     found = checked(run_script, words)
     assert found["params_total_count"] is found["params_trainable_count"] is found["memory_estimate_bytes"] is None
+
+
+@pytest.mark.parametrize("pooling", ["cls", "mean", "last"])
+def test_a_pooling_is_estimated(run_script, tiny_arguments, pooling):
+    code, out, err = run_script("check", *tiny_arguments(f"pooling={pooling}", job="minilm-full"))
+    assert code == 0 and "GPU memory of a training step" in out, err

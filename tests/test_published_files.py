@@ -19,8 +19,9 @@ def test_the_chain_on_their_own_files(run_script, tmp_path, job, baseline):
 
     quiet_libraries()
     tiny = make_tiny_model(catalog.load_job(job)[0].model, tmp_path / "model")
-    # The tiny tokenizer makes many tokens of a text; the model's own length would take minutes.
-    words = ["--model", job, "--set", f'model="{tiny}"', "training.epochs=1", "max_length=384"]
+    # The tiny tokenizer makes many tokens of a text, and many CPUs multiply bfloat16 slowly: it would take minutes.
+    fast = ["max_length=384", "precision=float32", "dtype=float32"]
+    words = ["--model", job, "--set", f'model="{tiny}"', "training.epochs=1", *fast]
     outputs = ["--outputs", str(tmp_path / "outputs")]
     rows = ["--data-dir", str(CMV)]
     code, out, err = run_script("check", *words, *outputs, *rows, "--json")

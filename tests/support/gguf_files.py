@@ -1,6 +1,7 @@
 """Write a tiny Llama as a GGUF file, as llama.cpp's converter does: its names of tensors, its order of q and k rows."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import gguf
@@ -22,12 +23,14 @@ LAYER = {
 }
 
 
-def write(file: Path, folder: Path) -> dict[str, np.ndarray]:
+def write(file: Path, folder: Path, without: Sequence[str] = (), **fields: int | str) -> dict[str, np.ndarray]:
     """Write a GGUF file of a tiny Llama, and return its weights by transformers' names, as the file rounds them.
 
     Args:
         file: to write; its linear layers have 8 bits (Q8_0).
         folder: for the Llama that is written.
+        without: names of tensors to leave out.
+        fields: further metadata.
     """
     tiny_causal.make("llama-instruct", folder)
     config, tokenizer = AutoConfig.from_pretrained(folder), json.loads((folder / "tokenizer.json").read_text())
@@ -59,7 +62,10 @@ def write(file: Path, folder: Path) -> dict[str, np.ndarray]:
         stored = gguf.quants.quantize(_permuted(name, weight, config), kind)
         back = gguf.quants.dequantize(stored, kind).reshape(weight.shape)
         rounded[name] = _permuted(name, back, config, inverse=True)
-        writer.add_tensor(_name(name), stored, raw_dtype=kind)
+        if _name(name) not in without:
+            writer.add_tensor(_name(name), stored, raw_dtype=kind)
+    for field, value in fields.items():
+        writer.add_string(field, value) if isinstance(value, str) else writer.add_uint16(field, value)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()

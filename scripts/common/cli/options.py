@@ -53,7 +53,11 @@ _GROUPS: dict[str, tuple[str, dict[str, Any]]] = {
     "baseline": ("--baseline", {"choices": BASELINES, "default": "", "help": "which baseline"}),
     "shots": (
         "--shots",
-        {"metavar": "N", "type": positive, "help": "train rows that the prompt of few-shot shows, default one a label"},
+        {
+            "metavar": "N",
+            "type": positive,
+            "help": "train rows that few-shot shows, default: one per label",
+        },
     ),
     "outputs": (
         "--outputs",

@@ -66,7 +66,7 @@ class Job(Strict):
     """One experiment: a base model, a head, a method and training arguments."""
 
     schema_: Literal[1] = Field(alias="schema")
-    model: str = Field(min_length=1)  # hub id, local folder, or package:<module>/<path>
+    model: str = Field(min_length=1)  # hub id, local folder or GGUF file, or package:<module>/<path>
     revision: str
     dataset: str
     head: Literal["classification", "prompt"]

@@ -118,7 +118,7 @@ def _headed(job: Job, dataset: Dataset, model: nn.Module) -> Head:
     encoder: Any = _Encoder(SimpleNamespace(pad_token_id=0), answers)
     if job.head == "prompt":
         return PromptHead(model, encoder, job.precision, job.length_normalization)
-    return ClassificationHead(model, encoder, job.precision)
+    return ClassificationHead(model, encoder, job.precision, job.pooling)
 
 
 def _lengths(job: Job, dataset: Dataset, budget: int, most_rows: int, tokens: Callable[[Encoded], int]) -> set[int]:

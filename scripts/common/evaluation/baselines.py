@@ -42,13 +42,22 @@ def _classical(folder: Path, config: RunConfig, rows: Rows, splits: list[str]) -
         write_results.write_split(folder, config, split, members, scores, facts)
 
 
+def draw_examples(config: RunConfig, rows: Rows) -> list[Row]:
+    """Return the train rows that every prompt of a few-shot baseline shows, drawn by its seed; [] for another baseline.
+
+    Raises:
+        DataError: a label has too few rows.
+    """
+    if config.baseline != FEW_SHOT:
+        return []
+    train = sample_train_rows(rows["train"], job_of(config), config.dataset)
+    return sample_balanced(train, config.shots or 0, config.dataset.labels, config.seed or 0)
+
+
 def _untuned(folder: Path, config: RunConfig, rows: Rows, splits: list[str]) -> None:
     job = job_of(config)
     set_seed(config.seed or 0)
-    examples: list[Row] = []
-    if config.baseline == FEW_SHOT:
-        train = sample_train_rows(rows["train"], job, config.dataset)
-        examples = sample_balanced(train, config.shots or 0, config.dataset.labels, config.seed or 0)
+    examples = draw_examples(config, rows)
     head = build_untuned(job, config.dataset, examples)
     facts: dict[str, Any] = {**parameter_counts(head.model), **saved_model.base_identity(job, head.model)}
     facts["hardware"] = provenance.hardware()

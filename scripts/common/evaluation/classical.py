@@ -1,4 +1,4 @@
-"""Baselines without a language model: the majority class, and TF-IDF with logistic regression; and that regression."""
+"""Baselines without a language model: the majority class, and TF-IDF with logistic regression on any features."""
 
 import time
 from collections.abc import Sequence

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from sklearn.preprocessing import StandardScaler
 
+from common.core.errors import ModelError
 from common.core.progress import Progress
 from common.data.rows import Row
 from common.evaluation.classical import Regression
@@ -40,9 +41,14 @@ class EmbeddingRegression:
     def __init__(
         self, head: Head, train: Sequence[Row], validation: Sequence[Row], classes: int, token_budget: int
     ) -> None:
+        inner = inner_model(head.model)
+        if inner.config.is_encoder_decoder:
+            raise ModelError(
+                f"BASELINE=embedding is not supported for {type(inner).__name__}, an encoder with a decoder."
+            )
         start, cpu_start = time.perf_counter(), time.process_time()
         self.head, self.token_budget = head, token_budget
-        poolings = ("mean", "last") if validation and is_causal(inner_model(head.model)) else ("mean",)
+        poolings = ("mean", "last") if validation and is_causal(inner) else ("mean",)
         states = self._states(train, poolings, "embed train")
         checked = self._states(validation, poolings, "embed validation") if validation else {}
         fitted: dict[str, tuple[StandardScaler, Regression]] = {}
@@ -63,7 +69,9 @@ class EmbeddingRegression:
     def _states(self, rows: Sequence[Row], poolings: Sequence[str], what: str) -> dict[str, np.ndarray]:
         """Return the pooled states (N, d) float32 by pooling."""
         encoded = self.head.encoder.encode(rows)
-        backbone: Any = inner_model(self.head.model).base_model
+        inner = inner_model(self.head.model)
+        backbone: Any = inner.base_model
+        without_cache = {"use_cache": False} if is_causal(inner) else {}
         found: dict[str, np.ndarray] = {}
         self.head.model.eval()
         with Progress(what, len(rows), "row") as progress, torch.inference_mode():
@@ -73,7 +81,7 @@ class EmbeddingRegression:
                     key: value.to(self.head.device) for key, value in batch.items() if key not in ("labels", "weights")
                 }
                 with self.head.autocast():
-                    hidden = backbone(**inputs).last_hidden_state  # (B, L, d)
+                    hidden = backbone(**inputs, **without_cache).last_hidden_state  # (B, L, d)
                 for pooling in poolings:
                     pooled = pool(hidden, inputs["attention_mask"], pooling).cpu().numpy()  # (B, d)
                     found.setdefault(pooling, np.empty((len(rows), pooled.shape[1]), np.float32))[indices] = pooled

@@ -69,7 +69,7 @@ def locate(model: str, revision: str) -> Base:
                 "of all jobs."
             )
         return Base(str(_check_local(Path(next(iter(spec.submodule_search_locations))) / inner, model)), None)
-    if model.startswith((".", "/", "~")) or (ROOT / model).exists():
+    if model.startswith((".", "/", "~")) or model.endswith(GGUF) or (ROOT / model).exists():
         # A relative path starts at the repository, in whatever folder the command is typed; as for data files.
         return Base(str(_check_local(ROOT / Path(model).expanduser(), model)), None)
     return Base(model, revision)
@@ -173,7 +173,8 @@ def is_complete(file: Path) -> bool:
 def not_an_id_error(name: str) -> ModelError:
     """Return the error for a model name that is neither a folder nor a Hub id."""
     return ModelError(
-        f"model {name}: is neither a folder nor a Hub id. A folder begins with './', '/' or '~'; an id is written "
+        f"model {name}: is neither a folder nor a Hub id. A folder begins with './', '/' or '~', and a GGUF file ends "
+        "with '.gguf'; an id is written "
         "<owner>/<name>."
     )
 

@@ -72,14 +72,17 @@ def count_parameters(job: Job, dataset: Dataset) -> dict[str, int | None]:
 
 
 def build_untuned(job: Job, dataset: Dataset, examples: Sequence[Row] = ()) -> Head:
-    """Build the untuned base, the baseline of fine-tuning: zero-shot, few-shot, or with a new random head."""
+    """Build the untuned base, the baseline of fine-tuning: zero-shot, few-shot, or with a classification head."""
     return build_head(_untuned(job), dataset, examples)
 
 
-def check_untuned(job: Job, dataset: Dataset) -> None:
+def check_untuned(job: Job, dataset: Dataset, examples: Sequence[Row] = ()) -> None:
     """Raise the error that `build_untuned` would raise, without reading weights."""
-    count_parameters(_untuned(job), dataset)
-    check_prompt(job, dataset)
+    shape = model_shape(_untuned(job), dataset)
+    if job.head == "prompt":
+        encoder = row_encoder(job, dataset, load_tokenizer(locate(job.model, job.revision)), examples)
+        if isinstance(encoder, PromptEncoder) and shape.model is not None:
+            check_length(job, inner_model(shape.model), encoder.example_length)
 
 
 def check_prompt(job: Job, dataset: Dataset) -> None:

@@ -1,6 +1,6 @@
 """The head of a base that is a finished classifier: kept where its labels are those of the dataset, else new."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import torch
@@ -9,7 +9,7 @@ from transformers import AutoConfig, PreTrainedModel
 
 from common.config.dataset import Dataset
 from common.config.job import Job
-from common.core.errors import choices
+from common.core.errors import ModelError, choices
 from common.hub.locate import Base
 from common.methods.modules import head_modules
 from common.model import architectures
@@ -42,11 +42,13 @@ def describe(job: Job, labels: list[str] | None, dataset: Dataset) -> str | None
     if labels is None:
         return None
     found = f"{job.model} is a finished classifier of {choices(labels, 8)}"
-    if job.pooling != "default":
+    if job.pooling not in ("default", "last"):
         return f"{found}; with pooling {job.pooling} the head is new."
     order = label_order(labels, dataset)
     if order is None:
-        return f"{found}; the labels of the dataset are others ({choices(dataset.labels, 8)}), so the head is new."
+        return f"{found}; the dataset has other labels ({choices(dataset.labels, 8)}), so the head is new."
+    if job.pooling == "last":
+        return f"{found}; with pooling last a decoder's head is kept, and an encoder's is new."
     return f"{found}; its head is kept{'' if order == sorted(order) else ', in the order of the dataset'}."
 
 
@@ -60,6 +62,26 @@ def label_order(labels: Sequence[str], dataset: Dataset) -> list[int] | None:
     if len(places) < len(labels) or len(set(wanted)) < len(wanted) or set(places) != set(wanted):
         return None
     return [places[label] for label in wanted]
+
+
+def check_head(job: Job, labels: Sequence[str], dataset: Dataset, missing: Collection[str]) -> None:
+    """Check that the head that is kept is among the base's weights.
+
+    Args:
+        job: model and pooling.
+        labels: from `head_labels`.
+        dataset: its labels.
+        missing: the names of the model's weights that the base does not have.
+
+    Raises:
+        ModelError: it is not, and would be random.
+    """
+    lost = sorted(name for name in missing if any(part in name for part in ("pooler", "classifier", "score")))
+    if lost and job.pooling == "default" and label_order(labels, dataset) is not None:
+        raise ModelError(
+            f"model {job.model}: its config says that it is a finished classifier, but it has no weights "
+            f"{choices(lost, 4)}. If it was trained with another pooling, set pooling."
+        )
 
 
 def fit_head(model: PreTrainedModel, labels: Sequence[str], dataset: Dataset) -> None:

@@ -16,7 +16,7 @@ from common.core.errors import ModelError
 from common.hub.locate import Base, locate
 from common.methods.modules import head_modules
 from common.model import base_config
-from common.model.finished_head import fit_head, head_labels
+from common.model.finished_head import check_head, fit_head, head_labels
 from common.model.pooling import set_pooling
 from common.model.precision import cast_parameters, weight_dtypes
 from common.model.pretrained import from_pretrained
@@ -51,16 +51,14 @@ def load_tokenizer(base: Base) -> Any:
 def load_base(job: Job, dataset: Dataset, pad_token_id: int, weights: Path | None = None) -> PreTrainedModel:
     """Load the base with its language-model head, or with a classification head for the dataset's labels.
 
-    The weights have the dtypes of `precision`.
+    The weights have the dtypes of `precision`. A base that is a finished classifier keeps its head where its labels are
+    the dataset's, in whatever order; else the head is new (`finished_head`).
 
     Args:
         job: model, revision, head, dtype, quantization, attention.
         dataset: its labels.
         pad_token_id: set on the config, since adapters do not carry it.
         weights: a folder with a whole fine-tuned model, instead of the job's base.
-
-    A base that is a finished classifier keeps its head where its labels are the dataset's, in whatever order; else the
-    head is new (`finished_head`).
 
     Raises:
         ModelError: the model is missing, not reachable, not safetensors, or of a kind without such a head.
@@ -85,12 +83,14 @@ def load_base(job: Job, dataset: Dataset, pad_token_id: int, weights: Path | Non
         **placed,
     )
     labels = None if weights else head_labels(job, base)
-    for name, found, needed in sorted(report["mismatched_keys"]) if labels is None else ():
+    heads = () if labels is None else tuple(f"{name}." for name in head_modules(model))
+    for name, found, needed in sorted(key for key in report["mismatched_keys"] if not key[0].startswith(heads)):
         raise ModelError(
             f"model {base.name}: its weight {name} is {tuple(found)}, needed is {tuple(needed)} for "
             f"{len(dataset.labels)} labels. Give a base without a head of its own, or one with as many labels."
         )
-    if labels is not None and job.pooling == "default":
+    if labels is not None:
+        check_head(job, labels, dataset, report["missing_keys"])
         fit_head(model, labels, dataset)
     set_pooling(model, job.pooling)
     if weights and job.pooling != "default":

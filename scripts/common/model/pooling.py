@@ -40,9 +40,9 @@ def output_layer(model: PreTrainedModel) -> nn.Module | None:
 
 
 def set_pooling(model: PreTrainedModel, pooling: str) -> None:
-    """Replace an encoder's own head, and the backbone's pooler, by one new linear layer `classifier`, in place.
+    """Replace a model's own head, and the backbone's pooler, by one new linear layer, in place.
 
-    The head of a decoder is such a layer already, and stays. With pooling "default" every head stays.
+    Pooling "default" changes nothing, and "last" nothing in a decoder, whose own head is that.
 
     Args:
         model: a sequence-classification model, with weights or on the meta device.
@@ -58,15 +58,18 @@ def set_pooling(model: PreTrainedModel, pooling: str) -> None:
             "pooling cls takes the first token, which in this model sees no other; set pooling: last or mean."
         )
     if output_layer(model) is None:
-        raise ModelError(f"pooling {pooling} is not known for a {type(model).__name__}; set pooling: default.")
+        raise ModelError(f"pooling {pooling} is not supported for {type(model).__name__}; set pooling: default.")
+    config: Any = model.config.get_text_config()
+    std = getattr(config, "initializer_range", 0.02)
     if getattr(model, "score", None) is not None:
+        if pooling != "last":
+            nn.init.normal_(model.score.weight, std=std)  # type: ignore[union-attr, arg-type]
         return
     for name in head_modules(model):
         setattr(model, name, None)
     backbone: Any = model.base_model
     if getattr(backbone, "pooler", None) is not None:
         backbone.pooler = None  # it reads [CLS] alone
-    config: Any = model.config.get_text_config()
     model.classifier = nn.Linear(config.hidden_size, int(model.config.num_labels or 0), device=model.device)
-    nn.init.normal_(model.classifier.weight, std=getattr(config, "initializer_range", 0.02))
+    nn.init.normal_(model.classifier.weight, std=std)
     nn.init.zeros_(model.classifier.bias)

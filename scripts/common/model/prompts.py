@@ -78,6 +78,15 @@ class PromptEncoder:
         shortest = len(self._ids(self.render(empty)))
         if shortest + self.longest_answer > max_length:
             raise ModelError(self._no_room(shortest + self.longest_answer))
+        if (
+            examples
+            and self.prompt.system is not None
+            and any(f"{{{name}}}" in self.prompt.system for name in dataset.text)
+        ):
+            raise ConfigError(
+                f"the prompt of the dataset '{dataset.title}' names a column in its system text, which an example "
+                "would share with the row. For few-shot write all columns in the user text."
+            )
         self.examples = examples
         self.example_length = len(self._ids(self.render(empty))) - shortest
 

@@ -145,7 +145,10 @@ def load_adapter(job: Job, dataset: Dataset, path: Path) -> Head:
         task, trained_on = description.get("task_type"), description.get("base_model_name_or_path")
     except (ValueError, AttributeError) as error:
         raise ModelError(f"ADAPTER={path}: {ADAPTER} cannot be read: {error}") from error
-    _check_adapter_base(job, str(trained_on or ""), path)
+    if (path / DESCRIPTION).is_file():  # one of ours says more
+        _check_own_adapter(job, read_json(path / DESCRIPTION), path)
+    else:
+        _check_adapter_base(job, str(trained_on or ""), path)
     needed = "SEQ_CLS" if job.head == "classification" else "CAUSAL_LM"
     if task != needed:
         raise ModelError(f"ADAPTER={path}: its task_type is {task}; needed is {needed} (head: {job.head}).")
@@ -165,6 +168,17 @@ def load_adapter(job: Job, dataset: Dataset, path: Path) -> Head:
     if job.head == "classification":
         fit_head(inner_model(model), _adapter_labels(path, dataset), dataset)
     return with_head(job, dataset, model.requires_grad_(False), tokenizer)
+
+
+def _check_own_adapter(job: Job, description: dict[str, Any], path: Path) -> None:
+    """Raise a `ModelError` for an adapter of a run with another base or pooling than the job's."""
+    pooling = description.get("pooling", "default")
+    if pooling != job.pooling:
+        raise ModelError(f"ADAPTER={path}: was trained with pooling {pooling}; the job's pooling is {job.pooling}.")
+    if description["model_sha256"] is None and description["model"] != job.model:
+        raise ModelError(f"ADAPTER={path}: was trained on {description['model']}; the job's model is {job.model}.")
+    found = {"model_sha256": _weights_hash(locate(job.model, job.revision))}
+    check_same_base(job, description, found, f"ADAPTER={path}")
 
 
 def _check_adapter_base(job: Job, trained_on: str, path: Path) -> None:

@@ -35,7 +35,7 @@ def written(tmp_path_factory):
 @pytest.fixture
 def cache(tmp_path, monkeypatch):
     monkeypatch.setattr(dequantize.constants, "HF_HOME", str(tmp_path / "home"))
-    return tmp_path / "home" / "peftable" / "gguf"
+    return tmp_path / "home" / "peftable" / "gguf-1"
 
 
 def job_of(prompt_job, file, **overrides):
@@ -56,8 +56,12 @@ def test_it_is_dequantised_once_and_its_size_said(written, cache, capsys, monkey
     assert f"dequantising {file.name}, once: " in capsys.readouterr().err
     assert folder == cache / files.sha256_file(file)
     monkeypatch.setattr(dequantize, "_read", None)  # not called again
-    assert dequantize.model_folder(file) == dequantize.config_folder(file) == folder
-    assert [path.name for path in cache.iterdir() if not path.name.startswith(".")] == [folder.name]
+    assert dequantize.model_folder(file) == folder
+    config = dequantize.config_folder(file)
+    assert {path.name for path in cache.iterdir() if not path.name.startswith(".")} == {folder.name, config.name}
+    assert all(
+        (folder / path.name).read_bytes() == path.read_bytes() for path in config.iterdir() if "config" not in path.name
+    )
 
 
 def test_config_and_tokenizer_need_no_weights(written, cache):
@@ -92,6 +96,21 @@ def test_files_that_are_no_gguf_or_damaged(written, cache, tmp_path):
     assert not list(cache.glob("[!.]*"))
 
 
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"without": ["blk.1.ffn_up.weight"]}, r"lacks the weights model\.layers\.1\.mlp\.up_proj\.weight"),
+        ({"split.count": 2}, r"is one of 2 parts of a model"),
+        ({"llama.rope.scaling.type": "yarn"}, r"its positions are scaled \(llama\.rope\.scaling\.type\)"),
+    ],
+)
+def test_files_that_transformers_would_read_wrongly(cache, tmp_path, changes, message):
+    gguf_files.write(tmp_path / "x.gguf", tmp_path / "llama", **changes)
+    with pytest.raises(ModelError, match=message):
+        dequantize.model_folder(tmp_path / "x.gguf")
+    assert not list(cache.glob(f"{files.sha256_file(tmp_path / 'x.gguf')}/model.safetensors"))
+
+
 def test_a_trained_adapter_knows_the_file(written, cache, prompt_job, tmp_path):
     file = tmp_path / "own.gguf"
     shutil.copy(written[0], file)
@@ -103,6 +122,8 @@ def test_a_trained_adapter_knows_the_file(written, cache, prompt_job, tmp_path):
     again = saved_model.load(job, data, tmp_path / "model")
     scores = [inference.score(one, ROWS, 4096, "x") for one in (head, again)]
     np.testing.assert_array_equal(*scores)
+    elsewhere = saved_model.load_adapter(job, data, tmp_path / "model")  # as ADAPTER=
+    np.testing.assert_array_equal(inference.score(elsewhere, ROWS, 4096, "x"), scores[0])
     file.write_bytes(file.read_bytes()[:-4] + b"\x00\x01\x02\x03")
     with pytest.raises(ModelError, match="was trained on a base whose weights had SHA-256"):
         saved_model.load(job, data, tmp_path / "model")

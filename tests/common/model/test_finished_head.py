@@ -15,6 +15,7 @@ from transformers import (
     RobertaForSequenceClassification,
 )
 
+from common.core.errors import ModelError
 from common.data.rows import Row
 from common.evaluation import inference
 from common.hub.locate import locate
@@ -82,16 +83,41 @@ def test_other_labels_get_a_new_head(finished, kind, labels, capsys):
     job, _ = finished(kind, labels)
     torch.manual_seed(3)
     head = build_untuned(job, DATASET)
-    assert "the labels of the dataset are others (con, neu, pro), so the head is new" in capsys.readouterr().out
+    assert "the dataset has other labels (con, neu, pro), so the head is new" in capsys.readouterr().out
     weights = [weight for name, weight in head.model.named_parameters() if "classifier" in name or "score" in name]
     assert all(weight.std() < 0.1 for weight in weights if weight.ndim == 2)  # not those of the file, 0.3
     assert scores(head).shape == (6, 3)
 
 
-def test_a_pooling_makes_the_head_new(finished, capsys):
-    job, _ = finished("bert", ["con", "neu", "pro"], pooling="mean")
-    build_untuned(job, DATASET)
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_pooling_makes_the_head_new(finished, capsys, kind):
+    job, _ = finished(kind, ["con", "neu", "pro"], pooling="mean")
+    head = build_untuned(job, DATASET)
     assert "with pooling mean the head is new" in capsys.readouterr().out
+    weights = [weight for name, weight in head.model.named_parameters() if "classifier" in name or "score" in name]
+    assert all(weight.std() < 0.1 for weight in weights if weight.ndim == 2)
+
+
+def test_a_decoders_head_is_kept_with_its_own_pooling(finished):
+    labels = ["pro", "con", "neu"]
+    plain = scores(build_untuned(finished("llama", labels)[0], DATASET))
+    last = scores(build_untuned(finished("llama", labels, pooling="last")[0], DATASET))
+    np.testing.assert_array_equal(plain, last)
+
+
+def test_a_head_without_its_weights_is_refused(finished, tiny_job, tmp_path):
+    job, _ = finished("bert", ["con", "neu", "pro"], pooling="mean")
+    head = build_untuned(job, DATASET)
+    head.model.save_pretrained(tmp_path / "finished")  # without a pooler
+    with pytest.raises(ModelError, match=r"it has no weights bert\.pooler\.dense\.bias"):
+        build_untuned(job.model_copy(update={"pooling": "default"}), DATASET)
+
+
+def test_other_sizes_of_the_backbone_are_refused(finished):
+    job, _ = finished("bert", ["con", "neu", "pro"])
+    job = job.model_copy(update={"model_config_overrides": {"max_position_embeddings": 600}})
+    with pytest.raises(ModelError, match=r"position_embeddings.weight is \(512, 32\), needed is \(600, 32\)"):
+        build_untuned(job, DATASET)
 
 
 def test_a_base_without_a_head_says_nothing(tiny_job, tiny_model):

@@ -258,7 +258,7 @@ def test_a_base_with_a_head_of_another_size(tiny_job, tiny_model, tmp_path, caps
     AutoTokenizer.from_pretrained(tiny_model).save_pretrained(tmp_path / "two")
     head = build_head(tiny_job("minilm-lora", model=str(tmp_path / "two")), DATASET)
     assert scores(head).shape == (len(ROWS), 3)
-    assert "the labels of the dataset are others (con, neu, pro), so the head is new" in capsys.readouterr().out
+    assert "the dataset has other labels (con, neu, pro), so the head is new" in capsys.readouterr().out
 
 
 def test_overrides_of_the_models_config(tiny_job):
@@ -308,6 +308,14 @@ def test_the_labels_of_an_adapter_have_its_own_order(tiny_job, tmp_path, make_ad
     config.unlink()
     with pytest.raises(ModelError, match=r'in which order are the labels .*\{"id2label": \{"0": "con"'):
         saved_model.load_adapter(tiny_job(), DATASET, tmp_path / "adapter")
+
+
+def test_an_adapter_of_another_pooling_is_refused(tiny_job, tmp_path):
+    job = tiny_job("minilm-lora", method=METHODS["lora"], pooling="mean")
+    saved_model.save(build_head(job, DATASET), job, DATASET, tmp_path / "model")
+    saved_model.load_adapter(job, DATASET, tmp_path / "model")
+    with pytest.raises(ModelError, match="was trained with pooling mean; the job's pooling is default"):
+        saved_model.load_adapter(tiny_job(), DATASET, tmp_path / "model")
 
 
 @pytest.mark.parametrize("base", ["meta-llama/Meta-Llama-3-8B", "/models/other", None])

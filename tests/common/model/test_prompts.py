@@ -376,3 +376,11 @@ def test_examples_do_not_shorten_a_row(tokenizers, family):
     assert len(with_examples.input_ids) == len(without.input_ids) + shown.example_length
     assert with_examples.truncated and with_examples.input_ids[-40:] == without.input_ids[-40:]
     assert shown.lengths([long]) == plain.lengths([long])
+
+
+def test_examples_need_a_system_text_without_columns(tokenizers):
+    prompt = {"system": "Judge {claim}", "user": "{sentence}"}
+    data = dataset(labels=["con", "neu", "pro"], prompt=prompt)
+    PromptEncoder(tokenizers["qwen"], 128, data)
+    with pytest.raises(ConfigError, match="names a column in its system text"):
+        PromptEncoder(tokenizers["qwen"], 128, data, SHOWN)
