@@ -9,11 +9,10 @@
     make baseline MODEL=minilm-lora BASELINE=embedding
     make baseline RUN=outputs/…/baseline-untuned         resume an existing baseline, as its config.yaml says
 
-The baseline of a model is `untuned` for a classification head, and `zero-shot` for a prompt
-head, unless BASELINE names another: `few-shot` shows SHOTS train rows in every prompt, `embedding` is logistic
-regression on the frozen backbone's output. The files are those of a fine-tuned run, in
-outputs/<dataset>/<job or classical>/baseline-<name>/. A job with a `sweep:` has one baseline, with the job's own
-settings: method and training arguments do not change it.
+The baseline of a model is `untuned` for a classification head and `zero-shot` for a prompt head, unless BASELINE names
+another: `few-shot` shows SHOTS train rows in every prompt, `embedding` is logistic regression on the frozen backbone's
+output. The files are those of a fine-tuned run, in outputs/<dataset>/<job or classical>/baseline-<name>/. A job with a
+`sweep:` has one baseline, with the job's own settings: method and training arguments do not change it.
 """
 
 import sys

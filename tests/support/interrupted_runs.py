@@ -9,7 +9,6 @@ import os
 import runpy
 import signal
 import sys
-import tempfile
 import time
 from multiprocessing import forkserver
 from pathlib import Path
@@ -102,7 +101,8 @@ class Process:
 
     def __init__(self, outputs: Path, arguments: list[str], **environment: str) -> None:
         self.outputs = outputs
-        self.texts = [Path(tempfile.mkstemp()[1]) for _ in ("stdout", "stderr")]
+        start = time.monotonic_ns()  # a name for each start
+        self.texts = [outputs.parent / f"{outputs.name}-{start}.{name}" for name in ("stdout", "stderr")]
         environment = {**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", **environment}
         self.child = _server().Process(target=_train, args=(arguments, environment, self.texts))
         self.child.start()
@@ -148,7 +148,7 @@ class Process:
         return self.child.exitcode, *self._printed()
 
     def _printed(self) -> tuple[str, ...]:
-        return tuple(text.read_text() for text in self.texts)
+        return tuple(text.read_text() if text.exists() else "" for text in self.texts)
 
 
 @functools.cache
@@ -169,7 +169,7 @@ def _train(arguments: list[str], environment: dict[str, str], texts: list[Path])
     """Run train.py as from its command line; a target of multiprocessing."""
     os.setsid()  # a group of its own, to be signalled as a whole
     for descriptor, text in zip((1, 2), texts, strict=True):
-        os.dup2(os.open(text, os.O_WRONLY), descriptor)
+        os.dup2(os.open(text, os.O_WRONLY | os.O_CREAT), descriptor)
     os.environ.clear()
     os.environ.update(environment)
     os.chdir(ROOT)

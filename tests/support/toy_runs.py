@@ -23,6 +23,15 @@ PLAIN = {
 }
 
 
+# Sizes of tiny models, in transformers' words.
+SIZES = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32}
+
+
+def pair_rows(count: int) -> list[Row]:
+    """Rows of different lengths, with the labels 0, 1, 2 in turn."""
+    return [Row(f"r{n}", (f"Claim {n}.", "some words " * (n % 4 + 1)), n % 3) for n in range(count)]
+
+
 def dataset(**changes: Any) -> Dataset:
     """The toy dataset with some keys changed; None takes a key away."""
     document = {key: value for key, value in (PLAIN | changes).items() if value is not None}

@@ -53,11 +53,7 @@ _GROUPS: dict[str, tuple[str, dict[str, Any]]] = {
     "baseline": ("--baseline", {"choices": BASELINES, "default": "", "help": "which baseline"}),
     "shots": (
         "--shots",
-        {
-            "metavar": "N",
-            "type": positive,
-            "help": "train rows that few-shot shows, default: one per label",
-        },
+        {"metavar": "N", "type": positive, "help": "train rows that few-shot shows, default: one per label"},
     ),
     "outputs": (
         "--outputs",

@@ -174,8 +174,7 @@ def not_an_id_error(name: str) -> ModelError:
     """Return the error for a model name that is neither a folder nor a Hub id."""
     return ModelError(
         f"model {name}: is neither a folder nor a Hub id. A folder begins with './', '/' or '~', and a GGUF file ends "
-        "with '.gguf'; an id is written "
-        "<owner>/<name>."
+        "with '.gguf'; an id is written <owner>/<name>."
     )
 
 

@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import nn
 from transformers import PreTrainedModel
-from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_NAMES
+from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES, MODEL_FOR_MASKED_LM_MAPPING_NAMES
 
 from common.core.errors import ModelError
 from common.methods.modules import head_modules
@@ -31,7 +31,10 @@ def pool(hidden: torch.Tensor, mask: torch.Tensor, pooling: str) -> torch.Tensor
 
 def is_causal(model: PreTrainedModel) -> bool:
     """Return whether a token of the model sees only those before it, so that only the last one knows the whole row."""
-    return model.config.model_type not in MODEL_FOR_MASKED_LM_MAPPING_NAMES
+    kind = model.config.model_type
+    # BERT has a causal class, too; XLNet's tokens see each other in another way.
+    is_encoder = kind in MODEL_FOR_MASKED_LM_MAPPING_NAMES or kind == "xlnet"
+    return kind in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES and not is_encoder
 
 
 def output_layer(model: PreTrainedModel) -> nn.Module | None:

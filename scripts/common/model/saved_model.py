@@ -146,7 +146,9 @@ def load_adapter(job: Job, dataset: Dataset, path: Path) -> Head:
     except (ValueError, AttributeError) as error:
         raise ModelError(f"ADAPTER={path}: {ADAPTER} cannot be read: {error}") from error
     if (path / DESCRIPTION).is_file():  # one of ours says more
-        _check_own_adapter(job, read_json(path / DESCRIPTION), path)
+        own = read_json(path / DESCRIPTION)
+        _check_own_adapter(job, own, path)
+        job = job.model_copy(update={"revision": own["model_commit"] or job.revision})  # the commit of its training
     else:
         _check_adapter_base(job, str(trained_on or ""), path)
     needed = "SEQ_CLS" if job.head == "classification" else "CAUSAL_LM"

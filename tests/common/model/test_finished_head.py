@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from toy_runs import dataset
+from toy_runs import SIZES, dataset, pair_rows
 from transformers import (
     AutoModelForSequenceClassification,
     AutoTokenizer,
@@ -16,7 +16,6 @@ from transformers import (
 )
 
 from common.core.errors import ModelError
-from common.data.rows import Row
 from common.evaluation import inference
 from common.hub.locate import locate
 from common.model.build import build_untuned
@@ -24,8 +23,7 @@ from common.model.finished_head import describe, head_labels, label_order
 from common.model.load import quiet_libraries
 
 DATASET = dataset(labels=["con", "neu", "pro"])
-ROWS = [Row(f"r{n}", (f"Claim {n}.", "some words " * (n % 4 + 1)), n % 3) for n in range(6)]
-SIZES = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
+ROWS = pair_rows(6)
 KINDS = {
     "bert": (BertConfig, BertForSequenceClassification, {}),
     "roberta": (RobertaConfig, RobertaForSequenceClassification, {"max_position_embeddings": 300}),

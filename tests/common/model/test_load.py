@@ -13,7 +13,7 @@ from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import Whitespace
 from tokenizers.processors import TemplateProcessing
-from toy_runs import dataset
+from toy_runs import dataset, pair_rows
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
@@ -41,7 +41,7 @@ from common.model.shapes import position_count
 
 DATASET = dataset(labels=["con", "neu", "pro"])
 LABELS = list(DATASET.labels)
-ROWS = [Row(f"r{n}", (f"Claim {n}.", "some words " * (n % 4 + 1)), n % 3) for n in range(9)]
+ROWS = pair_rows(9)
 METHODS = {
     "lora": {"name": "lora", "r": 4, "target_modules": ["query", "dense"]},
     "lora-from-scratch": {"name": "lora-from-scratch", "r": 4, "target_modules": ["query", "output.dense"]},

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from toy_runs import dataset
+from toy_runs import SIZES, dataset, pair_rows
 from transformers import (
     AutoModel,
     AutoTokenizer,
@@ -17,7 +17,6 @@ from transformers import (
 )
 
 from common.core.errors import ConfigError, ModelError
-from common.data.rows import Row
 from common.evaluation import inference
 from common.model import saved_model
 from common.model.build import build_head, count_parameters
@@ -25,8 +24,7 @@ from common.model.inspect import inner_model, parameter_counts
 from common.model.pooling import pool
 
 DATASET = dataset(labels=["con", "neu", "pro"])
-ROWS = [Row(f"r{n}", (f"Claim {n}.", "some words " * (n % 4 + 1)), n % 3) for n in range(6)]
-SIZES = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32}
+ROWS = pair_rows(6)
 FAMILIES = {
     "bert": BertConfig,
     "roberta": RobertaConfig,
