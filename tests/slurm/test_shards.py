@@ -66,6 +66,11 @@ def is_pending(pid: int, number: int) -> bool:
     return bool(int(waiting, 16) >> number - 1 & 1)
 
 
+def is_stopped(pid: int) -> bool:
+    """Whether a process does nothing any more: SIGSTOP is sent at once, but a write in progress ends first."""
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "T"
+
+
 def parts(output: Path) -> dict[int, int]:
     """When each finished shard was written, by its number: a shard has one part here."""
     first = {FILES * ROWS * number // SHARDS: number for number in range(SHARDS)}
@@ -94,6 +99,7 @@ def test_killed_requeued_cancelled_and_at_its_limit(lab, cluster, command, corpu
 
     try:
         cluster.wait_until(all_held, 180, f"a shard of every task; there are {sorted(parts(output))}")
+        cluster.wait_until(lambda: all(map(is_stopped, held.values())), 30, "all tasks are stopped")
         before = parts(output)
         for task in range(4):
             assert 0 < sum(number % 4 == task for number in before) < 16, before
@@ -105,7 +111,7 @@ def test_killed_requeued_cancelled_and_at_its_limit(lab, cluster, command, corpu
         cluster.call("scancel", f"{array}_2")
         cluster.call("scancel", "--signal=USR2", "--batch", f"{array}_3")
         cluster.wait_until(lambda: is_pending(held[3], signal.SIGUSR2), 30, "the signal waits for task 3")
-        for task in (1, 3):  # 2 is left to Slurm, so that it does nothing more before its end
+        for task in (1, 3):  # 2 is left to Slurm, which lets it go on for the moment until SIGTERM reaches it
             os.kill(held[task], signal.SIGCONT)
     except BaseException:
         for pid in held.values():
@@ -121,7 +127,10 @@ def test_killed_requeued_cancelled_and_at_its_limit(lab, cluster, command, corpu
     after = parts(output)
     assert {number: after[number] for number in before} == before
     missing = [number for number in range(SHARDS) if number not in after]
-    assert missing == [number for number in range(SHARDS) if number % 4 in (0, 2) and number not in before]
+    expected = [number for number in range(SHARDS) if number % 4 in (0, 2) and number not in before]
+    written_late = set(expected) - set(missing)  # task 2 may write the shard at hand before SIGTERM ends it
+    assert set(missing) <= set(expected) and len(written_late) <= 1, (missing, expected)
+    assert {number % 4 for number in written_late} <= {2} and {number % 4 for number in missing} == {0, 2}, missing
     wanted = [["FAILED"], ["COMPLETED", "REQUEUED"], ["CANCELLED"], ["COMPLETED", "REQUEUED"]]
     cluster.wait_until(
         lambda: [sorted(cluster.starts(f"{array}_{task}")) for task in range(4)] == wanted, 30, f"accounting: {wanted}"
