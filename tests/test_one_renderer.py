@@ -12,7 +12,7 @@ from transformers import AutoConfig
 from common.config import catalog
 from common.core import files
 from common.hub import locate
-from common.model import heads
+from common.model import heads, layouts, prompt_head
 from common.model.load import load_tokenizer
 from common.model.prompt_head import PromptHead
 from common.smoke import fake_data, tiny_models
@@ -47,19 +47,29 @@ def arguments(tiny_causal_model, same_rows, tmp_path):
 
 @pytest.fixture
 def recorded(monkeypatch):
-    """What the prompt head feeds to its model: {"train": …, "score": …, "generate": …}, a list of token ids each."""
+    """What the prompt head feeds to its model: {"train": …, "score": …, "generate": …}, a list of token ids each.
+
+    In training these are the prompts with the answers' tokens, of which the model sees all but the last.
+    """
     seen: dict[str, list[list[int]]] = {"train": [], "score": [], "generate": []}
     kinds = {"training_batch": "train", "scoring_batch": "score", "generate": "generate"}
     now = []
-    padded = PromptHead._left_padded
+    laid_out, padded = layouts.TreeLayout.batch, prompt_head.left_padded
 
-    def record(self, sequences):
-        batch = padded(self, sequences)
-        for ids, mask in zip(batch["input_ids"], batch["attention_mask"], strict=True):
-            seen[now[-1]].append(ids[mask.bool()].tolist())
+    def record_tree(self, rows):
+        batch = laid_out(self, rows)
+        for row in rows:
+            seen[now[-1]] += [row.prompt + answer for answer in row.answers] if now[-1] == "train" else [row.prompt]
+        fed = set(batch["input_ids"][0].tolist())
+        assert fed == {token for row in rows for sequence in row.sequences() for token in sequence}
         return batch
 
-    monkeypatch.setattr(PromptHead, "_left_padded", record)
+    def record_padded(sequences, pad_token_id):
+        seen[now[-1]] += sequences
+        return padded(sequences, pad_token_id)
+
+    monkeypatch.setattr(layouts.TreeLayout, "batch", record_tree)
+    monkeypatch.setattr(prompt_head, "left_padded", record_padded)
     for name, kind in kinds.items():
         original = getattr(PromptHead, name)
 

@@ -49,7 +49,7 @@ OPTIONS: dict[str, dict] = {
 ON_BERT = {"ln_tuning": {"target_modules": ["LayerNorm"]}}
 NAMES = ["lora", *typing.get_args(OtherLibraryMethod.model_fields["name"].annotation)]
 # No job can use these, whatever the model: the job's schema refuses them.
-UNUSABLE = {"cartridge", "cpt", "multitask_prompt_tuning", "poly", "xlora"}
+UNUSABLE = {"cartridge", "cpt", "lily", "multitask_prompt_tuning", "poly", "xlora"}
 WITHOUT_HEAD = {"adaption_prompt", "trainable_tokens"}
 # (kind of model, method): the method does not fit this classifier, and `attach` refuses it.
 MISFITS = {("bert", "shadow"), *(("llama", name) for name in ("prompt_tuning", "p_tuning", "prefix_tuning"))}

@@ -13,6 +13,7 @@ from common.core.errors import choices, nearest
 _UNUSABLE = {
     "cartridge": "its model gives other scores after reloading (peft 0.21); prefix_tuning is similar",
     "cpt": "its prompt consists of token ids of labelled examples, which a job cannot give",
+    "lily": "it mixes its experts by all tokens of a batch, so that a row's score depends on the rows beside it",
     "multitask_prompt_tuning": "it learns several tasks at once; a job has one. Use prompt_tuning",
     "poly": "it learns several tasks at once; a job has one",
     "xlora": "it combines adapters that were trained before",

@@ -190,7 +190,7 @@ def _train(trainer: StepTrainer) -> tuple[list[float], int]:
 def _score(head: Head, row: Row, budget: int) -> tuple[list[float], int]:
     """Return the seconds of every forward pass, and the tokens of one pass."""
     tokens = head.scoring_tokens(head.encoder.encode([row])[0])
-    rows = [row] * max(1, budget // tokens)
+    rows = [row] * max(1, head.most_tokens(budget) // tokens)
     seconds = []
     for number in range(STEPS):
         start = time.monotonic()

@@ -6,7 +6,7 @@ tensors without memory: see `live_bytes`. The figures leave out CUDA's own memor
 
 import bisect
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from types import SimpleNamespace
 from typing import Any
 
@@ -121,51 +121,75 @@ def _headed(job: Job, dataset: Dataset, model: nn.Module) -> Head:
     return ClassificationHead(model, encoder, job.precision, job.pooling)
 
 
-def _lengths(job: Job, dataset: Dataset, budget: int, most_rows: int, tokens: Callable[[Encoded], int]) -> set[int]:
-    """Return the row lengths, in tokens, whose batches can need the most memory.
+@dataclasses.dataclass(frozen=True)
+class _Pass:
+    """A forward pass of a head, in training or in scoring.
 
-    These are: the longest rows; the longest rows of which one more fits the budget; and for a prompt head, which
-    computes logits over the vocabulary for every row, the shortest possible prompt (one token per word).
-
-    Args:
+    Attributes:
         job: its max_length and its head.
-        dataset: its prompt.
-        budget: most padded tokens of a pass.
-        most_rows: most rows of a pass.
+        budget: most tokens of the pass.
+        most_rows: most rows of the pass.
         tokens: returns the tokens that a row takes of the budget.
+        groups: returns the indices of the rows of each pass under the budget.
+        is_padded: whether rows share no tokens.
     """
-    longest = job.max_length
 
-    def fitting(rows: int) -> int:
-        cost = budget // rows
-        return max(1, bisect.bisect_right(range(1, longest + 1), cost, key=lambda length: tokens(_row(job, length))))
+    job: Job
+    budget: int
+    most_rows: int
+    tokens: Callable[[Encoded], int]
+    groups: Callable[[Sequence[Encoded], int], list[list[int]]]
+    is_padded: bool
 
-    rows = max(1, budget // tokens(_row(job, longest)))
-    lengths = {longest, fitting(rows + 1 if rows < most_rows else rows)}
-    if job.head == "prompt" and dataset.prompt is not None:
-        words = f"{dataset.prompt.system or ''} {dataset.prompt.user}".split()
-        shortest = min(longest, len(words) + _ANSWER_TOKENS)
-        rows = min(most_rows, max(1, budget // tokens(_row(job, shortest))))
-        lengths.add(max(shortest, fitting(rows)))
-    return lengths
+    def rows(self, length: int) -> list[Encoded]:
+        """Return as many rows of one length as a pass takes; they share no tokens."""
+        fitting = self.budget // self.tokens(_row(self.job, length))
+        rows = [_row(self.job, length, number) for number in range(min(self.most_rows, fitting + 1))]
+        return [rows[index] for index in self.groups(rows, self.budget)[0]]
+
+    def lengths(self, dataset: Dataset) -> set[int]:
+        """Return the row lengths, in tokens, whose passes can need the most memory.
+
+        These are: the longest rows; the longest rows of which one more fits the budget; and for a prompt head, which
+        computes logits over the vocabulary for every row, the longest of the rows of which the most fit. Where prompts
+        share tokens, a row can be as short as one token; otherwise it has one for every word of the prompt.
+        """
+        longest = self.job.max_length
+
+        def fitting(rows: int) -> int:
+            cost = self.budget // rows
+            lengths = range(1, longest + 1)
+            return max(1, bisect.bisect_right(lengths, cost, key=lambda length: self.tokens(_row(self.job, length))))
+
+        rows = max(1, self.budget // self.tokens(_row(self.job, longest)))
+        lengths = {longest, fitting(rows + 1 if rows < self.most_rows else rows)}
+        if self.job.head == "prompt" and dataset.prompt is not None:
+            words = f"{dataset.prompt.system or ''} {dataset.prompt.user}".split()
+            shortest = min(longest, (len(words) if self.is_padded else 1) + _ANSWER_TOKENS)
+            lengths.add(max(shortest, fitting(len(self.rows(shortest)))))
+        return lengths
 
 
-def _row(job: Job, length: int) -> Encoded:
-    """Return a row of `length` tokens, its answer included."""
+def _row(job: Job, length: int, token: int = 0) -> Encoded:
+    """Return a row of `length` times the same token, its answer included."""
     own = length - _ANSWER_TOKENS if job.head == "prompt" else length
-    return Encoded([1] * max(own, 1), None, label=0, weight=1.0, truncated=False)
+    return Encoded([token] * max(own, 1), None, label=0, weight=1.0, truncated=False)
+
+
+def _is_padded(head: Head) -> bool:
+    return not isinstance(head, PromptHead) or head.unshared is not None
 
 
 def _training_step(head: Head, job: Job, dataset: Dataset, layers: RepeatedLayers) -> tuple[int, int]:
     """Return the peak of live bytes and those after the forward pass, without parameters and gradients."""
-    budget, most = job.training.token_budget, job.training.batch_size
+    budget = head.most_tokens(job.training.token_budget)
+    step = _Pass(job, budget, job.training.batch_size, head.training_tokens, head.training_groups, _is_padded(head))
     head.model.train()
     found = []
-    for length in _lengths(job, dataset, budget, most, head.training_tokens):
-        row = _row(job, length)
-        rows = min(most, max(1, budget // head.training_tokens(row)))
+    for length in step.lengths(dataset):
+        rows = step.rows(length)
         with LiveBytes(head.model) as live, layers.watched(live):
-            batch = head.training_batch([row] * rows)
+            batch = head.training_batch(rows)
             loss = head.losses(batch, job.training.label_smoothing).sum()
             live.begin_block(FORWARD_DONE)
             loss.backward()
@@ -176,17 +200,18 @@ def _training_step(head: Head, job: Job, dataset: Dataset, layers: RepeatedLayer
 
 def _scoring_pass(head: Head, job: Job, dataset: Dataset, layers: RepeatedLayers) -> int:
     """Return the peak of live bytes, without parameters."""
-    budget = job.runtime.score_token_budget
+    budget = head.most_tokens(job.runtime.score_token_budget)
+    one = _Pass(job, budget, budget, head.scoring_tokens, head.scoring_groups, _is_padded(head))
     head.model.eval()
     peak = 0
-    for length in _lengths(job, dataset, budget, budget, head.scoring_tokens):
-        row = _row(job, length)
+    for length in one.lengths(dataset):
+        rows = one.rows(length)
         with torch.no_grad(), LiveBytes(head.model) as live, layers.watched(live):
-            batch = head.scoring_batch([row] * max(1, budget // head.scoring_tokens(row)))
+            batch = head.scoring_batch(rows)
             head.scores(batch)
             if job.decoding == "generate":
                 del batch
-                ids = torch.ones(max(1, budget // length), length, dtype=torch.int64)
+                ids = torch.ones(max(1, job.runtime.score_token_budget // length), length, dtype=torch.int64)
                 with head.autocast():  # the cache keeps every layer's keys and values
                     head.model(input_ids=ids, attention_mask=torch.ones_like(ids), logits_to_keep=1, use_cache=True)
         peak = max(peak, layers.whole(live)[0])

@@ -12,7 +12,7 @@ from common.core.errors import ModelError
 from common.core.progress import Progress
 from common.data.rows import Row
 from common.evaluation.classical import Regression
-from common.model.batching import collate, token_batches
+from common.model.batching import collate
 from common.model.heads import Head
 from common.model.inspect import inner_model
 from common.model.pooling import is_causal, pool
@@ -75,7 +75,7 @@ class EmbeddingRegression:
         found: dict[str, np.ndarray] = {}
         self.head.model.eval()
         with Progress(what, len(rows), "row") as progress, torch.inference_mode():
-            for indices in token_batches([len(row.input_ids) for row in encoded], self.token_budget):
+            for indices in self.head.scoring_groups(encoded, self.token_budget):
                 batch = collate([encoded[index] for index in indices], self.head.pad_token_id)
                 inputs = {
                     key: value.to(self.head.device) for key, value in batch.items() if key not in ("labels", "weights")

@@ -14,7 +14,7 @@ from common.core.progress import Progress
 from common.data.rows import Row
 from common.evaluation import write_results
 from common.evaluation.partial_results import PartialResults
-from common.model.batching import token_batches
+from common.model.batching import most_tokens, token_batches
 from common.model.heads import Head
 from common.model.prompt_head import PromptHead
 from common.runs.documents import Metrics
@@ -34,7 +34,7 @@ def score(
         partial: results of an earlier attempt, to which the new results are added.
     """
     encoded = head.encoder.encode(rows)
-    batches = token_batches([head.scoring_tokens(row) for row in encoded], token_budget)
+    batches = head.scoring_groups(encoded, token_budget)
     result: np.ndarray | None = None
     for indices, known in partial.batches if partial else ():
         result = np.empty((len(rows), len(known[0])), dtype=np.float32) if result is None else result
@@ -69,7 +69,8 @@ def generate(
 ) -> list[str]:
     """Return the text that a language model generates after each of N prompts; arguments as of `score`."""
     encoded = head.encoder.encode(rows)
-    batches = token_batches([len(row.input_ids) + head.encoder.longest_answer for row in encoded], token_budget)
+    lengths = [len(row.input_ids) + head.encoder.longest_answer for row in encoded]
+    batches = token_batches(lengths, most_tokens(token_budget, head.device))
     texts = [""] * len(rows)
     for indices, known in partial.batches if partial else ():
         for index, text in zip(indices, known, strict=True):

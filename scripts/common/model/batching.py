@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 import numpy as np
 import torch
 
+_CPU_TOKENS = 2048  # of a forward pass: the states of more leave the caches, and the same rows take half as long again
 _WINDOW_STEPS = 16  # optimizer steps whose rows are sorted by length together; wider pads less and mixes less
 
 
@@ -54,6 +55,11 @@ def token_batches(lengths: Sequence[int], budget: int) -> list[list[int]]:
         else:
             batches.append([index])
     return batches
+
+
+def most_tokens(budget: int, device: torch.device) -> int:
+    """Return the most padded tokens of a forward pass under a token budget, on the device of the model."""
+    return min(budget, _CPU_TOKENS) if device.type == "cpu" else budget
 
 
 class StepSampler:

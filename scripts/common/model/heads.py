@@ -15,7 +15,7 @@ from peft import PeftModel, PeftType
 from torch import nn
 
 from common.data.rows import Row
-from common.model.batching import Batch, Encoded, collate
+from common.model.batching import Batch, Encoded, collate, most_tokens, token_batches
 from common.model.encoding import Encoder
 from common.model.inspect import inner_model
 from common.model.losses import label_losses
@@ -59,9 +59,17 @@ class Head(abc.ABC):
         """Return the context in which the model is called."""
         return autocast(self.precision, self.device.type)
 
+    def most_tokens(self, budget: int) -> int:
+        """Return the most tokens of a forward pass under a token budget, on this device."""
+        return most_tokens(budget, self.device)
+
     @abc.abstractmethod
     def training_batch(self, rows: Sequence[Encoded]) -> Batch:
         """Return padded rows with their labels (B,) and weights (B,)."""
+
+    def training_groups(self, rows: Sequence[Encoded], budget: int) -> list[list[int]]:
+        """Return the rows of a step as the indices of its micro-batches, each of at most `budget` tokens."""
+        return token_batches([self.training_tokens(row) for row in rows], self.most_tokens(budget))
 
     @abc.abstractmethod
     def training_tokens(self, row: Encoded) -> int:
@@ -79,6 +87,10 @@ class Head(abc.ABC):
     def scoring_batch(self, rows: Sequence[Encoded]) -> Batch:
         """Return padded rows."""
 
+    def scoring_groups(self, rows: Sequence[Encoded], budget: int) -> list[list[int]]:
+        """Return rows as the indices of the batches in which they are scored, each of at most `budget` tokens."""
+        return token_batches([self.scoring_tokens(row) for row in rows], self.most_tokens(budget))
+
     @abc.abstractmethod
     def scoring_tokens(self, row: Encoded) -> int:
         """Return the tokens that a row takes in scoring."""
@@ -86,6 +98,10 @@ class Head(abc.ABC):
     @abc.abstractmethod
     def scores(self, batch: Batch) -> torch.Tensor:
         """Return natural-log probabilities (B, C) in float32, before calibration."""
+
+    def with_whole_rows(self) -> "Head":
+        """Return the same head with every row of a batch as a sequence of its own, padded, with its attention_mask."""
+        return self
 
     def prior(self) -> torch.Tensor | None:
         """Return the log probabilities (C,) by which all scores are calibrated, None where they are not."""

@@ -20,17 +20,21 @@ def label_losses(logits: torch.Tensor, labels: torch.Tensor, label_smoothing: fl
     return F.cross_entropy(logits, labels, reduction="none", label_smoothing=label_smoothing)
 
 
-def answer_losses(logits: torch.Tensor, targets: torch.Tensor, label_smoothing: float = 0.0) -> torch.Tensor:
-    """Return the cross-entropy of every row's answer, summed over its tokens (B,), natural log.
+def answer_losses(
+    logits: torch.Tensor, places: torch.Tensor, tokens: torch.Tensor, label_smoothing: float = 0.0
+) -> torch.Tensor:
+    """Return the cross-entropy of answers, summed over their tokens (…), natural log.
 
     ℓ = -Σ_t log p(answer_t | prompt, answer_<t)
 
     Args:
-        logits: (B, K, V), float32, at the positions that predict the K last tokens.
-        targets: token ids (B, K); `IGNORED` where a position belongs to the prompt.
+        logits: (N, V), float32.
+        places: (…, K), the row of `logits` that predicts each token.
+        tokens: ids of the answers' tokens (…, K); `IGNORED` where an answer has no further token.
         label_smoothing: share of every target spread evenly over the V tokens.
     """
-    losses = F.cross_entropy(
-        logits.transpose(1, 2), targets, reduction="none", ignore_index=IGNORED, label_smoothing=label_smoothing
-    )
-    return losses.sum(dim=1)
+    is_token = tokens != IGNORED
+    gold = logits[places, tokens.where(is_token, 0)]
+    if label_smoothing:
+        gold = (1 - label_smoothing) * gold + label_smoothing * logits.mean(dim=-1)[places]
+    return ((logits.logsumexp(dim=-1)[places] - gold) * is_token).sum(dim=-1)

@@ -52,10 +52,10 @@ def _train(folder: Path, config: RunConfig, rows: Rows, probe: list[Row]) -> tup
     set_seed(seed)  # before the model is built: head and method have random initial values
     head = build_head(job, config.dataset)
     if eva.needs_batches(head.model):
-        encoded = head.encoder.encode(train_rows)
-        steps = batching.StepSampler([head.training_tokens(row) for row in encoded], job.training.batch_size, seed)
-        batches = [head.training_batch([encoded[index] for index in step]) for step in steps]
-        eva.initialise(head.model, batches, head.device, head.losses)
+        whole, encoded = head.with_whole_rows(), head.encoder.encode(train_rows)
+        steps = batching.StepSampler([whole.training_tokens(row) for row in encoded], job.training.batch_size, seed)
+        batches = [whole.training_batch([encoded[index] for index in step]) for step in steps]
+        eva.initialise(head.model, batches, head.device, whole.losses)
     counts = parameter_counts(head.model)
     share = counts["params_trainable_count"] / counts["params_total_count"]
     print(

@@ -24,7 +24,7 @@ from common.core.errors import ModelError
 from common.data.rows import Row
 from common.evaluation import inference, metrics, write_results
 from common.methods.adalora import allocator_state, load_allocator_state
-from common.model.batching import Batch, Encoded, StepSampler, token_batches
+from common.model.batching import Batch, Encoded, StepSampler
 from common.model.heads import Head
 from common.model.inspect import inner_model
 from common.model.saved_model import PARAMETERS, base_identity, load_trained_state, trained_state
@@ -102,7 +102,7 @@ class StepTrainer(Trainer):
     def micro_batches(self, rows: list[Encoded]) -> list[Batch]:
         """Return the rows of one optimizer step as batches that each fit the token budget."""
         budget = self.job.training.token_budget
-        groups = token_batches([self.head.training_tokens(row) for row in rows], budget)
+        groups = self.head.training_groups(rows, budget)
         return [self.head.training_batch([rows[index] for index in group]) for group in groups]
 
     def training_step(self, model: Any, inputs: list[Batch], num_items_in_batch: Any = None) -> torch.Tensor:  # type: ignore[override]

@@ -14,6 +14,7 @@ from common.config import catalog, method_rules
 from common.estimate import memory
 from common.estimate.live_bytes import LiveBytes
 from common.estimate.repeated_layers import RepeatedLayers
+from common.model.batching import token_batches
 from common.model.build import build_head, count_parameters
 from common.model.inspect import inner_model
 from common.smoke import tiny_models
@@ -244,6 +245,12 @@ def test_the_largest_batches():
     shortest = len(f"{dataset.prompt.system or ''} {dataset.prompt.user}".split()) + 8
     assert shortest < 100
 
+    def lengths(job, budget, most, tokens, is_padded=True):
+        def groups(rows, budget):
+            return token_batches([tokens(row) for row in rows], budget)
+
+        return memory._Pass(job, budget, most, tokens, groups, is_padded).lengths(dataset)
+
     def train(row):  # the prompt and an answer of eight tokens
         return len(row.input_ids) + 8
 
@@ -251,13 +258,15 @@ def test_the_largest_batches():
         return 3 * (len(row.input_ids) + 7)
 
     # Three rows of 300, four of 250, six of 166: a step has no more.
-    assert memory._lengths(job, dataset, 1000, 6, train) == {300, 250, 166}
+    assert lengths(job, 1000, 6, train) == {300, 250, 166}
     # Two rows of 300 with three answers each, three of 223, and as many as there is room for.
     rows = 2000 // (3 * (shortest - 1))
-    assert memory._lengths(job, dataset, 2000, 2000, score) == {300, 223, 2000 // rows // 3 + 1}
+    assert lengths(job, 2000, 2000, score) == {300, 223, 2000 // rows // 3 + 1}
+    # Rows that share their prompt can be as short as one token and its answer.
+    assert lengths(job, 1000, 200, train, is_padded=False) == {300, 250, 9}
     plain, _ = catalog.load_job("qwen2.5-3b-instruct-classification")
     # A row longer than the budget is a batch of its own.
-    assert memory._lengths(plain, dataset, 1000, 6, lambda row: len(row.input_ids)) == {3072, 500}
+    assert lengths(plain, 1000, 6, lambda row: len(row.input_ids)) == {3072, 500}
 
 
 @pytest.mark.slow

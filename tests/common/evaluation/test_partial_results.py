@@ -13,6 +13,7 @@ from common.core.errors import TimeLimit
 from common.core.progress import Progress
 from common.evaluation import inference, partial_results
 from common.evaluation.partial_results import PartialResults
+from common.model.batching import token_batches
 from common.runs import requeue
 
 ROWS = list(range(10))  # of 10, 9, …, 1 tokens, so that this is the order of the batches
@@ -22,7 +23,7 @@ BUDGET = 20  # 2, 2, 3, 3 rows
 class Head:
     """Scores a row by its number, and is stopped before the batch `stops_at`."""
 
-    device = "cpu"
+    device = torch.device("cpu")
 
     def prior(self):
         return None
@@ -32,8 +33,8 @@ class Head:
         self.model = torch.nn.Identity()
         self.encoder = SimpleNamespace(encode=list, longest_answer=0)
 
-    def scoring_tokens(self, row):
-        return 10 - row
+    def scoring_groups(self, rows, budget):
+        return token_batches([10 - row for row in rows], budget)
 
     def scoring_batch(self, rows):
         return {"rows": torch.tensor(rows)}

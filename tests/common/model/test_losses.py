@@ -11,10 +11,13 @@ def test_a_label_loses_its_negative_log_probability():
 
 
 def test_an_answer_loses_the_sum_over_its_tokens():
-    logits, targets = torch.randn(2, 3, 7), torch.tensor([[IGNORED, 4, 6], [1, 2, 3]])
+    logits, tokens = torch.randn(6, 7), torch.tensor([[4, 6, IGNORED], [1, 2, 3]])
+    places = torch.tensor([[2, 0, 0], [5, 1, 4]])  # rows of the logits
     logs = logits.log_softmax(-1)
-    wanted = torch.stack([-logs[0, 1, 4] - logs[0, 2, 6], -logs[1, 0, 1] - logs[1, 1, 2] - logs[1, 2, 3]])
-    torch.testing.assert_close(answer_losses(logits, targets), wanted)
+    wanted = torch.stack([-logs[2, 4] - logs[0, 6], -logs[5, 1] - logs[1, 2] - logs[4, 3]])
+    torch.testing.assert_close(answer_losses(logits, places, tokens), wanted)
+    means = torch.stack([-logs[[2, 0]].mean(-1).sum(), -logs[[5, 1, 4]].mean(-1).sum()])
+    torch.testing.assert_close(answer_losses(logits, places, tokens, 0.3), 0.7 * wanted + 0.3 * means)
 
 
 def test_label_smoothing_spreads_a_share_over_all_classes():

@@ -89,13 +89,28 @@ def test_scores_are_those_of_every_answer_alone(build, family, answers, normaliz
 
 def test_the_end_of_turn_counts_only_where_answers_have_several_tokens(build):
     head, _ = build("qwen")
-    assert head.scored == [answer[:-1] for answer in head.encoder.answer_ids] and head.continuations == [()]
+    [row] = head.encoder.encode(ROWS[:1])
+    assert head.scored == [answer[:-1] for answer in head.encoder.answer_ids]
+    assert head.scoring_tokens(row) == len(row.input_ids)
     head, _ = build("qwen", described(ANSWERS["one begins another"]))
     assert head.scored == head.encoder.answer_ids
-    # pro and pro-choice are read off pro-choice good, which they begin: one pass is enough for all three.
-    assert [list(path) for path in head.continuations] == [head.encoder.answer_ids[2][:-1]]
+    # pro and pro-choice are read off pro-choice good, which they begin: one sequence is enough for all three.
+    longest = head.encoder.answer_ids[2]
+    assert (
+        head.scoring_tokens(row) == head.with_whole_rows().scoring_tokens(row) == len(row.input_ids) + len(longest) - 1
+    )
+
+
+def test_rows_share_what_they_have_in_common(build):
     head, _ = build("qwen", described(ANSWERS["several tokens"]))
-    assert len(head.continuations) == 3
+    whole = head.with_whole_rows()
+    encoded = head.encoder.encode(ROWS)
+    assert head.unshared is None and whole.scoring_batch(encoded)["input_ids"].numel() > 3 * (
+        head.scoring_batch(encoded)["input_ids"].numel()
+    )
+    np.testing.assert_allclose(
+        inference.score(head, ROWS, 10_000, "test"), inference.score(whole, ROWS, 10_000, "test"), atol=2e-5
+    )
 
 
 def test_columns_are_labels_in_the_order_of_the_yaml(build):
@@ -140,14 +155,16 @@ def test_a_training_batch(build):
     head, _ = build("gemma", described(ANSWERS["several tokens"]))
     encoded = head.encoder.encode(ROWS[:5])
     batch = head.training_batch(encoded)
+    padded = head.with_whole_rows().training_batch(encoded)
     for index, row in enumerate(encoded):
         answer = head.encoder.answer_ids[row.label]
-        whole = batch["input_ids"][index][batch["attention_mask"][index].bool()].tolist()
-        assert whole == row.input_ids + answer
-        assert batch["position_ids"][index][batch["attention_mask"][index].bool()].tolist() == list(range(len(whole)))
-        targets = batch["targets"][index]
-        assert targets[targets != IGNORED].tolist() == answer
-        assert head.training_tokens(row) == len(whole)
+        own = padded["attention_mask"][index].bool()
+        assert padded["input_ids"][index][own].tolist() == row.input_ids + answer[:-1]
+        assert padded["position_ids"][index][own].tolist() == list(range(len(row.input_ids) + len(answer) - 1))
+        for one in (batch, padded):
+            targets = one["tokens"][index, 0]
+            assert targets[targets != IGNORED].tolist() == answer
+        assert head.training_tokens(row) == len(row.input_ids) + len(answer) - 1
     assert batch["labels"].tolist() == [0, 1, 2, 0, 1] and batch["weights"].tolist() == [1, 2, 1, 2, 1]
     assert head.terms(batch).tolist() == [len(head.encoder.answer_ids[row.label]) for row in encoded]
     with pytest.raises(ValueError, match="without a label"):
