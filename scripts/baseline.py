@@ -89,10 +89,12 @@ def _check_model(config: RunConfig, rows: Rows) -> None:
     """Check that the model can be scored without training; a classical baseline has none."""
     if config.job is not None:
         from common.evaluation.baselines import draw_examples  # seconds to import
+        from common.model import device
         from common.model.build import check_untuned
         from common.model.load import quiet_libraries
 
         quiet_libraries()
+        device.check(config.job)
         check_untuned(config.job, config.dataset, draw_examples(config, rows))
 
 

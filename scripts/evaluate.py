@@ -77,10 +77,11 @@ def evaluate_run(request: RunRequest, split: str) -> tuple[Path, Metrics]:
     run_folder.create_run(folder, target.config(rows_fingerprint(rows)), train)  # checks that nothing has changed
 
     from common.evaluation import inference
-    from common.model import saved_model
+    from common.model import device, saved_model
     from common.model.load import quiet_libraries
 
     quiet_libraries()
+    device.announce()
     with run_lock.acquire(folder), recorded_failure(folder, run_folder.this_command()):
         head = saved_model.load(job_of(recorded), recorded.dataset, folder / run_folder.MODEL)
         facts = files.read_json(folder / run_folder.TRAINING)
@@ -99,11 +100,12 @@ def evaluate_adapter(request: RunRequest, adapter: Path, split: str) -> tuple[Pa
     folder = adapter_folder(target, adapter, config)
 
     from common.evaluation import inference
-    from common.model import saved_model
+    from common.model import device, saved_model
     from common.model.inspect import parameter_counts
     from common.model.load import quiet_libraries
 
     quiet_libraries()
+    device.announce()
     head = saved_model.load_adapter(target.job, target.dataset, adapter)
     run_folder.create_run(folder, config, run_folder.this_command())
     facts: dict[str, Any] = {**parameter_counts(head.model), "adapter_sha256": adapter_hash(adapter)}

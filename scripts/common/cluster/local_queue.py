@@ -9,7 +9,6 @@ import contextlib
 import dataclasses
 import datetime
 import os
-import shutil
 import signal
 import socket
 import subprocess
@@ -20,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from common.cluster.slurm_commands import ActiveJob, JobState
-from common.core import files
+from common.core import files, gpus
 from common.core.documents import from_json, read_object, to_json
 from common.core.errors import RunError
 from common.core.locks import lock, try_lock
@@ -223,14 +222,8 @@ def _signal(processes: Sequence[Process], number: signal.Signals) -> None:
 
 def slots() -> list[str]:
     """Return the slots, on each of which one task runs at a time: GPU numbers as CUDA counts them, [""] without one."""
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if visible is not None:
-        return [part for part in visible.split(",") if part.strip()] or [""]
-    if shutil.which("nvidia-smi") is None:
-        return [""]
-    done = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, timeout=30)
-    count = sum(line.startswith("GPU ") for line in done.stdout.splitlines())
-    return [str(number) for number in range(count)] or [""]
+    named = gpus.visible()
+    return (named if named is not None else [str(number) for number in range(gpus.count())]) or [""]
 
 
 def start_workers(queue: Path, count: int | None) -> None:

@@ -80,6 +80,8 @@ def _start(path: Path, entry: Entry, slot: str) -> subprocess.Popen[bytes] | Non
     # A worker may have been started within a Slurm job; its tasks must not take themselves for that job.
     hidden = set(slurm_commands.slurm_variables())
     inherited = {name: value for name, value in os.environ.items() if name not in hidden}
+    if slot:  # without one, nothing is hidden: there may be a GPU that could not be counted
+        expanded["CUDA_VISIBLE_DEVICES"] = slot
     log = Path(entry.log)
     with queue_lock(path.parent):  # a `cancel` finds the child, or removes the entry before the child is started
         if not path.exists():
@@ -90,7 +92,7 @@ def _start(path: Path, entry: Entry, slot: str) -> subprocess.Popen[bytes] | Non
                 child = subprocess.Popen(
                     entry.command,
                     cwd=entry.directory,
-                    env=inherited | entry.environment | expanded | {"CUDA_VISIBLE_DEVICES": slot},
+                    env=inherited | entry.environment | expanded,
                     stdin=subprocess.DEVNULL,
                     stdout=stream,
                     stderr=subprocess.STDOUT,

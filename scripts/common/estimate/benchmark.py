@@ -27,12 +27,12 @@ from common.evaluation import inference
 from common.hub import locate
 from common.hub.locate import Base
 from common.methods import attach
-from common.model import architectures, base_config
+from common.model import architectures, base_config, device
 from common.model.batching import Encoded
 from common.model.build import with_head
 from common.model.heads import Head
 from common.model.inspect import inner_model, parameter_counts
-from common.model.load import load_tokenizer, model_device, prepare_weights
+from common.model.load import load_tokenizer, prepare_weights
 from common.model.precision import weight_dtypes
 from common.model.prompt_head import PromptHead
 from common.model.quantization import is_quantized, quantization_config
@@ -107,7 +107,7 @@ def build(job: Job, dataset: Dataset) -> Head:
 
 def random_base(job: Job, config: PretrainedConfig) -> PreTrainedModel:
     """Return the base that `load.load_base` returns, with random weights."""
-    device, dtype = model_device(), getattr(torch, job.dtype)
+    place, dtype = device.choose(), getattr(torch, job.dtype)
     model = base_config.meta_model(job, config)
     dtypes = weight_dtypes(job, model)
     quantization = quantization_config(job, model, dtypes)
@@ -115,17 +115,17 @@ def random_base(job: Job, config: PretrainedConfig) -> PreTrainedModel:
         parameter.data = parameter.data.to(dtype)  # buffers stay float32
     quantizer = AutoHfQuantizer.from_config(quantization, pre_quantized=False) if quantization else None
     if quantizer:
-        quantizer.preprocess_model(model, device_map={"": device})
+        quantizer.preprocess_model(model, device_map={"": place})
     for name, module in model.named_modules():
         if quantizer is None or not is_quantized(module):
-            module.to_empty(device=device, recurse=False)
+            module.to_empty(device=place, recurse=False)
             continue
         weight: torch.Tensor = module.weight
-        values = torch.empty(weight.shape, dtype=dtype, device=device).normal_(std=0.02)
+        values = torch.empty(weight.shape, dtype=dtype, device=place).normal_(std=0.02)
         packed = quantizer.get_quantize_ops().convert({f"{name}.weight": values}, model=model)
         module.weight = packed[f"{name}.weight"]
         if module.bias is not None:
-            module.bias = nn.Parameter(torch.zeros(len(values), dtype=dtype, device=device), requires_grad=False)
+            module.bias = nn.Parameter(torch.zeros(len(values), dtype=dtype, device=place), requires_grad=False)
         module._is_hf_initialized = True
     model.initialize_weights()
     model.tie_weights()

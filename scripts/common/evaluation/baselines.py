@@ -10,7 +10,7 @@ from common.data.rows import Row, Rows
 from common.data.splits import sample_balanced, sample_rows, sample_train_rows
 from common.evaluation import classical, inference, partial_results, write_results
 from common.evaluation.embedding import EmbeddingRegression
-from common.model import saved_model
+from common.model import device, saved_model
 from common.model.build import build_untuned
 from common.model.inspect import inner_model, parameter_counts
 from common.runs import provenance
@@ -56,6 +56,7 @@ def draw_examples(config: RunConfig, rows: Rows) -> list[Row]:
 
 def _untuned(folder: Path, config: RunConfig, rows: Rows, splits: list[str]) -> None:
     job = job_of(config)
+    device.announce()
     set_seed(config.seed or 0)
     examples = draw_examples(config, rows)
     head = build_untuned(job, config.dataset, examples)

@@ -13,8 +13,9 @@ import torch.nn.functional as F
 from common.core.progress import Progress
 from common.data.rows import Row
 from common.evaluation import write_results
+from common.evaluation.memory_limit import Halving
 from common.evaluation.partial_results import PartialResults
-from common.model.batching import most_tokens, token_batches
+from common.model.batching import Batch, Encoded, most_tokens, token_batches
 from common.model.heads import Head
 from common.model.prompt_head import PromptHead
 from common.runs.documents import Metrics
@@ -44,10 +45,16 @@ def score(
     head.model.eval()
     with torch.inference_mode():
         prior = head.prior()
-        for indices in partial.remaining(batches) if partial else batches:
-            batch = head.scoring_batch([encoded[index] for index in indices])
-            found = head.scores({key: value.to(head.device) for key, value in batch.items()})  # (B, C)
-            scores = (found if prior is None else F.log_softmax(found - prior, dim=-1)).cpu().numpy()
+        remaining = list(partial.remaining(batches) if partial else batches)
+        padded, halving = _PaddedAhead(head, encoded, remaining), Halving()
+
+        def score_part(indices: Sequence[int]) -> np.ndarray:
+            found = head.scores(padded.take(indices))  # (B, C); on a GPU this returns before it is done
+            padded.prepare_next()
+            return (found if prior is None else F.log_softmax(found - prior, dim=-1)).cpu().numpy()
+
+        for indices in remaining:
+            scores = np.concatenate([part for _, part in halving.run(indices, score_part)])
             if result is None:
                 result = np.empty((len(rows), scores.shape[1]), dtype=np.float32)
             result[indices] = scores
@@ -58,6 +65,40 @@ def score(
         progress.close()
     head.model.train(was_training)
     return result if result is not None else np.empty((0, 0), dtype=np.float32)
+
+
+class _PaddedAhead:
+    """Pads a batch of rows while a GPU works on the one before.
+
+    Args:
+        head: pads rows.
+        encoded: all rows.
+        batches: indices of the rows of each batch, in the order in which they are taken.
+    """
+
+    def __init__(self, head: Head, encoded: Sequence[Encoded], batches: Sequence[Sequence[int]]) -> None:
+        self.head, self.encoded, self.coming = head, encoded, iter(batches)
+        self.indices: Sequence[int] | None = None
+        self.prepare_next()
+
+    def prepare_next(self) -> None:
+        """Pad the next batch, unless the one that was padded last has not been taken."""
+        if self.indices is None and (indices := next(self.coming, None)) is not None:
+            self.indices, self.batch = indices, self._padded(indices)
+
+    def take(self, indices: Sequence[int]) -> Batch:
+        """Return the batch of these rows on the head's device: the next one, or a part of it."""
+        if self.indices is not None and list(indices) == list(self.indices):
+            batch = self.batch
+        else:
+            batch = self._padded(indices)
+        self.indices = None if self.indices is None or set(indices) <= set(self.indices) else self.indices
+        return {key: value.to(self.head.device, non_blocking=True) for key, value in batch.items()}
+
+    def _padded(self, indices: Sequence[int]) -> Batch:
+        batch = self.head.scoring_batch([self.encoded[index] for index in indices])
+        on_gpu = self.head.device.type == "cuda"
+        return {key: value.pin_memory() for key, value in batch.items()} if on_gpu else batch
 
 
 def generate(
@@ -78,8 +119,10 @@ def generate(
     progress = Progress(what, len(rows), "row") if isinstance(what, str) else what
     head.model.eval()
     with torch.inference_mode():
+        halving = Halving()
         for indices in partial.remaining(batches) if partial else batches:
-            written = head.generate([encoded[index] for index in indices])
+            parts = halving.run(indices, lambda part: head.generate([encoded[index] for index in part]))
+            written = [text for _, texts_of_part in parts for text in texts_of_part]
             for index, text in zip(indices, written, strict=True):
                 texts[index] = text
             if partial:

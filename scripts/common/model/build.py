@@ -11,11 +11,12 @@ from common.config.methods import Untrained
 from common.data.rows import Row
 from common.hub.locate import locate
 from common.methods import attach
+from common.model import device
 from common.model.encoding import Encoder
 from common.model.finished_head import describe, head_labels
 from common.model.heads import ClassificationHead, Head
 from common.model.inspect import inner_model
-from common.model.load import load_base, load_tokenizer, model_device
+from common.model.load import load_base, load_tokenizer
 from common.model.precision import set_head_precision
 from common.model.prompt_head import PromptHead
 from common.model.prompts import PromptEncoder
@@ -51,7 +52,7 @@ def with_head(job: Job, dataset: Dataset, model: nn.Module, tokenizer: Any, exam
     encoder = row_encoder(job, dataset, tokenizer, examples)
     check_length(job, inner_model(model), encoder.example_length if isinstance(encoder, PromptEncoder) else 0)
     if job.quantization == "none":
-        model.to(model_device())  # quantised models are there already
+        model.to(device.choose())  # quantised models are there already
     set_head_precision(job, inner_model(model))
     if isinstance(encoder, PromptEncoder):
         calibrated = job.calibration == "content-free"

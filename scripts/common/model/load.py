@@ -15,7 +15,7 @@ from common.config.job import Job
 from common.core.errors import ModelError
 from common.hub.locate import Base, locate
 from common.methods.modules import head_modules
-from common.model import base_config
+from common.model import base_config, device
 from common.model.finished_head import check_head, fit_head, head_labels
 from common.model.pooling import set_pooling
 from common.model.precision import cast_parameters, weight_dtypes
@@ -69,7 +69,7 @@ def load_base(job: Job, dataset: Dataset, pad_token_id: int, weights: Path | Non
     meta = base_config.meta_model(job, config)
     dtypes = weight_dtypes(job, meta)
     quantization = quantization_config(job, meta, dtypes)
-    placed = {"quantization_config": quantization, "device_map": {"": model_device()}} if quantization else {}
+    placed = {"quantization_config": quantization, "device_map": {"": device.choose()}} if quantization else {}
     model, report = from_pretrained(
         base_config.model_class(job),
         base,
@@ -120,8 +120,3 @@ def prepare_weights(job: Job, model: PreTrainedModel, dtypes: dict[str, str]) ->
     cast_parameters(job, model, dtypes)
     keep_trainable_on_cpu(model)
     return model
-
-
-def model_device() -> str:
-    """Return the device of models: "cuda", or "cpu" on a machine without a GPU."""
-    return "cuda" if torch.cuda.is_available() else "cpu"

@@ -1,6 +1,7 @@
 """A saved model that scores rows; it is loaded when the first rows come."""
 
 import functools
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -27,10 +28,11 @@ class Scorer:
     @functools.cached_property
     def head(self) -> Any:
         """The model, loaded."""
-        from common.model import saved_model
+        from common.model import device, saved_model
         from common.model.load import quiet_libraries
 
         quiet_libraries()
+        device.announce(sys.stderr)
         load = saved_model.load_adapter if self.adapter else saved_model.load
         return load(job_of(self.config), self.config.dataset, self.folder)
 

@@ -5,6 +5,7 @@ import subprocess
 import sys
 
 from common.config.catalog import CODE
+from common.core import gpus
 from common.core.errors import Interrupted, RunError
 from common.predict import shards
 from common.predict.plan import Plan
@@ -25,8 +26,8 @@ def score_shards(plan: Plan, processes: int | None, score: shards.Score) -> None
     numbers = shards.unfinished(plan)
     if not numbers:
         return
-    gpus = _gpus()
-    count = min(processes or len(gpus) or 1, len(numbers))
+    visible = _visible_gpus()
+    count = min(processes or len(visible) or 1, len(numbers))
     if count == 1:
         for number in numbers:
             shards.score_shard(plan, number, score)
@@ -35,7 +36,7 @@ def score_shards(plan: Plan, processes: int | None, score: shards.Score) -> None
     for worker in range(count):
         script, *words = shards.shard_command(plan.folder, *numbers[worker::count])
         command = [sys.executable, str(CODE / script), *words]
-        running.append(subprocess.Popen(command, env=_environment(worker, count, gpus)))
+        running.append(subprocess.Popen(command, env=_environment(worker, count, visible)))
     try:
         codes = [process.wait() for process in running]
     except KeyboardInterrupt:
@@ -53,18 +54,18 @@ def score_shards(plan: Plan, processes: int | None, score: shards.Score) -> None
         )
 
 
-def _gpus() -> list[str]:
+def _visible_gpus() -> list[str]:
     """Return the GPUs as CUDA_VISIBLE_DEVICES names them."""
     import torch
 
-    given = os.environ.get("CUDA_VISIBLE_DEVICES")
-    names = given.split(",") if given else [str(number) for number in range(torch.cuda.device_count())]
+    names = gpus.visible()
+    names = [str(number) for number in range(torch.cuda.device_count())] if names is None else names
     return names[: torch.cuda.device_count()]
 
 
-def _environment(worker: int, count: int, gpus: list[str]) -> dict[str, str]:
+def _environment(worker: int, count: int, visible: list[str]) -> dict[str, str]:
     """Return the environment of a worker process: its own GPU, or its share of the cores."""
-    if gpus:
-        return os.environ | {"CUDA_VISIBLE_DEVICES": gpus[worker % len(gpus)]}
+    if visible:
+        return os.environ | {"CUDA_VISIBLE_DEVICES": visible[worker % len(visible)]}
     threads = max(len(os.sched_getaffinity(0)) // count, 1)
     return {"OMP_NUM_THREADS": str(threads)} | os.environ

@@ -4,13 +4,12 @@ import functools
 import importlib.metadata
 import os
 import platform
-import re
 import resource
 import sys
 from pathlib import Path
 from typing import Any
 
-from common.core import files
+from common.core import files, gpus
 from common.runs.code_snapshot import code_facts
 
 ATTEMPTS = "attempts.jsonl"  # in the run folder: the provenance of every process that worked on the run
@@ -71,7 +70,7 @@ def hardware() -> dict[str, Any]:
     return {
         "gpu": torch.cuda.get_device_name() if has_gpu else None,
         "cuda": torch.version.cuda if has_gpu else None,
-        "driver": _driver_version() if has_gpu else None,
+        "driver": gpus.driver_version() if has_gpu else None,
         "cpu": _cpu_name(),
         "threads": torch.get_num_threads(),
     }
@@ -100,16 +99,6 @@ def _version(package: str) -> str | None:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
         return None
-
-
-def _driver_version() -> str | None:
-    """Return the version of NVIDIA's kernel driver."""
-    try:
-        text = Path("/proc/driver/nvidia/version").read_text(encoding="utf-8")
-    except OSError:
-        return None
-    found = re.search(r"\b\d+\.\d+(\.\d+)?\b", text)
-    return found[0] if found else None
 
 
 def _cpu_name() -> str | None:

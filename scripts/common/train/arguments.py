@@ -13,6 +13,7 @@ from common.config.dataset import Dataset
 from common.config.job import Job
 from common.core.errors import ConfigError, choices, nearest
 from common.data.rows import Row
+from common.model import device
 from common.model.build import check_prompt
 from common.model.shapes import ModelShape, model_shape
 
@@ -29,8 +30,9 @@ def training_arguments(job: Job, folder: Path, seed: int) -> TrainingArguments:
     every = None if training.eval_every == "epoch" else training.eval_every
     # Without `mode` these schedulers treat every metric as a loss, and lower the learning rate when it rises.
     mode = {"mode": training.metric_mode} if training.lr_scheduler_type in _METRIC_SCHEDULERS else {}
+    is_on_gpu = device.choose().type == "cuda"
     try:
-        return TrainingArguments(
+        arguments = TrainingArguments(
             output_dir=str(folder),
             num_train_epochs=training.epochs,
             per_device_train_batch_size=training.batch_size,
@@ -53,7 +55,9 @@ def training_arguments(job: Job, folder: Path, seed: int) -> TrainingArguments:
             report_to=runtime.report_to or "none",
             seed=seed,
             disable_tqdm=True,
-            dataloader_pin_memory=torch.cuda.is_available(),
+            use_cpu=not is_on_gpu,  # the Trainer would take a Mac's GPU
+            dataloader_pin_memory=is_on_gpu,
+            accelerator_config={"non_blocking": is_on_gpu},
         )
     except (ValueError, ImportError) as error:
         message = " ".join(str(error).split())
@@ -64,6 +68,9 @@ def training_arguments(job: Job, folder: Path, seed: int) -> TrainingArguments:
             message = f"{key} '{wrong[1]}' is not known to the Trainer.{nearest(wrong[1], allowed)} "
             message += f"Allowed: {', '.join(allowed)}"
         raise ConfigError(f"training: {message}") from error
+    # One process runs one model on one device; the Trainer would divide batches among all GPUs that it sees.
+    arguments._n_gpu = min(arguments.n_gpu, 1)
+    return arguments
 
 
 def check_training_arguments(job: Job, dataset: Dataset, rows: Sequence[Row]) -> ModelShape:
@@ -75,6 +82,7 @@ def check_training_arguments(job: Job, dataset: Dataset, rows: Sequence[Row]) ->
         ModelError: no such model, a method that does not fit it, more tokens than it has positions, or label words that
             its tokenizer cannot tell apart.
     """
+    device.check(job)
     if job.method.name == "none":
         raise ConfigError("method none trains nothing; evaluate the base with: make baseline BASELINE=untuned")
     _check_scheduler_mode(job)

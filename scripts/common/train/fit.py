@@ -18,7 +18,7 @@ from common.model.saved_model import check_same_base
 from common.train.callbacks import RankCallback, RunCallback, is_exhausted
 from common.train.checkpoints import list_checkpoints
 from common.train.signals import StopSignal
-from common.train.trainer import DUE, RESUME, STATE, StepTrainer
+from common.train.trainer import DUE, RESUME, STATE, StepTrainer, head_is_on_gpu
 
 
 class _Ended(Exception):
@@ -91,6 +91,8 @@ def train(
                 is_over = _has_ended(trainer.state, trainer)
         # The run was killed between its last checkpoint and the end of training. Calling the Trainer would add steps.
         if not is_over:
+            if head_is_on_gpu(head):
+                trainer.try_largest_step()
             try:
                 trainer.train(resume_from_checkpoint=str(last) if last else None)
             except _Ended:
@@ -108,6 +110,7 @@ def train(
         "steps": state.global_step,
         "best_step": best_step,
         **trainer.base,
+        "train_token_budget": trainer.budget,
         "train_truncated_count": sum(row.truncated for row in trainer.encoded),
         "train_count": len(train_rows),
         "history": _history(state.log_history),

@@ -1,19 +1,18 @@
 """One training run, new or resumed: train, save, reload and compare the saved model, evaluate it."""
 
-import gc
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from transformers import set_seed
 
 from common.core import errors, files
 from common.data.rows import Row, Rows
 from common.data.splits import sample_rows, sample_train_rows
 from common.evaluation import inference, partial_results
+from common.evaluation.memory_limit import free_memory
 from common.methods import eva
-from common.model import batching, saved_model
+from common.model import batching, device, saved_model
 from common.model.build import build_head
 from common.model.heads import Head
 from common.model.inspect import parameter_counts
@@ -22,11 +21,13 @@ from common.runs.run_config import RunConfig, job_of
 from common.train.fit import train as fine_tune
 from common.train.trainer import divergence_error
 
+_GPU_ROUNDING = 1e-3  # nats
 _PROBE_ROWS = 64  # validation rows that the trained and the reloaded model both score
 
 
 def run(folder: Path, config: RunConfig, rows: Rows) -> None:
     """Run or resume a training run until its metrics are written."""
+    device.announce()
     provenance.record_attempt(folder)
     job, model_folder = job_of(config), folder / run_folder.MODEL
     if (folder / run_folder.TRAINING).exists():
@@ -34,9 +35,9 @@ def run(folder: Path, config: RunConfig, rows: Rows) -> None:
     else:
         probe = rows["validation"][:_PROBE_ROWS]
         facts, scores = _train(folder, config, rows, probe)
-        _free_memory()  # two large models do not fit one card
+        free_memory()  # two large models do not fit one card
         head = saved_model.load(job, config.dataset, model_folder)
-        _check_reloaded(head, config, probe, scores, model_folder)
+        facts |= {"reload_difference_nats": _check_reloaded(head, config, probe, scores, model_folder)}
         files.write_json(folder / run_folder.TRAINING, facts)
     _evaluate(folder, config, rows, head, files.read_json(folder / run_folder.TRAINING))
     if not job.runtime.keep_checkpoints:
@@ -74,23 +75,29 @@ def _train(folder: Path, config: RunConfig, rows: Rows, probe: list[Row]) -> tup
     return facts, scores
 
 
-def _free_memory() -> None:
-    """Free the trained model, its optimizer and the Trainer, which refer to each other in cycles."""
-    gc.collect()
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
+def _check_reloaded(head: Head, config: RunConfig, probe: list[Row], trained: np.ndarray, path: Path) -> float:
+    """Return by how many nats the scores (N, C) of `probe` by the trained and the reloaded model differ at most.
 
+    On a CPU it must be 0. A GPU promises no equal bits: there it may be `_GPU_ROUNDING`, with the same predictions.
 
-def _check_reloaded(head: Head, config: RunConfig, probe: list[Row], trained: np.ndarray, path: Path) -> None:
-    """Raise a `ModelError` unless the reloaded model scores `probe` exactly as the trained one did, with (N, C)."""
+    Raises:
+        ModelError: it is more, so the saved model is not the trained one.
+    """
     if not np.isfinite(trained).all():
         raise divergence_error("the trained model's scores are not finite")
     again = inference.score(head, probe, job_of(config).runtime.score_token_budget, "score with the saved model")
-    if not np.array_equal(trained, again):
+    difference = float(np.abs(trained - again).max()) if len(probe) else 0.0
+    allowed = _GPU_ROUNDING if head.device.type == "cuda" else 0.0
+    # Two labels that are as close to each other as the rounding may change places.
+    top = np.sort(trained, axis=1)
+    is_close = top[:, -1] - top[:, -2] <= 2 * allowed
+    is_same = (trained.argmax(axis=1) == again.argmax(axis=1)) | is_close
+    if difference > allowed or not is_same.all():
         raise errors.ModelError(
-            f"{path}: the saved model scores differently from the trained one, by up to "
-            f"{np.abs(trained - again).max():.2e}; it must not be used."
+            f"{path}: the saved model scores differently from the trained one, by up to {difference:.2e} nats "
+            f"(allowed here: {allowed:g}); it must not be used."
         )
+    return difference
 
 
 def _evaluate(folder: Path, config: RunConfig, rows: Rows, head: Head, facts: dict[str, Any]) -> None:

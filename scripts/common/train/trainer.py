@@ -5,6 +5,7 @@ weighted mean over its examples. Evaluation uses the project's own scoring. A ch
 only and is written atomically. Optimizers, schedulers, callbacks and trackers are the Hugging Face Trainer's.
 """
 
+import contextlib
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,6 +24,7 @@ from common.core import files
 from common.core.errors import ModelError
 from common.data.rows import Row
 from common.evaluation import inference, metrics, write_results
+from common.evaluation.memory_limit import free_memory, out_of_memory
 from common.methods.adalora import allocator_state, load_allocator_state
 from common.model.batching import Batch, Encoded, StepSampler
 from common.model.heads import Head
@@ -63,7 +65,8 @@ class StepTrainer(Trainer):
         self.folder = folder
         self.base = base_identity(job, head.model)
         self.encoded = head.encoder.encode(train)
-        self.class_weights = class_weights(job, dataset, train)
+        self.class_weights = class_weights(job, dataset, train).to(head.device)
+        self.budget = job.training.token_budget  # halved when the memory does not suffice
         self.before = {"seconds": 0.0, "cpu_seconds": 0.0}  # of earlier attempts of this run
         self._started = {"seconds": time.monotonic(), "cpu_seconds": time.process_time()}
         inner = inner_model(head.model)
@@ -83,7 +86,7 @@ class StepTrainer(Trainer):
     # --- batches and loss ---
 
     def get_train_dataloader(self) -> DataLoader:
-        """Return a loader whose items are lists of micro-batches, one list per optimizer step."""
+        """Return a loader whose items are optimizer steps: the rows, and their micro-batches."""
         sampler = StepSampler(
             [self.head.training_tokens(row) for row in self.encoded], self.job.training.batch_size, self.args.seed
         )
@@ -91,7 +94,8 @@ class StepTrainer(Trainer):
         loader: DataLoader = DataLoader(
             self.encoded,  # type: ignore[arg-type]
             batch_sampler=sampler,
-            collate_fn=self.micro_batches,
+            collate_fn=lambda rows: (rows, self.micro_batches(rows)),
+            pin_memory=head_is_on_gpu(self.head),
             num_workers=workers,
             worker_init_fn=leave_signals_to_parent if workers else None,
             multiprocessing_context="fork" if workers else None,  # rows are shared, not copied; workers do not use CUDA
@@ -101,26 +105,72 @@ class StepTrainer(Trainer):
 
     def micro_batches(self, rows: list[Encoded]) -> list[Batch]:
         """Return the rows of one optimizer step as batches that each fit the token budget."""
-        budget = self.job.training.token_budget
-        groups = self.head.training_groups(rows, budget)
+        groups = self.head.training_groups(rows, self.budget)
         return [self.head.training_batch([rows[index] for index in group]) for group in groups]
 
-    def training_step(self, model: Any, inputs: list[Batch], num_items_in_batch: Any = None) -> torch.Tensor:  # type: ignore[override]
-        """Accumulate the gradients of one optimizer step and return its loss."""
+    def training_step(self, model: Any, inputs: Any, num_items_in_batch: Any = None) -> torch.Tensor:
+        """Accumulate the gradients of one optimizer step and return its loss.
+
+        Where the memory does not suffice, the step begins again with half the token budget, and so do all later ones.
+
+        Raises:
+            ModelError: the loss is not finite, or a single row needs more memory than there is.
+        """
+        rows, batches = inputs
         model.train()
-        by_class = self.class_weights.to(self.args.device)
-        weights = [by_class[batch["labels"]] * batch["weights"] for batch in inputs]
-        terms = [(weight * self.head.terms(batch)).sum() for batch, weight in zip(inputs, weights, strict=True)]
+        while True:
+            if self.budget < self.job.training.token_budget:
+                batches = [self._on_device(batch) for batch in self.micro_batches(rows)]
+            with contextlib.suppress(torch.OutOfMemoryError):  # its traceback holds the activations
+                return self._accumulated(batches)
+            self._halve_budget(batches)
+
+    def _accumulated(self, batches: Sequence[Batch]) -> torch.Tensor:
+        weights = [self.class_weights[batch["labels"]] * batch["weights"] for batch in batches]
+        terms = [(weight * self.head.terms(batch)).sum() for batch, weight in zip(batches, weights, strict=True)]
         total = torch.stack(terms).sum()
         loss = torch.zeros((), device=self.args.device)
-        for batch, weight in zip(inputs, weights, strict=True):
+        for batch, weight in zip(batches, weights, strict=True):
             losses = self.head.losses(batch, self.job.training.label_smoothing)  # (B,)
             part = (losses * weight).sum() / total
-            if not torch.isfinite(part):
-                raise divergence_error(f"the loss is {part.item()} at step {self.state.global_step + 1}")
             self.accelerator.backward(part)
             loss += part.detach()
+        if not torch.isfinite(loss):  # once a step: the CPU waits here for the GPU
+            raise divergence_error(f"the loss is {loss.item()} at step {self.state.global_step + 1}")
         return loss
+
+    def _halve_budget(self, batches: Sequence[Batch]) -> None:
+        """Forget a step that did not fit, and halve the token budget.
+
+        Raises:
+            ModelError: every micro-batch had one row already.
+        """
+        self.head.model.zero_grad(set_to_none=True)  # part of the step's gradient is there
+        free_memory()
+        if all(len(batch["labels"]) == 1 for batch in batches):
+            longest = max(batch["input_ids"].shape[1] for batch in batches)
+            raise out_of_memory(f"a training step of one row with {longest} tokens")
+        fitting = max(self.head.training_tokens(row) for row in self.encoded)
+        most = self.head.most_tokens(self.budget)
+        self.budget = max(most // 2, min(fitting, most - 1), 1)
+        print(
+            f"out of memory with training.token_budget {most}: going on with {self.budget}; steps and gradients stay "
+            "the same",
+            flush=True,
+        )
+
+    def _on_device(self, batch: Batch) -> Batch:
+        return {key: value.to(self.args.device) for key, value in batch.items()}
+
+    def try_largest_step(self) -> None:
+        """Run the longest rows that a step can have forward and backward once: memory runs out here, or never.
+
+        Weights, gradients and random numbers are as before.
+        """
+        rows = sorted(self.encoded, key=self.head.training_tokens)[-self.job.training.batch_size :]
+        with torch.random.fork_rng():
+            self.training_step(self.head.model, (rows, [self._on_device(batch) for batch in self.micro_batches(rows)]))
+        self.head.model.zero_grad(set_to_none=True)
 
     # --- evaluation ---
 
@@ -200,6 +250,11 @@ class StepTrainer(Trainer):
         # Pruned ranks are zeros already. With the last step's pattern, saving would drop other ranks.
         load_allocator_state(self.head.model, {})
         return step
+
+
+def head_is_on_gpu(head: Head) -> bool:
+    """Return whether a head's model is on a GPU."""
+    return head.device.type == "cuda"
 
 
 def divergence_error(observed: str) -> ModelError:

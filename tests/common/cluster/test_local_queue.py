@@ -161,7 +161,7 @@ def test_the_environment_of_a_task(queue, add, tmp_path, monkeypatch):
     add("a", f"print([os.environ.get(n) for n in {names}], os.getcwd(), sys.stdin.read() == '')", OURS="x y")
     start(queue)
     ended(queue)
-    assert (tmp_path / "logs" / "a.log").read_text() == f"['1', 'x y', '', None] {tmp_path} True\n"
+    assert (tmp_path / "logs" / "a.log").read_text() == f"['1', 'x y', None, None] {tmp_path} True\n"
 
 
 def test_variables_are_expanded_where_the_task_begins(queue, add, tmp_path, monkeypatch):

@@ -247,7 +247,7 @@ def test_losses_and_gradients_are_those_of_sft_trainer(build, step_trainer, sft_
         trainer = step_trainer(head, tight, data, rows)
         micro_batches = trainer.micro_batches(trainer.encoded)
         assert len(micro_batches) == (6 if budget == 16 else 1)
-        step = trainer.training_step(head.model, micro_batches)
+        step = trainer.training_step(head.model, (trainer.encoded, micro_batches))
         torch.testing.assert_close(step, loss.detach(), rtol=0, atol=1e-6)
         found = gradients(head.model)
         assert set(found) == set(reference)
@@ -264,7 +264,7 @@ def test_weights_of_examples_and_classes_weigh_answer_tokens(build, step_trainer
         losses, terms = head.losses(batch), head.terms(batch)
     weights = torch.tensor([(3.0 if row.label == 2 else 1.0) * row.weight for row in ROWS])
     expected = (weights * losses).sum() / (weights * terms).sum()
-    torch.testing.assert_close(trainer.training_step(head.model, [batch]), expected)
+    torch.testing.assert_close(trainer.training_step(head.model, (trainer.encoded, [batch])), expected)
 
 
 def test_label_smoothing_spreads_over_the_vocabulary(build):

@@ -260,7 +260,7 @@ def test_activation_checkpointing_changes_no_gradient(prompt_job, tmp_path, meth
         if checkpointing:
             trainer.model.gradient_checkpointing_enable(trainer.args.gradient_checkpointing_kwargs)
             assert inner_model(head.model).is_gradient_checkpointing
-        trainer.training_step(head.model, trainer.micro_batches(trainer.encoded))
+        trainer.training_step(head.model, (trainer.encoded, trainer.micro_batches(trainer.encoded)))
         found.append({name: parameter.grad.clone() for name, parameter in trained(head.model).items()})
     assert max(gradient.abs().max() for gradient in found[0].values()) > 1e-4
     for name, gradient in found[0].items():

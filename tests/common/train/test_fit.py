@@ -6,7 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from toy_runs import dataset
-from transformers import set_seed
+from transformers import TrainingArguments, set_seed
 
 from common.config import catalog
 from common.config.dataset import Dataset
@@ -17,7 +17,7 @@ from common.model import batching, saved_model
 from common.model.build import build_head
 from common.model.inspect import parameter_counts
 from common.model.load import quiet_libraries
-from common.train import callbacks, fit, trainer
+from common.train import arguments, callbacks, fit, trainer
 from common.train.arguments import check_training_arguments
 from common.train.checkpoints import list_checkpoints
 
@@ -54,9 +54,10 @@ def make_trainer(tiny_job, tmp_path):
 
 def one_step(trainer: trainer.StepTrainer, indices: list[int]) -> tuple[float, dict[str, torch.Tensor], int]:
     """Return loss, gradients and the number of micro-batches of one step over the given rows."""
-    parts = trainer.micro_batches([trainer.encoded[index] for index in indices])
+    rows = [trainer.encoded[index] for index in indices]
+    parts = trainer.micro_batches(rows)
     trainer.model.zero_grad()
-    loss = trainer.training_step(trainer.model, parts)
+    loss = trainer.training_step(trainer.model, (rows, parts))
     gradients = {name: parameter.grad.clone() for name, parameter in trainer.model.named_parameters()}
     return loss.item(), gradients, len(parts)
 
@@ -111,6 +112,86 @@ def test_without_weights_the_loss_is_the_plain_mean(make_trainer):
     assert loss == pytest.approx(plain.item(), abs=1e-6)
 
 
+# --- a GPU whose memory does not suffice, on a CPU that says so -------------------------------------------------------
+
+
+def run_out_above(monkeypatch, trainer: trainer.StepTrainer, tokens: int) -> None:
+    """Let the forward pass of more padded tokens run out of memory."""
+    losses = trainer.head.losses
+
+    def bounded(batch, smoothing):
+        if batch["input_ids"].numel() > tokens:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
+        return losses(batch, smoothing)
+
+    monkeypatch.setattr(trainer.head, "losses", bounded)
+
+
+def test_a_step_that_does_not_fit_begins_again_with_half_the_budget(make_trainer, monkeypatch, capsys):
+    trainer = make_trainer(make_rows(12), **{"training.token_budget": 512})
+    indices = list(range(12))
+    loss, gradients, parts = one_step(trainer, indices)
+    longest = max(len(row.input_ids) for row in trainer.encoded)
+    assert longest < 128 < max(batch["input_ids"].numel() for batch in trainer.micro_batches(trainer.encoded))
+    run_out_above(monkeypatch, trainer, 128)
+    found, found_gradients, _ = one_step(trainer, indices)
+    assert found == pytest.approx(loss, abs=1e-6)
+    assert_same(found_gradients, gradients)
+    assert trainer.budget == 128 and len(trainer.micro_batches(trainer.encoded)) > parts
+    out = capsys.readouterr().out
+    assert "training.token_budget 512: going on with 256" in out and "256: going on with 128" in out
+    one_step(trainer, indices)
+    assert capsys.readouterr().out == ""  # it is said once
+
+
+def test_a_single_row_that_does_not_fit(make_trainer, monkeypatch):
+    trainer = make_trainer(make_rows(12), **{"training.token_budget": 512})
+    run_out_above(monkeypatch, trainer, 4)
+    with pytest.raises(ModelError, match=r"out of memory in a training step of one row with \d+ tokens.*max_length"):
+        one_step(trainer, list(range(12)))
+
+
+def test_the_largest_step_is_tried_and_leaves_nothing(make_trainer, monkeypatch):
+    trainer = make_trainer(make_rows(12), **{"training.batch_size": 4, "training.token_budget": 512})
+    before = {name: parameter.clone() for name, parameter in trainer.model.named_parameters()}
+    state, seen = torch.get_rng_state(), []
+    losses = trainer.head.losses
+
+    def record(batch, smoothing):
+        seen.extend(batch["attention_mask"].sum(dim=1).tolist())
+        return losses(batch, smoothing)
+
+    monkeypatch.setattr(trainer.head, "losses", record)
+    trainer.try_largest_step()
+    assert sorted(seen) == sorted(len(row.input_ids) for row in trainer.encoded)[-4:]
+    assert torch.equal(torch.get_rng_state(), state)
+    for name, parameter in trainer.model.named_parameters():
+        assert parameter.grad is None and torch.equal(parameter, before[name])
+
+
+def test_one_look_at_the_loss_a_step(make_trainer, monkeypatch):
+    trainer = make_trainer(make_rows(12), **{"training.token_budget": 32})
+    looks, isfinite = [], torch.isfinite
+
+    def count(value):
+        looks.append(value.shape)
+        return isfinite(value)
+
+    monkeypatch.setattr(torch, "isfinite", count)
+    assert one_step(trainer, list(range(12)))[2] > 3 and len(looks) == 1
+
+
+def test_one_device_whatever_the_trainer_sees(tiny_job, tmp_path, monkeypatch):
+    job = tiny_job("minilm-full")
+    found = arguments.training_arguments(job, tmp_path, 1)
+    assert found.use_cpu and found.device.type == "cpu"  # also on a Mac, whose GPU the Trainer would take
+    monkeypatch.setattr(arguments.device, "choose", lambda: torch.device("cuda"))
+    monkeypatch.setattr(TrainingArguments, "n_gpu", property(lambda self: self._n_gpu or 4))  # 0 here: four are seen
+    found = arguments.training_arguments(job, tmp_path, 1)
+    assert not found.use_cpu and found.dataloader_pin_memory and found.accelerator_config.non_blocking
+    assert found.n_gpu == 1
+
+
 # 12 rows hold con, neu, pro 6, 2, 4 times: balanced is 12 / (3 n_c).
 @pytest.mark.parametrize(
     ("chosen", "weights"),
@@ -136,14 +217,15 @@ def test_class_and_row_weights_make_a_weighted_mean(make_trainer, chosen, weight
 def test_the_short_step_is_a_mean_over_its_own_rows(make_trainer):
     trainer = make_trainer(make_rows(11), **{"training.batch_size": 4, "training.token_budget": 32})
     steps = list(trainer.get_train_dataloader())
-    sizes = [sum(len(batch["labels"]) for batch in step) for step in steps]
+    sizes = [sum(len(batch["labels"]) for batch in batches) for _, batches in steps]
+    assert sizes == [len(rows) for rows, _ in steps]
     assert sorted(sizes) == [3, 4, 4]
     short = steps[sizes.index(3)]
     trainer.model.zero_grad()
     loss = trainer.training_step(trainer.model, short).item()
     losses = []
     with torch.no_grad():
-        for batch in short:
+        for batch in short[1]:
             inputs = {key: value for key, value in batch.items() if key not in ("labels", "weights")}
             losses += F.cross_entropy(trainer.model(**inputs).logits, batch["labels"], reduction="none").tolist()
     assert loss == pytest.approx(sum(losses) / 3, abs=1e-6)
@@ -188,7 +270,7 @@ def test_every_epoch_visits_every_row_once(make_trainer):
     loader = trainer.get_train_dataloader()
     assert len(loader) == 3
     lengths = sorted(len(row.input_ids) for row in trainer.encoded)
-    seen = sorted(int(n) for step in loader for batch in step for n in batch["attention_mask"].sum(dim=1))
+    seen = sorted(int(n) for _, batches in loader for batch in batches for n in batch["attention_mask"].sum(dim=1))
     assert seen == lengths
 
 

@@ -3,7 +3,9 @@
 import os
 import signal
 import weakref
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from marks import slow_except
@@ -100,6 +102,36 @@ def test_the_trained_model_is_freed_before_the_reload(train, monkeypatch, name):
     monkeypatch.setattr(saved_model, "load", count)
     train("run", job_name, **overrides)
     assert built and alive == [0]
+
+
+@pytest.mark.parametrize(
+    ("place", "shift", "is_same"),
+    [("cpu", 0.0, True), ("cpu", 1e-6, False), ("cuda", 5e-4, True), ("cuda", 2e-3, False)],
+)
+def test_how_far_a_reloaded_model_may_differ(monkeypatch, tmp_path, tiny_job, place, shift, is_same):
+    trained = np.log(np.array([[0.2, 0.3, 0.5], [0.6, 0.3, 0.1]], dtype=np.float32))
+    again = trained + np.float32(shift) * np.array([[1, -1, 0], [0, 0, 1]], dtype=np.float32)
+    monkeypatch.setattr(run.inference, "score", lambda *arguments: again)
+    head = SimpleNamespace(device=torch.device(place))
+    config = RunConfig("minilm-lora", "toy", "", 1, tiny_job("minilm-lora"), DATASET, "d" * 64)
+    if is_same:
+        found = run._check_reloaded(head, config, ROWS["test"][:2], trained, tmp_path)
+        assert found == pytest.approx(shift, rel=1e-2)
+    else:
+        with pytest.raises(ModelError, match="scores differently from the trained one"):
+            run._check_reloaded(head, config, ROWS["test"][:2], trained, tmp_path)
+
+
+def test_a_reloaded_model_on_a_gpu_must_predict_the_same(monkeypatch, tmp_path, tiny_job):
+    trained = np.log(np.array([[0.5, 0.3, 0.2]], dtype=np.float32))
+    head = SimpleNamespace(device=torch.device("cuda"))
+    config = RunConfig("minilm-lora", "toy", "", 1, tiny_job("minilm-lora"), DATASET, "d" * 64)
+    monkeypatch.setattr(run, "_GPU_ROUNDING", 0.2)  # so that the scores alone would pass
+    monkeypatch.setattr(run.inference, "score", lambda *arguments: np.log(np.array([[0.5, 0.3, 0.2]])))
+    run._check_reloaded(head, config, ROWS["test"][:1], trained, tmp_path)
+    monkeypatch.setattr(run.inference, "score", lambda *arguments: trained[:, ::-1])
+    with pytest.raises(ModelError, match="scores differently"):
+        run._check_reloaded(head, config, ROWS["test"][:1], trained, tmp_path)
 
 
 def stop_at(monkeypatch, step: int) -> None:

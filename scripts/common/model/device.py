@@ -1,0 +1,68 @@
+"""The one device on which this process runs its models: chosen once, and said before anything is loaded."""
+
+import functools
+import os
+import sys
+from typing import TextIO
+
+import torch
+
+from common.config.job import Job
+from common.core import gpus
+from common.core.errors import ModelError
+
+ALLOW_CPU = "ALLOW_CPU"  # environment variable: 1 runs on the CPU although there should be a GPU
+_NO_BFLOAT16 = 8  # cards of an earlier compute capability (T4, V100, RTX 20xx) emulate bfloat16
+
+
+@functools.cache
+def choose() -> torch.device:
+    """Return the first GPU that this process sees, or the CPU.
+
+    Apple's GPUs are not used: quantised layers and bfloat16 differ there.
+
+    Raises:
+        ModelError: there is a GPU, or one was asked for, and torch sees none.
+    """
+    if torch.cuda.is_available():
+        torch.cuda.set_device(0)
+        return torch.device("cuda")
+    expected = gpus.expected()
+    if expected and os.environ.get(ALLOW_CPU, "0") in ("", "0"):
+        built = f"is built for CUDA {torch.version.cuda}" if torch.version.cuda else "is a build for CPUs only"
+        raise ModelError(
+            f"{expected}, but torch sees none. Driver: {_driver()}; torch {torch.__version__} {built}. Update the "
+            f"driver (CUDA 13 needs 580 or newer), or install the build of torch for your CUDA. {ALLOW_CPU}=1 before "
+            "the command runs it on the CPU."
+        )
+    return torch.device("cpu")
+
+
+def announce(stream: TextIO | None = None) -> None:
+    """Print the device, on stdout or another stream, before anything is loaded."""
+    if choose().type == "cuda":
+        memory = torch.cuda.get_device_properties(0).total_memory / 1e9
+        found = f"{torch.cuda.get_device_name()} ({memory:.1f} GB), CUDA {torch.version.cuda}, driver {_driver()}"
+    else:
+        threads = torch.get_num_threads()
+        found = f"CPU, {threads} thread{'s' if threads > 1 else ''}"
+    print(f"device: {found}", file=stream or sys.stdout, flush=True)
+
+
+def check(job: Job) -> None:
+    """Check that the device computes in the job's precision.
+
+    Raises:
+        ModelError: as `choose`; or the GPU has no instructions for bfloat16, and would emulate it.
+    """
+    if choose().type != "cuda" or job.precision != "bfloat16":
+        return
+    if torch.cuda.get_device_capability()[0] < _NO_BFLOAT16:
+        raise ModelError(
+            f"{torch.cuda.get_device_name()} has no bfloat16, and would compute it many times slower. Set "
+            "precision=float32 and dtype=float32, or use a card from 2020 on (Ampere or later)."
+        )
+
+
+def _driver() -> str:
+    return gpus.driver_version() or "not loaded"

@@ -1,0 +1,67 @@
+"""The device of a process: the first GPU; the CPU where there is none; an error where there should be one."""
+
+import pytest
+import torch
+
+from common.config import catalog
+from common.core import gpus
+from common.core.errors import ModelError
+from common.model import device
+
+
+@pytest.fixture
+def machine(monkeypatch):
+    """`machine(sees=…, capability=…, expected=…)`: what torch sees, and why there should be a GPU."""
+
+    def make(sees: int = 0, capability: tuple[int, int] = (9, 0), expected: str | None = None) -> None:
+        device.choose.cache_clear()
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: sees > 0)
+        monkeypatch.setattr(torch.cuda, "device_count", lambda: sees)
+        monkeypatch.setattr(torch.cuda, "set_device", lambda number: None)
+        monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "Tesla T4")
+        monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: capability)
+        properties = type("Properties", (), {"total_memory": 16e9})
+        monkeypatch.setattr(torch.cuda, "get_device_properties", lambda number: properties)
+        monkeypatch.setattr(gpus, "expected", lambda: expected)
+        monkeypatch.setattr(gpus, "driver_version", lambda: "535.104" if expected or sees else None)
+
+    yield make
+    monkeypatch.undo()
+    device.choose.cache_clear()
+
+
+def test_without_a_gpu(machine, capsys):
+    machine()
+    device.announce()
+    assert device.choose() == torch.device("cpu") and capsys.readouterr().out.startswith("device: CPU, ")
+
+
+def test_the_first_of_several_gpus(machine, capsys):
+    machine(sees=4)
+    device.announce()
+    assert device.choose().type == "cuda"
+    out = capsys.readouterr().out
+    assert out.startswith("device: Tesla T4 (16.0 GB), CUDA ") and "driver 535.104" in out
+
+
+def test_a_gpu_that_torch_does_not_see(machine, monkeypatch):
+    machine(expected="this machine has 1 NVIDIA GPU")
+    with pytest.raises(ModelError) as caught:
+        device.choose()
+    for part in ("this machine has 1 NVIDIA GPU, but torch sees none", "535.104", torch.__version__, "ALLOW_CPU=1"):
+        assert part in str(caught.value)
+    monkeypatch.setenv("ALLOW_CPU", "1")
+    assert device.choose().type == "cpu"
+
+
+def test_a_card_without_bfloat16(machine):
+    slow, _ = catalog.load_job("minilm-lora", {"precision": "bfloat16"})
+    exact, _ = catalog.load_job("minilm-lora", {"precision": "float32"})
+    machine(sees=1, capability=(7, 5))
+    device.check(exact)
+    with pytest.raises(ModelError, match=r"Tesla T4 has no bfloat16.*precision=float32"):
+        device.check(slow)
+    machine(sees=1, capability=(8, 9))
+    device.check(slow)
+    machine()
+    device.check(slow)
