@@ -43,7 +43,7 @@ value_option = $(if $($(name)),$(strip $(option.$(name)))"$$$(name)")
 flag_option = $(if $(filter-out 0,$($(name))),$(option.$(name)))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo smoke fetch check bench train evaluate baseline predict report submit submit-all submit-check status logs cancel setup test test-all testbed test-slurm lint format clean
+.PHONY: help demo smoke fetch check bench train evaluate baseline predict report submit submit-all submit-check status logs cancel setup test test-all test-gpu testbed test-slurm lint format clean
 
 help: ## print this help
 	@"$(strip $(PYTHON))" scripts/make_help.py Makefile
@@ -107,6 +107,8 @@ test: setup ## run the fast tests, which cover every module (5 to 6 minutes on t
 	@$(PY) -m pytest -m "not slow" --numprocesses=auto $(if $(COVERAGE),--cov --cov-report=term)
 test-all: test ## run the slow tests, too: kills, methods that learn, whole journeys (20 minutes)
 	@$(PY) -m pytest -m slow --numprocesses=auto
+test-gpu: setup ## run the tests on an NVIDIA card (4 minutes on an H100), and write what they measure to outputs/published/hardware/
+	@$(PY) -m pytest tests/gpu -rs -p no:cacheprovider
 testbed: ## bring a real Slurm with two small nodes up on this machine (root on Debian 12; installs what is missing)
 	@slurm/testbed/install.sh && slurm/testbed/up.sh
 test-slurm: setup ## run the tests of jobs on a real Slurm, in testbeds of their own that are gone afterwards (root)

@@ -19,7 +19,7 @@ from common.config.catalog import ROOT
 from common.core import errors
 from common.core.files import read_json, write_text
 from common.core.formatting import text_table
-from common.report import notes, page, page_diff, plots, readme_tables, results, variant_grid
+from common.report import hardware, notes, page, page_diff, plots, readme_tables, results, variant_grid
 from common.runs import run_folder
 
 PAGE = "README.md"  # of outputs/published
@@ -73,7 +73,7 @@ def report(outputs: Path, published: Path, readme: Path, check_only: bool) -> No
         paths = folder.glob(f"{dataset}.*.png") if check_only else plots.draw(dataset, members, folder)
         plot_files[dataset] = [path.relative_to(published).as_posix() for path in sorted(paths)]
     block = page.readme_block(found)
-    whole = page.published_page(found, plot_files, notes.read(published))
+    whole = page.published_page(found, plot_files, notes.read(published), hardware.read(published))
     text = readme.read_text(encoding="utf-8")
     if check_only:
         check(readme, page_diff.marked(text, page.BLOCK, readme), block)

@@ -3,9 +3,10 @@
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from common.core.formatting import markdown_table
-from common.report import best_runs, readme_tables, variant_grid
+from common.report import best_runs, hardware, readme_tables, variant_grid
 from common.report.notes import DatasetNotes
 from common.report.results import Result
 
@@ -29,6 +30,10 @@ _COST = (
     "Training time includes the evaluations on validation. It is wall-clock time on a GPU, and CPU time of all threads "
     "together without one. Peak memory is that of the GPU, or of the whole process without one. "
     "A dash: not measured."
+)
+_CARDS = (
+    "Measured by `make test-gpu` with random weights of the true shape, rows of the job's max_length, and at most "
+    "14.5e9 bytes of the card's memory unless the job's name says otherwise."
 )
 _CAPTIONS = {
     "accuracy-parameters": "score by trainable parameters",
@@ -56,7 +61,10 @@ def readme_block(results: Sequence[Result]) -> str:
 
 
 def published_page(
-    results: Sequence[Result], plots: Mapping[str, Sequence[str]], notes: Mapping[str, DatasetNotes]
+    results: Sequence[Result],
+    plots: Mapping[str, Sequence[str]],
+    notes: Mapping[str, DatasetNotes],
+    cards: Sequence[dict[str, Any]] = (),
 ) -> str:
     """Return the text of outputs/published/README.md.
 
@@ -64,10 +72,13 @@ def published_page(
         results: all published results.
         plots: the paths of each dataset's plots, relative to the page.
         notes: the notes of each dataset; a dataset may have none.
+        cards: what was measured on graphics cards (`hardware.read`).
     """
     parts = [_HEAD, "\n".join([f"- {_SCORES}", f"- {_CHOICE}", f"- {_COST}"])] if results else [_HEAD, _NOTHING]
     for dataset, members in readme_tables.datasets(results).items():
         parts += _section(dataset, members, plots.get(dataset, ()), notes.get(dataset, DatasetNotes()))
+    if cards:
+        parts += ["## Graphics cards", _CARDS, markdown_table(*hardware.table(cards), left=3)]
     return "\n\n".join(part.strip() for part in parts) + "\n"
 
 
