@@ -114,6 +114,11 @@ def test_class_weights(weights):
     assert validate(Job, job_with("training.class_weights", weights), "F").training.class_weights == weights
 
 
+def test_integer_labels_are_keys_of_class_weights():
+    found = validate(Job, job_with("training.class_weights", {0: 1.0, 1: 2.5}), "F").training.class_weights
+    assert found == {"0": 1.0, "1": 2.5}
+
+
 @pytest.mark.parametrize(
     ("changes", "parts"),
     [

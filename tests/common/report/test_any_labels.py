@@ -110,3 +110,9 @@ def test_dollar_signs_are_drawn_as_typed(tmp_path):
     typed = [text for text in figure.findobj(plot_style.Text) if "$" in text.get_text()]
     assert {label for label in labels if "$" in label} <= {text.get_text() for text in typed}
     assert not any(text.get_parse_math() for text in typed)
+
+
+def test_the_metrics_say_that_test_is_a_copy(tmp_path):
+    folder = finished_run(tmp_path, run_config(splits={"test": "validation"}))
+    assert files.read_json(folder / "metrics.json")["test_copied_from"] == "validation"
+    assert "test_copied_from" not in files.read_json(finished_run(tmp_path, run_config(seed=2)) / "metrics.json")
