@@ -25,7 +25,7 @@ from common.config.dataset import Dataset
 from common.config.run_request import RunRequest, make_command
 from common.core import errors, files
 from common.data.load import load_rows
-from common.data.rows import Rows, rows_fingerprint
+from common.data.rows import LoadedRows, Rows, rows_fingerprint
 from common.data.splits import check_splits
 from common.runs import provenance, run_folder, run_lock
 from common.runs.lifecycle import recorded_failure, resume_run
@@ -51,7 +51,10 @@ def evaluate(request: RunRequest, force: bool) -> Path:
     """Create the baseline's run folder, score it unless it is finished, and return the folder."""
     target = resolve_baseline(request)
     rows = _load(target.dataset, request.data_dir)
-    folder, config, command = target.folder, target.config(rows_fingerprint(rows)), target.request.command("baseline")
+    for note in rows.notes:
+        print(f"note: {note}")
+    folder, command = target.folder, target.request.command("baseline")
+    config = target.config(rows_fingerprint(rows)).with_rows(rows)
     if force or not (folder / run_folder.CONFIG).exists():
         _check_model(config, rows)  # before anything is written
     if force and (archived := run_folder.archive_run(folder)):
@@ -79,7 +82,7 @@ def _resume(folder: Path, config: RunConfig) -> None:
     _score(folder, config, rows)
 
 
-def _load(dataset: Dataset, data_dir: Path | None) -> Rows:
+def _load(dataset: Dataset, data_dir: Path | None) -> LoadedRows:
     rows = load_rows(dataset, data_dir)
     check_splits(rows, trains=False)
     return rows

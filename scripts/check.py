@@ -11,6 +11,7 @@ all variants are checked and counted; rows and tokens once, as the first one has
 """
 
 import contextlib
+import dataclasses
 import json
 import sys
 from collections.abc import Sequence
@@ -24,7 +25,7 @@ from common.core import errors
 from common.core.formatting import text_table
 from common.data import checks
 from common.data.load import load_all_splits
-from common.data.rows import Rows
+from common.data.rows import LoadedRows, Rows
 
 if TYPE_CHECKING:
     from common.model.shapes import ModelShape
@@ -47,7 +48,13 @@ def main(argv: list[str] | None = None) -> None:
         from common.estimate import memory  # seconds to import
 
         with contextlib.redirect_stdout(sys.stderr):  # nothing but the result on stdout
-            rows = {} if flags.no_data else load_all_splits(target.dataset, request.data_dir)
+            rows: Rows = {}
+            if not flags.no_data:
+                rows = loaded = load_all_splits(target.dataset, request.data_dir)
+                targets = [
+                    _with_labels(one, loaded) if one.dataset_name == target.dataset_name else one for one in targets
+                ]
+                target = targets[0]
             # Of a sweep, memory is estimated for the variant that trains most, as far as that is known.
             estimated, shape, most = target, None, -1
             for place, one, variant in zip(each, targets, variants, strict=True):
@@ -59,11 +66,17 @@ def main(argv: list[str] | None = None) -> None:
                 if (trainable := place["params_trainable_count"] or 0) > most:
                     estimated, shape, most = one, found_shape, trainable
             found |= _about_head(target)
-            found |= _about_rows(target, rows) if rows else {}
+            found |= _about_rows(target, loaded) if rows else {}
             found |= {"memory_estimate_variant": estimated.variant} if len(each) > 1 else {}
             found |= memory.estimate(estimated.job, estimated.dataset, shape)
     found |= each[0] if len(each) == 1 else {"variants": each}
     print(json.dumps(found, indent=2, ensure_ascii=False) if flags.json else _for_people(found, targets))
+
+
+def _with_labels(target: Target, rows: LoadedRows) -> Target:
+    """Return the target with the labels that its rows have, for a dataset with `labels: all`."""
+    takes_all = target.dataset.takes_all_labels
+    return dataclasses.replace(target, dataset=target.dataset.with_labels(rows.dataset.labels)) if takes_all else target
 
 
 def _shape(target: Target, rows: Rows) -> "ModelShape":
@@ -84,7 +97,7 @@ def _about_head(target: Target) -> dict[str, Any]:
     return {"finished_head": about} if about else {}
 
 
-def _about_rows(target: Target, rows: Rows) -> dict[str, Any]:
+def _about_rows(target: Target, rows: LoadedRows) -> dict[str, Any]:
     from common.hub import locate
     from common.model.build import row_encoder
     from common.model.load import load_tokenizer
@@ -103,6 +116,8 @@ def _about_rows(target: Target, rows: Rows) -> dict[str, Any]:
         "duplicates": checks.count_duplicates(rows),
         "contradictions": checks.find_contradictions(rows, target.dataset),
         "tokens": tokens,
+        "dropped_rows_count": rows.dropped_rows_count,
+        "notes": rows.notes,
     }
 
 
@@ -112,6 +127,7 @@ def _for_people(found: dict[str, Any], targets: Sequence[Target]) -> str:
     lines = [f"job {found['job']}{variant} on dataset {found['dataset']}"]
     if "splits" in found:
         lines += checks.describe(found, target.dataset, target.job.max_length)
+        lines += [f"note: {note}" for note in found["notes"]]
     if "finished_head" in found:
         lines += ["", found["finished_head"]]
     if len(each) > 1:

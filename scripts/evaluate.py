@@ -70,11 +70,15 @@ def evaluate_run(request: RunRequest, split: str) -> tuple[Path, Metrics]:
         raise errors.RunError(f"{folder}: the run is not finished. Finish it: {train}")
     recorded = run_folder.load_run_config(folder)
     data_dir = request.data_dir or (Path(recorded.data_dir) if recorded.data_dir else None)
-    rows = load_rows(target.dataset, data_dir)
+    dataset = target.dataset
+    if dataset.takes_all_labels:  # the run knows them
+        dataset = dataset.with_labels(recorded.dataset.labels)
+    rows = load_rows(dataset, data_dir)
     members = require_split(rows, split, "to evaluate on")
     if split == "train":
         members = sample_train_rows(members, job_of(recorded), recorded.dataset)
-    run_folder.create_run(folder, target.config(rows_fingerprint(rows)), train)  # checks that nothing has changed
+    config = target.config(rows_fingerprint(rows)).with_rows(rows)
+    run_folder.create_run(folder, config, train)  # checks that nothing has changed
 
     from common.evaluation import inference
     from common.model import device, saved_model
@@ -96,7 +100,7 @@ def evaluate_adapter(request: RunRequest, adapter: Path, split: str) -> tuple[Pa
     target = resolve_target(dataclasses.replace(request, seed=None, baseline="adapter"))
     rows = load_rows(target.dataset, request.data_dir)
     members = require_split(rows, split, "to evaluate on")
-    config = target.config(rows_fingerprint(rows))
+    config = target.config(rows_fingerprint(rows)).with_rows(rows)
     folder = adapter_folder(target, adapter, config)
 
     from common.evaluation import inference
@@ -106,7 +110,7 @@ def evaluate_adapter(request: RunRequest, adapter: Path, split: str) -> tuple[Pa
 
     quiet_libraries()
     device.announce()
-    head = saved_model.load_adapter(target.job, target.dataset, adapter)
+    head = saved_model.load_adapter(target.job, config.dataset, adapter)
     run_folder.create_run(folder, config, run_folder.this_command())
     facts: dict[str, Any] = {**parameter_counts(head.model), "adapter_sha256": adapter_hash(adapter)}
     with run_lock.acquire(folder), recorded_failure(folder, run_folder.this_command()):

@@ -65,7 +65,9 @@ def train(request: RunRequest, force: bool) -> None:
     """Create a run or resume it, and train and evaluate it to its end."""
     target = resolve_target(request)
     rows = load_all_splits(target.dataset, request.data_dir)
-    config = target.config(rows_fingerprint(rows))
+    for note in rows.notes:
+        print(f"note: {note}")
+    config = target.config(rows_fingerprint(rows)).with_rows(rows)
     folder, command = target.folder, request.command("train")
     is_new = force or not (folder / run_folder.CONFIG).exists()
     if not is_new:

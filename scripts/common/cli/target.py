@@ -121,6 +121,11 @@ def resolve_target(request: RunRequest) -> Target:
 def _shots(request: RunRequest, dataset: Dataset) -> int | None:
     """Return the number of examples of the baseline few-shot, one for each label unless SHOTS= is given."""
     if request.baseline == FEW_SHOT:
+        if dataset.takes_all_labels and request.shots is None:
+            raise ConfigError(
+                "SHOTS= is missing: with `labels: all` the number of labels is known only when the rows are read. Give "
+                "SHOTS=, the number of examples, or write `labels` as a list."
+            )
         return request.shots or len(dataset.labels)
     if request.shots is not None:
         raise ConfigError(f"SHOTS={request.shots} has no effect without BASELINE={FEW_SHOT}.")

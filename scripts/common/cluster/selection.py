@@ -17,7 +17,7 @@ from common.config.job import Job
 from common.config.run_request import CLASSICAL_BASELINES, FEW_SHOT, MODEL_BASELINES, RunRequest
 from common.core.errors import ConfigError, DataError, PeftableError, choices
 from common.data.load import load_rows
-from common.data.rows import Rows, rows_fingerprint
+from common.data.rows import LoadedRows, rows_fingerprint
 from common.data.splits import check_splits
 from common.runs.run_config import RunConfig
 
@@ -137,7 +137,7 @@ class Fingerprints:
     """Hashes of the rows of datasets, each read once."""
 
     def __init__(self) -> None:
-        self._known: dict[tuple[str, Path | None], tuple[str, Rows] | DataError] = {}
+        self._known: dict[tuple[str, Path | None], tuple[str, LoadedRows] | DataError] = {}
 
     def of(self, spec: RunSpec) -> str:
         """Return the hash of a run's rows.
@@ -149,7 +149,9 @@ class Fingerprints:
         if key not in self._known:
             try:
                 rows = load_rows(spec.dataset, spec.data_dir)
-                self._known[key] = rows_fingerprint(rows), {split: members[:1] for split, members in rows.items()}
+                self._known[key] = rows_fingerprint(rows), rows
+                for members in rows.values():
+                    del members[1:]  # whether there are any is asked again
             except DataError as error:
                 self._known[key] = error
         found = self._known[key]
@@ -158,3 +160,8 @@ class Fingerprints:
         sha256, first_rows = found
         check_splits(first_rows, spec.verb == "train")
         return sha256
+
+    def config(self, spec: RunSpec) -> RunConfig:
+        """Return the config of a run with what its rows have shown; raises as `of` does."""
+        config, found = spec.configure(self.of(spec)), self._known.get((spec.dataset_name, spec.data_dir))
+        return config.with_rows(found[1]) if isinstance(found, tuple) else config

@@ -160,7 +160,7 @@ class _Submitter:
         try:
             if not run_folder.is_finished(spec.folder):
                 _check_files(spec)
-            config = spec.configure(self.fingerprints.of(spec))
+            config = self.fingerprints.config(spec)
         except PeftableError as error:
             if not self.options.of_all_jobs:
                 raise

@@ -1,16 +1,18 @@
 """The schema of a dataset's YAML file: where its rows come from, its columns, labels and prompt."""
 
 import string
-from typing import Annotated, Literal
+from collections.abc import Callable, Sequence
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, WrapValidator, model_validator
 
-from common.core.errors import choices, nearest
-from common.core.schema import Strict
+from common.config.label_values import Label, LabelKeys, LabelValue
+from common.core.errors import ConfigError, choices, nearest
+from common.core.schema import Strict, validate
 
 SPLITS = ("train", "validation", "test")
 Split = Literal["train", "validation", "test"]
-Label = str | int
+ALL = "all"  # `labels: all`: the labels are those of the train rows
 Score = Literal["accuracy", "f1_macro", "f1_micro", "f1_weighted", "matthews_corrcoef", "f1_mean_labels"]
 
 
@@ -43,18 +45,22 @@ class Source(Strict):
 
 
 class Splits(Strict):
-    """How rows are divided into splits that the source lacks: by a column, or by stratified random fractions."""
+    """How rows are divided into splits that the source lacks: by a column, and by stratified random fractions."""
 
     column: str | None = None
     fractions: dict[Literal["validation", "test"], Annotated[float, Field(gt=0, lt=1)]] = {}
+    by: Literal["group"] | None = None  # of `fractions`: all rows of one group stay in one split
+    test: Literal["validation"] | None = None  # the labels of test are hidden: test is a copy of validation
     seed: int = 1
 
     @model_validator(mode="after")
     def _check_fractions(self) -> "Splits":
         if sum(self.fractions.values()) >= 1:
             raise ValueError("fractions must leave rows for train: their sum must be below 1")
-        if self.column is not None and self.fractions:
-            raise ValueError("give either `column` or `fractions`")
+        if self.by is not None and not self.fractions:
+            raise ValueError("`by` belongs to `fractions`")
+        if self.test is not None and "test" in self.fractions:
+            raise ValueError("give either `test: validation` or a fraction for test")
         return self
 
 
@@ -81,8 +87,16 @@ class Prompt(Strict):
         return found
 
 
+def _read_labels(value: Any, read_list: Callable[[Any], list[Label]]) -> list[Label]:
+    """Return a list of labels; [] for the word `all`, which names labels that are not known yet."""
+    return [] if isinstance(value, str) and value == ALL else read_list(value)
+
+
 class Dataset(Strict):
-    """A dataset: where its rows come from, its columns, its labels in class order, its prompt."""
+    """A dataset: where its rows come from, its columns, its labels in class order, its prompt.
+
+    All labels are in Unicode's form NFC.
+    """
 
     schema_: Literal[1] = Field(alias="schema")
     title: str
@@ -90,29 +104,77 @@ class Dataset(Strict):
     splits: Splits = Splits()
     text: Annotated[list[str], Field(min_length=1)]
     label: str
-    labels: Annotated[list[Label], Field(min_length=2)]
+    labels_: Annotated[list[LabelValue], Field(min_length=2), WrapValidator(_read_labels)] = Field(alias="labels")
+    label_map: Annotated[dict[str, LabelValue], LabelKeys] = {}  # {value in the rows: label}
+    drop_labels: list[LabelValue | None] = []  # rows with these values, after label_map, are left out; None: no value
     id: str | None = None
     group: str | None = None
     weight: str | None = None
-    mean_f1_labels: list[Label] | None = None  # their mean F1 is computed, too (as SemEval does)
+    mean_f1_labels: list[LabelValue] | None = None  # their mean F1 is computed, too (as SemEval does)
     score: Score = "accuracy"  # the metric that tables show first
     prompt: Prompt | None = None  # for the prompt head
-    answers: dict[str, str] | None = None  # {label: answer of the prompt head}; default: the label
+    answers: Annotated[dict[str, str], LabelKeys] | None = (
+        None  # {label: answer of the prompt head}; default: the label
+    )
+
+    @property
+    def takes_all_labels(self) -> bool:
+        """Return whether the labels are those of the train rows, which have not been read yet (`labels: all`)."""
+        return not self.labels_
+
+    @property
+    def labels(self) -> list[Label]:
+        """The labels in class order.
+
+        Raises:
+            ConfigError: they are those of the train rows, which have not been read.
+        """
+        if self.takes_all_labels:
+            raise ConfigError(
+                f"the dataset '{self.title}' says `labels: all`: its labels are known when its train rows are read, "
+                "and this command reads no rows. Write the labels as a list (`make check` prints them), or use the "
+                "command with its rows: without NO_DATA=1, or as make check, train or submit."
+            )
+        return self.labels_
+
+    def with_labels(self, labels: Sequence[Label]) -> "Dataset":
+        """Return the dataset with these labels; a `ConfigError` where they do not fit its other keys."""
+        plain = self.model_dump(mode="json", by_alias=True, exclude_defaults=True)
+        return validate(Dataset, {**plain, "schema": self.schema_, "labels": list(labels)}, f"'{self.title}'")
 
     @model_validator(mode="after")
-    def _check_labels(self) -> "Dataset":
+    def _check_columns(self) -> "Dataset":
         if len(set(self.text)) < len(self.text):
             raise ValueError("`text` names a column twice")
         if self.label in self.text:
             raise ValueError(f"`label` is '{self.label}', which is a text column: the model would read the label")
+        if self.score == "f1_mean_labels" and not self.mean_f1_labels:
+            raise ValueError("score is f1_mean_labels, but mean_f1_labels names no labels")
+        if self.splits.by is not None and self.group is None:
+            raise ValueError("splits.by is group, but `group` names no column")
+        return self
+
+    @model_validator(mode="after")
+    def _check_labels(self) -> "Dataset":
+        dropped = {str(label) for label in self.drop_labels if label is not None}
+        renamed = [name for name, label in self.label_map.items() if name in dropped and str(label) not in dropped]
+        if renamed:
+            raise ValueError(f"'{renamed[0]}' is renamed by label_map and left out by drop_labels; give one of them")
+        if self.takes_all_labels:
+            return self
         names = [str(label) for label in self.labels]
         if len(set(names)) < len(names):
             raise ValueError("two labels are the same")
-        unknown = [label for label in self.mean_f1_labels or [] if label not in self.labels]
+        if both := [name for name in names if name in dropped]:
+            raise ValueError(f"drop_labels names '{both[0]}', which is among labels")
+        for old, new in self.label_map.items():
+            if str(new) not in (allowed := {*names, *dropped}):
+                raise ValueError(
+                    f"label_map turns '{old}' into '{new}', which is not among labels.{nearest(new, allowed)}"
+                )
+        unknown = [label for label in self.mean_f1_labels or [] if str(label) not in names]
         if unknown:
             raise ValueError(f"mean_f1_labels names {unknown[0]!r}, which is not among labels")
-        if self.score == "f1_mean_labels" and not self.mean_f1_labels:
-            raise ValueError("score is f1_mean_labels, but mean_f1_labels names no labels")
         return self
 
     @model_validator(mode="after")
@@ -128,9 +190,9 @@ class Dataset(Strict):
             if unread := [name for name in self.text if name not in columns]:
                 raise ValueError(f"prompt does not use the text column '{unread[0]}': write {{{unread[0]}}} in it")
         if self.answers is not None:
-            names = [str(label) for label in self.labels]
-            if set(self.answers) != set(names):
+            names = [str(label) for label in self.labels_]
+            if names and set(self.answers) != set(names):
                 raise ValueError(f"answers must have every label once: {choices(names)}; found {choices(self.answers)}")
-            if len(set(self.answers.values())) < len(names) or not all(map(str.strip, self.answers.values())):
+            if len(set(self.answers.values())) < len(self.answers) or not all(map(str.strip, self.answers.values())):
                 raise ValueError("answers must differ from each other and contain a word")
         return self

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
+from common.config.label_values import LabelKeys
 from common.config.method_rules import find_method_conflict
 from common.config.methods import Full, LastLayers, LibraryMethod, Method
 from common.config.resources import Resources
@@ -37,7 +38,7 @@ class Training(Strict):
     warmup_steps: float = Field(ge=0)  # below 1: a fraction of all steps
     max_grad_norm: float = Field(ge=0)
     label_smoothing: float = Field(ge=0, lt=1)
-    class_weights: Literal["none", "balanced"] | dict[str, Annotated[float, Field(gt=0)]]
+    class_weights: Annotated[Literal["none", "balanced"] | dict[str, Annotated[float, Field(gt=0)]], LabelKeys]
     eval_every: Literal["epoch"] | Annotated[int, Field(ge=1)]  # or a number of steps
     best_metric: BestMetric  # by which the best checkpoint is chosen
     early_stopping_patience: int | None = Field(ge=1)  # evaluations without an improvement of best_metric

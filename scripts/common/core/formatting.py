@@ -1,5 +1,6 @@
 """Format numbers, durations, sizes and tables for people, and compute mean and standard deviation."""
 
+import re
 import statistics
 from collections.abc import Sequence
 
@@ -77,6 +78,14 @@ def text_table(header: TableRow, rows: Sequence[TableRow]) -> str:
         return "  ".join(cells).rstrip()
 
     return "\n".join([line(header), "  ".join("─" * width for width in widths), *map(line, rows)])
+
+
+def markdown_text(text: object) -> str:
+    """Return a text with its Markdown and HTML characters as entities, so that GitHub shows it as typed.
+
+    "a_b" stays, and "$5 | *" becomes "&#36;5 &#124; &#42;". `html.unescape` gives the text back.
+    """
+    return re.sub(r"[\\`*\[\]<>|$~&]|(?<![^\W_])_|_(?![^\W_])|^ | (?= )| $", lambda m: f"&#{ord(m[0])};", str(text))
 
 
 def markdown_table(header: TableRow, rows: Sequence[TableRow], left: int = 1) -> str:

@@ -1,19 +1,16 @@
-"""Read one cell of a table as a text, a label or a weight; an error names file, row and column."""
+"""Read one cell of a table as a text or a weight; an error names file, row and column."""
 
 import math
-from collections.abc import Sequence
 from typing import Any
 
 import pandas as pd
 
-from common.config.dataset import Label
-from common.core.errors import DataError, choices, nearest
+from common.core.errors import DataError
 
 
-def _is_empty(value: Any) -> bool:
-    return (
-        value is None or (isinstance(value, float) and math.isnan(value)) or value is pd.NA or str(value).strip() == ""
-    )
+def is_missing(value: Any) -> bool:
+    """Return whether a cell has no value: None, NaN, or a text of spaces; the words "None" and "nan" are values."""
+    return (pd.api.types.is_scalar(value) and bool(pd.isna(value))) or str(value).strip() == ""
 
 
 def read_text(value: Any, where: str, column: str) -> str:
@@ -27,9 +24,9 @@ def read_text(value: Any, where: str, column: str) -> str:
     Raises:
         DataError: the cell is empty, or its text cannot be stored as UTF-8.
     """
-    if _is_empty(value):
+    if is_missing(value):
         raise DataError(f"{where}, column '{column}': the cell is empty; every row needs a value here.")
-    text = value if isinstance(value, str) else str(_plain(value))
+    text = value if isinstance(value, str) else str(whole_number(value))
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -37,34 +34,9 @@ def read_text(value: Any, where: str, column: str) -> str:
     return text
 
 
-def _plain(value: Any) -> Any:
+def whole_number(value: Any) -> Any:
     """Return 3 for 3.0: spreadsheets and parquet store whole numbers as floats."""
     return int(value) if isinstance(value, float) and value.is_integer() else value
-
-
-def read_label(value: Any, positions: dict[str, int], where: str, column: str, labels: Sequence[Label]) -> int:
-    """Read a label cell: return the index of its label in the dataset's `labels`.
-
-    The cell must be exactly a label of the YAML file, compared as text: case and spaces count. 3.0 is read as "3".
-
-    Args:
-        value: the cell.
-        positions: {label as text: index}.
-        where: file and row, for the message.
-        column: its name, for the message.
-        labels: the allowed labels, for the message.
-
-    Raises:
-        DataError: the cell is empty or is not one of the labels.
-    """
-    index = positions.get(str(_plain(value)))
-    if index is None:
-        found = "an empty cell" if _is_empty(value) else f"'{_plain(value)}'"
-        raise DataError(
-            f"{where}, column '{column}': found {found}, which is not a label.{nearest(value, labels)} "
-            f"Allowed: {choices(labels)}. (A label such as 01 or null must be quoted in the YAML.)"
-        )
-    return index
 
 
 def read_weight(value: Any, where: str, column: str) -> float:

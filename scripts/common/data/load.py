@@ -1,6 +1,7 @@
 """Load the rows of a dataset from its files or from the Hub, divided into train, validation and test.
 
-Nothing is dropped or guessed: an error names file, row, column, what was found and what is allowed.
+Nothing is dropped but what the dataset's YAML names, and nothing is guessed: an error names file, row, column, what was
+found and what is allowed.
 """
 
 from pathlib import Path
@@ -9,13 +10,16 @@ import pandas as pd
 
 from common.config.catalog import ROOT
 from common.config.dataset import SPLITS, Dataset
-from common.data.rows import Rows, to_rows
-from common.data.splits import check_splits, check_train, divide_by_column, divide_by_fractions
+from common.core.errors import choices
+from common.data.group_split import find_shared_groups
+from common.data.labels import Frames, check_labels, discover_labels, find_unused_values
+from common.data.rows import LoadedRows, to_rows
+from common.data.splits import check_splits, check_train, divide_by_column, divide_by_fractions, require_split
 from common.data.table_files import find_split_files
 from common.data.table_reader import read_table
 
 
-def load_rows(dataset: Dataset, data_dir: Path | None = None) -> Rows:
+def load_rows(dataset: Dataset, data_dir: Path | None = None) -> LoadedRows:
     """Read all splits of a dataset.
 
     Args:
@@ -23,22 +27,53 @@ def load_rows(dataset: Dataset, data_dir: Path | None = None) -> Rows:
         data_dir: a folder with {train,validation,test}.<format>, read instead of the dataset's own source.
 
     Returns:
-        {split: rows} for the splits that exist, in the order train, validation, test.
+        {split: rows} for the splits that exist, in the order train, validation, test; and the dataset with its labels.
 
     Raises:
         DataError: a file or column is missing, a cell is empty or not allowed, an id occurs twice, or nothing can be
             learned from train.
     """
     frames = _read_frames(dataset, data_dir)
+    if dataset.splits.test is not None:
+        frames.pop("test", None)  # its labels are hidden
     if dataset.splits.column is not None and data_dir is None:
         frames = divide_by_column(frames, dataset.splits.column)
+        if dataset.splits.test is not None:
+            frames.pop("test", None)
+    if takes_all := dataset.takes_all_labels:
+        dataset = discover_labels(frames, dataset)
+    check_labels(frames, dataset)
     rows = {split: to_rows(frame, dataset, origin, split) for split, (frame, origin) in frames.items()}
-    rows = divide_by_fractions(rows, dataset, keep_given=data_dir is not None)
+    dropped = {split: len(frame) - len(rows[split]) for split, (frame, _) in frames.items()}
+    notes = divide_by_fractions(rows, dataset, keep_given=data_dir is not None)
+    if dataset.splits.test is not None:
+        rows["test"] = require_split(rows, dataset.splits.test, "because splits.test says that test is a copy of it")
     check_train(rows, dataset)
-    return {split: rows[split] for split in SPLITS if split in rows}
+    loaded = LoadedRows({split: rows[split] for split in SPLITS if split in rows}, dataset)
+    if dataset.drop_labels:
+        loaded.dropped_rows_count = dropped
+    loaded.notes = [f"labels: all, of the train rows: {choices(dataset.labels, 100)}"] if takes_all else []
+    loaded.notes += [*_notes(dataset, frames, dropped), *notes]
+    if warning := find_shared_groups(loaded):
+        loaded.notes.append(f"warning: {warning}")
+    return loaded
 
 
-def load_all_splits(dataset: Dataset, data_dir: Path | None) -> Rows:
+def _notes(dataset: Dataset, frames: Frames, dropped: dict[str, int]) -> list[str]:
+    """Return sentences about what the dataset's YAML did with the rows."""
+    notes = []
+    if dataset.drop_labels:
+        counts = ", ".join(f"{count:,} of {split}" for split, count in dropped.items())
+        notes.append(f"rows left out by drop_labels: {counts}")
+    notes += find_unused_values(frames, dataset)
+    if dataset.splits.test is not None:
+        notes.append(
+            "test is a copy of validation (splits.test): test scores are validation scores, which chose the model"
+        )
+    return notes
+
+
+def load_all_splits(dataset: Dataset, data_dir: Path | None) -> LoadedRows:
     """Load a dataset and check that it has every split that a fine-tuning run needs.
 
     Raises:

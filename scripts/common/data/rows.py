@@ -9,7 +9,8 @@ import pandas as pd
 from common.config.dataset import Dataset
 from common.core.errors import DataError, choices, nearest
 from common.core.files import sha256
-from common.data.cells import read_label, read_text, read_weight
+from common.data.cells import read_text, read_weight
+from common.data.labels import DROPPED, read_labels
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -34,8 +35,24 @@ class Row:
 Rows = dict[str, list[Row]]
 
 
+class LoadedRows(Rows):
+    """The rows by split, and what was found out about them while they were read.
+
+    Attributes:
+        dataset: with the labels of the rows, also where its YAML says `labels: all`.
+        dropped_rows_count: {split: rows that `drop_labels` left out}; empty without `drop_labels`.
+        notes: sentences for the user about what was done with the rows.
+    """
+
+    def __init__(self, rows: Rows, dataset: Dataset) -> None:
+        super().__init__(rows)
+        self.dataset = dataset
+        self.dropped_rows_count: dict[str, int] = {}
+        self.notes: list[str] = []
+
+
 def to_rows(frame: pd.DataFrame, dataset: Dataset, origin: str, split: str, labelled: bool = True) -> list[Row]:
-    """Turn a table into rows.
+    """Turn a table into rows, without those whose label is among the dataset's `drop_labels`.
 
     Args:
         frame: cells as `read_table` returns them; the index is the row's number in the file.
@@ -58,27 +75,30 @@ def to_rows(frame: pd.DataFrame, dataset: Dataset, origin: str, split: str, labe
                     f"{origin}: there is no column '{column}', which the dataset YAML names as `{key}`."
                     f"{nearest(column, existing)} Columns found: {choices(existing)}."
                 )
-    positions = {str(label): index for index, label in enumerate(dataset.labels)}
+    labels = read_labels(frame, dataset, origin) if labelled else []
     cells: dict[str, list[Any]] = {name: frame[name].tolist() for names in columns_of.values() for name in names}
-    rows = []
+    rows, kept = [], []  # and their places
     for number, place in enumerate(frame.index.tolist()):
+        if labelled and labels[number] == DROPPED:
+            continue
         where = f"{origin}, row {place}"
         texts = tuple(read_text(cells[name][number], where, name) for name in dataset.text)
         if not labelled:
             rows.append(Row(id=f"{split}-{number}", texts=texts, label=None))
             continue
+        kept.append(place)
         rows.append(
             Row(
                 id=read_text(cells[dataset.id][number], where, dataset.id) if dataset.id else f"{split}-{number}",
                 texts=texts,
-                label=read_label(cells[dataset.label][number], positions, where, dataset.label, dataset.labels),
+                label=labels[number],
                 group=read_text(cells[dataset.group][number], where, dataset.group) if dataset.group else None,
                 weight=read_weight(cells[dataset.weight][number], where, dataset.weight) if dataset.weight else 1.0,
             )
         )
     if labelled and dataset.id:
         seen: dict[str, int] = {}
-        for row, place in zip(rows, frame.index.tolist(), strict=True):
+        for row, place in zip(rows, kept, strict=True):
             if row.id in seen:
                 raise DataError(
                     f"{origin}, row {place}: id '{row.id}' occurs already in row {seen[row.id]}; ids must be unique."

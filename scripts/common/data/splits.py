@@ -1,14 +1,17 @@
 """Divide rows into train, validation and test, check that the needed splits exist, and draw stratified samples."""
 
+from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
 
-from common.config.dataset import SPLITS, Dataset, Label
+from common.config.dataset import SPLITS, Dataset
 from common.config.job import Job
+from common.config.label_values import Label
 from common.core.errors import DataError, choices, nearest
 from common.data.rows import Row, Rows
+from common.data.visible_text import visible
 
 
 def require_split(rows: Rows, split: str, why: str) -> list[Row]:
@@ -129,7 +132,7 @@ def divide_by_column(frames: dict[str, tuple[pd.DataFrame, str]], column: str) -
     }
 
 
-def divide_by_fractions(rows: Rows, dataset: Dataset, keep_given: bool) -> Rows:
+def divide_by_fractions(rows: Rows, dataset: Dataset, keep_given: bool) -> list[str]:
     """Move fractions of the train rows to validation and test, stratified by label, as `splits.fractions` says.
 
     Args:
@@ -137,12 +140,13 @@ def divide_by_fractions(rows: Rows, dataset: Dataset, keep_given: bool) -> Rows:
         dataset: its `splits` give the fractions and the seed.
         keep_given: keep splits that exist already, for a folder given as DATA_DIR; otherwise they are an error.
 
-    Raises:
-        DataError: a split exists already, or a label has too few rows.
-    """
-    from sklearn.model_selection import train_test_split
+    Returns:
+        Sentences for the user: labels with a single row, which stays in train, and how groups were divided.
 
-    whole = rows.get("train", [])
+    Raises:
+        DataError: a split exists already, train is empty, or a label has too few rows.
+    """
+    count, notes = len(rows.get("train", [])), []
     for split, fraction in dataset.splits.fractions.items():
         if split in rows and keep_given:
             continue
@@ -150,18 +154,48 @@ def divide_by_fractions(rows: Rows, dataset: Dataset, keep_given: bool) -> Rows:
             raise DataError(
                 f"splits.fractions asks for {split}, but the source has a {split} split; remove one of them."
             )
-        try:
-            rows["train"], rows[split] = train_test_split(
-                rows.get("train", []),
-                test_size=round(fraction * len(whole)),
-                random_state=dataset.splits.seed,
-                stratify=[row.label for row in rows.get("train", [])],
-            )
-        except ValueError as error:
-            raise DataError(
-                f"cannot cut {fraction:.0%} of {len(whole)} rows off train, stratified by label: {error}"
-            ) from error
-    return rows
+        if not count:
+            raise DataError(f"the train split is empty: it has no rows of which {fraction:.0%} could become {split}.")
+        cut = _cut_by_group if dataset.splits.by == "group" else _cut_by_label
+        rows["train"], rows[split], note = cut(rows["train"], split, fraction, count, dataset)
+        notes += [note] if note and note not in notes else []
+    return notes
+
+
+def _cut_by_label(
+    train: list[Row], split: str, fraction: float, count: int, dataset: Dataset
+) -> tuple[list[Row], list[Row], str]:
+    """Return the rows of train and of a split of round(fraction × count) rows, and a note; both are shuffled."""
+    from sklearn.model_selection import train_test_split
+
+    number = Counter(row.label for row in train)
+    single = [row for row in train if number[row.label] == 1]
+    others = [row for row in train if number[row.label] > 1]
+    try:
+        kept, cut = train_test_split(
+            others,
+            test_size=round(fraction * count),
+            random_state=dataset.splits.seed,
+            stratify=[row.label for row in others],
+        )
+    except ValueError as error:
+        raise DataError(f"cannot cut {fraction:.0%} of {count} rows off train, stratified by label: {error}") from error
+    names = [visible(dataset.labels[row.label]) for row in single if row.label is not None]
+    note = f"train keeps the only row of the labels {choices(names)}; {split} has none of them" if names else ""
+    return kept + single, cut, note
+
+
+def _cut_by_group(
+    train: list[Row], split: str, fraction: float, count: int, dataset: Dataset
+) -> tuple[list[Row], list[Row], str]:
+    """Return the rows of train and of a split with about fraction × count rows and groups of its own, and a note."""
+    from common.data.group_split import cut_groups
+
+    share = fraction * count / len(train)
+    kept, cut = cut_groups(train, share, dataset.labels, dataset.splits.seed)
+    own, every = len({row.group for row in cut}), len({row.group for row in train})
+    asked = f"{len(cut) / count:.1%} of {count:,}; asked were {fraction:.1%}"
+    return kept, cut, f"{split} has {own} of {every} groups: {len(cut):,} rows ({asked})"
 
 
 def check_train(rows: Rows, dataset: Dataset) -> None:

@@ -16,7 +16,7 @@ from sklearn.metrics import (
     precision_recall_fscore_support,
 )
 
-from common.config.dataset import Label
+from common.config.label_values import Label
 
 Prediction = dict[str, Any]
 _NO_LABEL = "\0"  # stands for a generated text that is not a label word; no label contains this character

@@ -9,7 +9,7 @@ from typing import Any, cast
 
 import numpy as np
 
-from common.config.dataset import Label
+from common.config.label_values import Label
 from common.core import files
 from common.data.rows import Row
 from common.evaluation import metrics
@@ -67,6 +67,7 @@ def write_split(
         "head": config.job.head if config.job else None,
         "model": config.job.model if config.job else None,
         "data_sha256": config.data_sha256,
+        **_about_rows(config),
         **facts,
         **metrics.prefixed(split, result),
         "provenance": provenance.of_process() | {"end_time": files.utc_now()},
@@ -75,6 +76,16 @@ def write_split(
         document["attempts"] = attempts
     files.write_json(metrics_file(folder, split), document)
     return cast("Metrics", document)
+
+
+def _about_rows(config: RunConfig) -> dict[str, Any]:
+    """Return what the dataset's YAML did with the rows, as fields of the metrics."""
+    about: dict[str, Any] = {}
+    if config.dropped_rows_count is not None:
+        about["dropped_rows_count"] = config.dropped_rows_count
+    if config.dataset.splits.test is not None:
+        about["test_copied_from"] = config.dataset.splits.test
+    return about
 
 
 def predictions(

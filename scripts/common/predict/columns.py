@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from common.config.dataset import Label
+from common.config.label_values import Label
 from common.core.errors import DataError
 
 

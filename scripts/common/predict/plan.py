@@ -14,7 +14,8 @@ from typing import Any
 
 import pandas as pd
 
-from common.config.dataset import Dataset, Label
+from common.config.dataset import Dataset
+from common.config.label_values import Label
 from common.core import yaml_io
 from common.core.errors import ConfigError, DataError, ModelError, RunError, choices
 from common.core.files import read_json, sha256, sha256_file, write_json, write_text

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from common.core.formatting import markdown_table
+from common.core.formatting import markdown_table, markdown_text
 from common.report import best_runs, hardware, readme_tables, variant_grid
 from common.report.notes import DatasetNotes
 from common.report.results import Result
@@ -50,7 +50,7 @@ def readme_block(results: Sequence[Result]) -> str:
     if not results:
         return _NOTHING
     found = readme_tables.datasets(results)
-    leads = {dataset: members[0].score_name for dataset, members in found.items()}
+    leads = {dataset: markdown_text(members[0].score_name) for dataset, members in found.items()}
     others = [f"{name} for `{dataset}`" for dataset, name in leads.items() if name != "accuracy"]
     rows = ", ".join(f"{_title(members)} {_test_rows(members):,}" for members in found.values())
     lines = [
@@ -95,7 +95,7 @@ def _section(dataset: str, results: Sequence[Result], plots: Sequence[str], note
     beside = [path for name, path in by_name.items() if name not in ("errors", "fit")]
     parts += _images(results, beside, 45)
     if notes.elsewhere:
-        header = ["published elsewhere", results[0].score_name, "source"]
+        header = ["published elsewhere", markdown_text(results[0].score_name), "source"]
         scores = [[entry.model, f"{entry.score}", entry.source] for entry in notes.elsewhere]
         parts += ["### Scores published elsewhere", markdown_table(header, scores)]
     for name, heading, make_table, is_due in (

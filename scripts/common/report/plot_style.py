@@ -11,6 +11,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.text import Text
 
 COLORS = plt.get_cmap("tab10").colors  # type: ignore[attr-defined]
 GREY = "#777777"
@@ -53,6 +54,12 @@ def add_legend(figure: Figure, entries: Sequence[Any]) -> None:
     width, height = figure.get_size_inches()
     figure.set_size_inches(width, height + 0.17 * len(entries))
     figure.legend(handles=list(entries), fontsize=8, frameon=False, loc="outside lower center")
+
+
+def show_as_typed(figure: Figure) -> None:
+    """Draw all texts of a figure as they are: a label such as "$50 to $100" is no mathematics."""
+    for text in figure.findobj(Text):
+        text.set_parse_math(False)
 
 
 def framed(title: str, size: tuple[float, float] = SIZE) -> tuple[Figure, plt.Axes]:

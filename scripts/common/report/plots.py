@@ -39,6 +39,7 @@ def draw(dataset: str, results: Sequence[Result], folder: Path) -> list[Path]:
     for name, figure in figures.items():
         if figure is None:
             continue
+        plot_style.show_as_typed(figure)
         path = folder / f"{dataset}.{name}.png"
         with atomic_path(path) as partial:
             # Without the software's version, the same results give the same bytes.

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from common.core.formatting import count, decimal, duration, percent, size
+from common.core.formatting import count, decimal, duration, markdown_text, percent, size
 from common.report import best_runs, variant_grid
 from common.report.results import METRIC_NAMES, Result
 
@@ -91,7 +91,7 @@ def errors_table(results: Sequence[Result]) -> Table:
     for name, result in _named(results):
         of_all = [1 - value for value in result.values("test_accuracy")]
         rows.append([name, *map(percent, [*result.error_rates().values(), of_all])])
-    return ["model", *results[0].error_rates(), "all"], rows
+    return ["model", *map(markdown_text, results[0].error_rates()), "all"], rows
 
 
 def fit_table(results: Sequence[Result]) -> Table:
@@ -107,7 +107,9 @@ def fit_table(results: Sequence[Result]) -> Table:
 
 
 def _score_names(result: Result) -> dict[str, str]:
-    return {result.score_key: result.score_name} | {f"test_{key}": name for key, name in METRIC_NAMES.items()}
+    return {result.score_key: markdown_text(result.score_name)} | {
+        f"test_{key}": name for key, name in METRIC_NAMES.items()
+    }
 
 
 def _scores(result: Result, keys: Iterable[str]) -> list[str]:

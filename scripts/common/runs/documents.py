@@ -13,6 +13,8 @@ class Metrics(TypedDict):
         job, dataset, variant, seed, baseline: which run it is; baseline is "" for a fine-tuned model.
         score: name of the measure that leads the dataset's tables, such as "test_accuracy".
         shots: of the baseline few-shot, the number of examples in every prompt.
+        dropped_rows_count: {split: rows that the dataset's `drop_labels` left out}, where it has any.
+        test_copied_from: "validation" where the dataset says that test is a copy of it (`splits: {test: validation}`).
         head, model: of the job, None for a classical baseline.
         history: of training: a step, its epoch, and what was logged there.
         test_labels: the C labels, in the order of rows and columns of `test_confusion`, (C, C) counts by gold label.
@@ -30,6 +32,8 @@ class Metrics(TypedDict):
     dataset_title: str
     score: str
     shots: NotRequired[int]
+    dropped_rows_count: NotRequired[dict[str, int]]
+    test_copied_from: NotRequired[str]
     head: str | None
     model: str | None
     data_sha256: str

@@ -1,13 +1,16 @@
 """Everything a run was created with, which is the content of its `config.yaml`, and how two runs differ in it."""
 
 import dataclasses
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from common.config.dataset import Dataset
 from common.config.job import Job, Training
 from common.config.run_request import EMBEDDING, FEW_SHOT
 from common.config.variants import flatten, result_settings
 from common.core.errors import RunError
+
+if TYPE_CHECKING:
+    from common.data.rows import LoadedRows  # imports pandas, which `make status` does without
 
 SCHEMA = 1
 
@@ -25,6 +28,7 @@ class RunConfig:
             or "" for a run that is trained here.
         max_train_samples: of a classical baseline: it learns from a sample of so many train rows. A job has its own.
         shots: of the baseline few-shot: the number of train rows that every prompt shows.
+        dropped_rows_count: {split: rows that the dataset's `drop_labels` left out}; None without `drop_labels`.
     """
 
     job_name: str
@@ -38,10 +42,17 @@ class RunConfig:
     baseline: str = ""
     max_train_samples: int | None = None
     shots: int | None = None
+    dropped_rows_count: dict[str, int] | None = None
+
+    def with_rows(self, rows: "LoadedRows") -> "RunConfig":
+        """Return the config with what reading the rows has shown: the list of labels, the number of dropped rows."""
+        return dataclasses.replace(self, dataset=rows.dataset, dropped_rows_count=rows.dropped_rows_count or None)
 
     def plain(self) -> dict[str, Any]:
         """Return the content of `config.yaml`."""
         sample = {"max_train_samples": self.max_train_samples} if self.max_train_samples is not None else {}
+        dropped = {"dropped_rows_count": self.dropped_rows_count} if self.dropped_rows_count is not None else {}
+        labels = {"labels": self.dataset.labels}  # raises where they are not known yet
         return {
             "schema": SCHEMA,
             "run": {
@@ -52,9 +63,11 @@ class RunConfig:
                 "baseline": self.baseline,
             }
             | ({"shots": self.shots} if self.shots is not None else {}),
-            "data": {"sha256": self.data_sha256, "dir": self.data_dir} | sample,
+            "data": {"sha256": self.data_sha256, "dir": self.data_dir} | sample | dropped,
             "job": self.job.model_dump(mode="json", by_alias=True) if self.job else None,
-            "dataset": self.dataset.model_dump(mode="json", by_alias=True, exclude_defaults=True) | {"schema": SCHEMA},
+            "dataset": self.dataset.model_dump(mode="json", by_alias=True, exclude_defaults=True)
+            | {"schema": SCHEMA}
+            | labels,
         }
 
     def identity(self) -> dict[str, Any]:
@@ -95,7 +108,12 @@ def _given(training: Training) -> set[str]:
 
 
 def differences(recorded: RunConfig, current: RunConfig) -> list[str]:
-    """Return a line "key: old → new" per difference that changes results."""
+    """Return a line "key: old → new" per difference that changes results.
+
+    Where the current dataset says `labels: all`, and its rows were not read, the labels are the recorded ones.
+    """
+    if current.dataset.takes_all_labels:
+        current = dataclasses.replace(current, dataset=current.dataset.with_labels(recorded.dataset.labels))
     old, new = recorded.identity(), current.identity()
     return [
         f"{key}: {old.get(key, 'absent')} → {new.get(key, 'absent')}"

@@ -101,6 +101,7 @@ def load_run_config(path: Path) -> RunConfig:
             baseline=run.get("baseline", ""),
             max_train_samples=data.get("max_train_samples"),
             shots=run.get("shots"),
+            dropped_rows_count=data.get("dropped_rows_count"),
         )
     except (KeyError, TypeError) as error:
         raise RunError(f"{file}: not the config of a run: {error} is missing.") from error

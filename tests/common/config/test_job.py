@@ -114,6 +114,11 @@ def test_class_weights(weights):
     assert validate(Job, job_with("training.class_weights", weights), "F").training.class_weights == weights
 
 
+def test_integer_labels_are_keys_of_class_weights():
+    found = validate(Job, job_with("training.class_weights", {0: 1.0, 1: 2.5}), "F").training.class_weights
+    assert found == {"0": 1.0, "1": 2.5}
+
+
 @pytest.mark.parametrize(
     ("changes", "parts"),
     [
@@ -142,7 +147,10 @@ def test_class_weights(weights):
         ),
         ({"splits": {"fractions": {"validation": 0.5, "test": 0.5}}}, ["splits: ", "below 1"]),
         ({"splits": {"fractions": {"validation": 1.5}}}, ["'splits.fractions.validation' is 1.5", "less than 1"]),
-        ({"splits": {"column": "c", "fractions": {"test": 0.5}}}, ["give either `column` or `fractions`"]),
+        ({"splits": {"column": "c", "by": "group"}}, ["`by` belongs to `fractions`"]),
+        ({"splits": {"fractions": {"test": 0.5}, "by": "group"}}, ["splits.by is group", "`group` names no column"]),
+        ({"splits": {"fractions": {"test": 0.5}, "test": "validation"}}, ["`test: validation`", "a fraction for test"]),
+        ({"splits": {"test": "train"}}, ["'splits.test' is 'train'", "'validation'"]),
         ({"mean_f1_labels": ["neu"]}, ["'neu'", "not among labels"]),
         ({"score": "f1_mean_labels"}, ["mean_f1_labels names no labels"]),
         ({"score": "f1"}, ["'score' is 'f1'", "'f1_macro'"]),

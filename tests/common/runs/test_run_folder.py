@@ -1,5 +1,6 @@
 """Run folders: their paths, the recorded config, archiving, and what a finished run is."""
 
+import dataclasses
 import sys
 from pathlib import Path
 
@@ -32,6 +33,20 @@ def test_a_created_run_loads_its_config(tmp_path):
     run_folder.create_run(tmp_path, config, "make train")
     assert run_folder.load_run_config(tmp_path) == config
     assert yaml_io.read(tmp_path / run_folder.CONFIG)["schema"] == 1
+
+
+def test_labels_that_are_not_known_yet_are_the_recorded_ones(tmp_path):
+    unread = run_config(labels="all")
+    assert differences(run_config(), unread) == []
+    with pytest.raises(ConfigError, match="`labels: all`"):
+        run_folder.create_run(tmp_path / "new", unread, "make train")
+    assert not (tmp_path / "new").exists()
+
+
+def test_dropped_rows_are_recorded(tmp_path):
+    config = dataclasses.replace(run_config(drop_labels=["unsure", None]), dropped_rows_count={"train": 3})
+    run_folder.create_run(tmp_path, config, "make train")
+    assert run_folder.load_run_config(tmp_path) == config
 
 
 def test_the_seed_of_a_sample_counts_where_there_is_one():
