@@ -14,8 +14,10 @@ from collections.abc import Callable
 from types import FrameType
 
 from common.core.errors import Interrupted, PeftableError, RunError, TimeLimit
+from common.core.formatting import printable, shortened
 from common.runs import requeue
 
+_MESSAGE_CHARACTERS = 20_000  # a message that quotes a file may be very long
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
 
 
@@ -84,4 +86,4 @@ def _handler() -> Callable[[int, FrameType | None], None]:
 
 def _say(message: str) -> None:
     with contextlib.suppress(OSError):  # stderr may be a file on the disk that is full
-        print(message, file=sys.stderr, flush=True)
+        print(shortened(printable(message), _MESSAGE_CHARACTERS), file=sys.stderr, flush=True)

@@ -9,6 +9,7 @@ import pandas as pd
 
 from common.config.catalog import ROOT
 from common.config.dataset import SPLITS, Dataset
+from common.core.errors import DataError, choices
 from common.data.rows import Rows, to_rows
 from common.data.splits import check_splits, check_train, divide_by_column, divide_by_fractions
 from common.data.table_files import find_split_files
@@ -33,6 +34,8 @@ def load_rows(dataset: Dataset, data_dir: Path | None = None) -> Rows:
     if dataset.splits.column is not None and data_dir is None:
         frames = divide_by_column(frames, dataset.splits.column)
     rows = {split: to_rows(frame, dataset, origin, split) for split, (frame, origin) in frames.items()}
+    if not any(rows.values()):
+        raise DataError(f"{choices(origin for _, origin in frames.values())}: there are no rows below the header.")
     rows = divide_by_fractions(rows, dataset, keep_given=data_dir is not None)
     check_train(rows, dataset)
     return {split: rows[split] for split in SPLITS if split in rows}
@@ -53,10 +56,10 @@ def load_all_splits(dataset: Dataset, data_dir: Path | None) -> Rows:
 
 
 def _read_frames(dataset: Dataset, data_dir: Path | None) -> dict[str, tuple[pd.DataFrame, str]]:
+    source = dataset.source
     if data_dir is not None:
         paths = find_split_files(data_dir)
-        return {split: (read_table(path), str(path)) for split, path in paths.items()}
-    source = dataset.source
+        return {split: (read_table(path, source), str(path)) for split, path in paths.items()}
     if source.hub is not None:
         from common.data.hub_dataset import read_hub
 
@@ -66,5 +69,5 @@ def _read_frames(dataset: Dataset, data_dir: Path | None) -> dict[str, tuple[pd.
     frames = {}
     for split, name in files.items():
         path = Path(name) if Path(name).is_absolute() else ROOT / name
-        frames[split] = (read_table(path), name)
+        frames[split] = (read_table(path, source), name)
     return frames

@@ -60,10 +60,11 @@ def to_rows(frame: pd.DataFrame, dataset: Dataset, origin: str, split: str, labe
                 )
     positions = {str(label): index for index, label in enumerate(dataset.labels)}
     cells: dict[str, list[Any]] = {name: frame[name].tolist() for names in columns_of.values() for name in names}
+    join_lists = dataset.source.join_lists
     rows = []
     for number, place in enumerate(frame.index.tolist()):
         where = f"{origin}, row {place}"
-        texts = tuple(read_text(cells[name][number], where, name) for name in dataset.text)
+        texts = tuple(read_text(cells[name][number], where, name, join_lists) for name in dataset.text)
         if not labelled:
             rows.append(Row(id=f"{split}-{number}", texts=texts, label=None))
             continue
