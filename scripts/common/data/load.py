@@ -35,7 +35,8 @@ def load_rows(dataset: Dataset, data_dir: Path | None = None) -> Rows:
         frames = divide_by_column(frames, dataset.splits.column)
     rows = {split: to_rows(frame, dataset, origin, split) for split, (frame, origin) in frames.items()}
     if not any(rows.values()):
-        raise DataError(f"{choices(origin for _, origin in frames.values())}: there are no rows below the header.")
+        origins = choices(origin for _, origin in frames.values())
+        raise DataError(f"{origins}: there are no rows below the header; the train split is empty.")
     rows = divide_by_fractions(rows, dataset, keep_given=data_dir is not None)
     check_train(rows, dataset)
     return {split: rows[split] for split in SPLITS if split in rows}
