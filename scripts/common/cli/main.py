@@ -14,6 +14,7 @@ from collections.abc import Callable
 from types import FrameType
 
 from common.core.errors import Interrupted, PeftableError, RunError, TimeLimit
+from common.core.formatting import printable, shortened
 from common.runs import requeue
 
 # Read by torch when it is imported, which scripts do later.
@@ -23,6 +24,7 @@ _LIBRARIES = {
     # A GPU's memory in segments that grow: batches of many sizes leave less of it unusable.
     "PYTORCH_ALLOC_CONF": "expandable_segments:True",
 }
+_MESSAGE_CHARACTERS = 20_000  # a message that quotes a file may be very long
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
 
 
@@ -93,4 +95,4 @@ def _handler() -> Callable[[int, FrameType | None], None]:
 
 def _say(message: str) -> None:
     with contextlib.suppress(OSError):  # stderr may be a file on the disk that is full
-        print(message, file=sys.stderr, flush=True)
+        print(shortened(printable(message), _MESSAGE_CHARACTERS), file=sys.stderr, flush=True)

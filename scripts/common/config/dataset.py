@@ -1,5 +1,6 @@
 """The schema of a dataset's YAML file: where its rows come from, its columns, labels and prompt."""
 
+import codecs
 import string
 from collections.abc import Callable, Sequence
 from typing import Annotated, Any, Literal
@@ -23,7 +24,39 @@ class HubPart(Strict):
     constants: dict[str, str | int] = {}
 
 
-class Source(Strict):
+class ReadOptions(Strict):
+    """How table files are read, where the file itself does not say it."""
+
+    separator: str | None = Field(None, min_length=1, max_length=1)  # csv, tsv, txt: between two cells
+    quoting: bool | None = None  # csv, tsv, txt: whether "…" encloses a cell
+    encoding: str | None = None  # of text files
+    header: Annotated[list[str], Field(min_length=1)] | None = None  # column names of a file without a header line
+    skip_rows: int = Field(0, ge=0)  # lines before the header
+    sheet: str | None = None  # of a workbook
+    join_lists: bool = False  # a cell that is a list of words is read as the words with spaces between them
+
+    @model_validator(mode="after")
+    def _check_read_options(self) -> "ReadOptions":
+        if self.separator is not None and (self.separator.isalnum() or self.separator in '"\r\n'):
+            raise ValueError(f"separator: {self.separator!r} cannot separate cells; allowed are such as ';' or \"\\t\"")
+        if self.header is not None and len(set(self.header)) < len(self.header):
+            raise ValueError("header names a column twice")
+        try:
+            is_text = self.encoding is None or codecs.lookup(self.encoding)._is_text_encoding
+        except LookupError:
+            is_text = False
+        if not is_text:
+            raise ValueError(f"encoding: '{self.encoding}' is unknown; allowed are such as utf-8, utf-16 or cp1252")
+        return self
+
+    def options_in_use(self) -> list[str]:
+        """Return the names of the options that differ from their default."""
+        return [
+            name for name in ReadOptions.model_fields if getattr(self, name) != ReadOptions.model_fields[name].default
+        ]
+
+
+class Source(ReadOptions):
     """Where the rows come from: either files or a dataset of the Hugging Face Hub."""
 
     files: dict[Split, str] | str | None = None
@@ -41,6 +74,8 @@ class Source(Strict):
             raise ValueError("`files` names no file")
         if self.size_bytes is not None and self.hub is None:
             raise ValueError("`size_bytes` belongs to `hub`")
+        if self.hub is not None and (unused := [name for name in self.options_in_use() if name != "join_lists"]):
+            raise ValueError(f"`{unused[0]}` belongs to `files`")
         return self
 
 

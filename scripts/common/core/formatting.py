@@ -96,3 +96,17 @@ def markdown_table(header: TableRow, rows: Sequence[TableRow], left: int = 1) ->
 
     rule = "| " + " | ".join(["---"] * left + ["---:"] * (len(header) - left)) + " |"
     return "\n".join([line(header), rule, *map(line, rows)])
+
+
+# Control characters but line break and tab, and those that turn the direction of writing: a terminal obeys them.
+_CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+
+
+def printable(text: str) -> str:
+    """Return a text with its control characters shown as escapes: "\\x1b"; line breaks and tabs stay."""
+    return _CONTROL.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
+
+
+def shortened(text: str, limit: int) -> str:
+    """Return a text, or its beginning and its length where it has more characters than `limit`."""
+    return text if len(text) <= limit else f"{text[:limit]}… ({len(text):,} characters)"

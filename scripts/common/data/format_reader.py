@@ -47,6 +47,29 @@ class TableReader(abc.ABC):
         """Close the file."""
 
 
+class LoadedReader(TableReader):
+    """The rows of a table that is in memory as a whole."""
+
+    def __init__(self, path: Path, columns: Sequence[str] | None, frame: pd.DataFrame) -> None:
+        super().__init__(path, columns)
+        check_distinct_columns(frame.columns.tolist())
+        self._frame = frame
+        self.columns = self.columns or frame.columns.tolist()
+
+    def _skip(self, count: int) -> None:
+        self.position = min(self.position + count, len(self._frame))
+
+    def _read(self, count: int | None) -> pd.DataFrame:
+        stop = None if count is None else self.position + count
+        frame = self._frame[self.columns].iloc[self.position : stop]
+        self.position += len(frame)
+        return frame
+
+    def close(self) -> None:
+        """Free the memory."""
+        del self._frame
+
+
 def check_distinct_columns(names: Sequence[object]) -> None:
     """Raise a `ValueError` where a column name occurs twice."""
     repeated = [name for name, count in collections.Counter(names).items() if count > 1]

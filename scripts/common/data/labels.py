@@ -15,8 +15,10 @@ from common.config.dataset import ALL, Dataset
 from common.config.label_values import Label, label_text
 from common.core.errors import ConfigError, DataError, choices
 from common.data.cells import is_missing, whole_number
+from common.data.sheet_cells import BrokenCell
 from common.data.visible_text import suggestion, visible
 
+_BROKEN = "cell of a spreadsheet without a value"
 DROPPED = -1  # in place of the index of a label: the row is left out
 _PLACES, _PROBLEMS = 3, 20  # rows of one value, and different values, that a message names
 _INTEGER = re.compile(r"0|-?[1-9]\d*")
@@ -41,6 +43,8 @@ class _Wrong:
 
 def _read(cell: Any, dataset: Dataset) -> tuple[str | None, str]:
     """Return a cell as text after `label_map`, None where it is missing; and its type where it cannot be a label."""
+    if isinstance(cell, BrokenCell):
+        return cell.problem, _BROKEN
     if is_missing(cell):
         return None, ""
     if isinstance(cell, list | dict | tuple | bytes) or not pd.api.types.is_scalar(cell):
@@ -105,6 +109,8 @@ def _line(value: _Wrong, places: Sequence[int], dataset: Dataset) -> str:
     count = f" ({len(places)} rows: also row{'' if len(places) == 2 else 's'} {', '.join(more)})" if more else ""
     if value.text is None:
         return f"{where}: found an empty cell{count}; the label is missing."
+    if value.kind == _BROKEN:
+        return f"{where}: {value.text}{count}."
     if value.kind:
         return f"{where}: found a {value.kind}, '{visible(value.text)}'{count}; a label is a text or a whole number."
     near = suggestion(value.text, dataset.labels)

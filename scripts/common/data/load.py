@@ -10,7 +10,7 @@ import pandas as pd
 
 from common.config.catalog import ROOT
 from common.config.dataset import SPLITS, Dataset
-from common.core.errors import choices
+from common.core.errors import DataError, choices
 from common.data.group_split import find_shared_groups
 from common.data.labels import Frames, check_labels, discover_labels, find_unused_values
 from common.data.rows import LoadedRows, to_rows
@@ -45,6 +45,9 @@ def load_rows(dataset: Dataset, data_dir: Path | None = None) -> LoadedRows:
     check_labels(frames, dataset)
     rows = {split: to_rows(frame, dataset, origin, split) for split, (frame, origin) in frames.items()}
     dropped = {split: len(frame) - len(rows[split]) for split, (frame, _) in frames.items()}
+    if not any(rows.values()):
+        origins = choices(origin for _, origin in frames.values())
+        raise DataError(f"{origins}: there are no rows below the header; the train split is empty.")
     notes = divide_by_fractions(rows, dataset, keep_given=data_dir is not None)
     if dataset.splits.test is not None:
         rows["test"] = require_split(rows, dataset.splits.test, "because splits.test says that test is a copy of it")
@@ -88,10 +91,10 @@ def load_all_splits(dataset: Dataset, data_dir: Path | None) -> LoadedRows:
 
 
 def _read_frames(dataset: Dataset, data_dir: Path | None) -> dict[str, tuple[pd.DataFrame, str]]:
+    source = dataset.source
     if data_dir is not None:
         paths = find_split_files(data_dir)
-        return {split: (read_table(path), str(path)) for split, path in paths.items()}
-    source = dataset.source
+        return {split: (read_table(path, source), str(path)) for split, path in paths.items()}
     if source.hub is not None:
         from common.data.hub_dataset import read_hub
 
@@ -101,5 +104,5 @@ def _read_frames(dataset: Dataset, data_dir: Path | None) -> dict[str, tuple[pd.
     frames = {}
     for split, name in files.items():
         path = Path(name) if Path(name).is_absolute() else ROOT / name
-        frames[split] = (read_table(path), name)
+        frames[split] = (read_table(path, source), name)
     return frames

@@ -1,7 +1,6 @@
 """Read parquet files by row groups, with the types of their columns."""
 
 import bisect
-import gzip
 import itertools
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -12,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from common.data.format_reader import TableReader, check_distinct_columns
-from common.data.table_files import format_of, reading
+from common.data.table_files import compression_of, open_binary, reading
 
 BATCH_ROWS = 8_192  # rows that are decoded at once
 
@@ -24,8 +23,8 @@ class ParquetReader(TableReader):
 
     def __init__(self, path: Path, columns: Sequence[str] | None) -> None:
         super().__init__(path, columns)
-        gzipped = format_of(path)[1]
-        self._file = pq.ParquetFile(pa.BufferReader(gzip.decompress(path.read_bytes())) if gzipped else path)
+        compressed = compression_of(path)
+        self._file = pq.ParquetFile(pa.BufferReader(open_binary(path).read()) if compressed else path)
         self.schema = self._file.schema_arrow
         check_distinct_columns(self.schema.names)
         # An index that pandas stored is not a column of the table.

@@ -77,12 +77,13 @@ def to_rows(frame: pd.DataFrame, dataset: Dataset, origin: str, split: str, labe
                 )
     labels = read_labels(frame, dataset, origin) if labelled else []
     cells: dict[str, list[Any]] = {name: frame[name].tolist() for names in columns_of.values() for name in names}
+    join_lists = dataset.source.join_lists
     rows, kept = [], []  # and their places
     for number, place in enumerate(frame.index.tolist()):
         if labelled and labels[number] == DROPPED:
             continue
         where = f"{origin}, row {place}"
-        texts = tuple(read_text(cells[name][number], where, name) for name in dataset.text)
+        texts = tuple(read_text(cells[name][number], where, name, join_lists) for name in dataset.text)
         if not labelled:
             rows.append(Row(id=f"{split}-{number}", texts=texts, label=None))
             continue

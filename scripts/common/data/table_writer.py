@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 
 from common.core.errors import DataError
 from common.core.files import atomic_path
-from common.data.table_files import SEPARATORS, format_of, writing
+from common.data.table_files import SEPARATORS, check_writable, format_of, writing
 from common.data.table_reader import open_table
 
 PARQUET_ROW_GROUP_ROWS = 131_072  # smaller row groups slow down every later reader
@@ -55,6 +55,7 @@ class TableWriter:
         self.path, self.rows = path, 0
         self._place = place or path
         self._schema = schema
+        check_writable(path)
         self._format, self._gzipped = format_of(path)
         self._stack = contextlib.ExitStack()
         self._stream: BinaryIO = io.BytesIO()
@@ -157,11 +158,15 @@ def _unify(one: pa.Schema, other: pa.Schema, path: Path, output: Path) -> pa.Sch
 def _write_separated(frame: pd.DataFrame, stream: BinaryIO, separator: str, header: bool) -> None:
     # Python before 3.13 leaves a cell with a single carriage return unquoted; readers take that for the end of a row.
     has_return = any("\r" in cell for name in frame.columns for cell in frame[name] if isinstance(cell, str))
+    if header:  # in quotes, which tells a reader that quotes enclose cells, and what separates them
+        text = io.StringIO()
+        csv.writer(text, delimiter=separator, lineterminator="\n", quoting=csv.QUOTE_ALL).writerow(frame.columns)
+        stream.write(text.getvalue().encode())
     frame.to_csv(
         stream,
         index=False,
         sep=separator,
-        header=header,
+        header=False,
         quoting=csv.QUOTE_NONNUMERIC if has_return else csv.QUOTE_MINIMAL,
     )
 

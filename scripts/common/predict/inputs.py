@@ -85,15 +85,14 @@ def output_file(asked: Path | None, given: Path, files: Sequence[Path]) -> Path:
         DataError: its ending is no known format.
     """
     if asked is not None:
-        table_files.format_of(asked)
+        table_files.check_writable(asked)
         if given.is_dir() and asked.resolve().parent == given.resolve():
             raise ConfigError(f"OUTPUT={asked} lies in the folder INPUT={given}; choose another folder.")
         return asked
     if list(files) != [given] and not given.is_dir():
         raise ConfigError(f"INPUT={given} is a pattern; name the file to write: OUTPUT=<file>")
-    name, gzipped = table_files.format_of(files[0])
-    ending = f".{name}.gz" if gzipped else f".{name}"
-    stem = given.resolve().name if given.is_dir() else given.name[: -len(ending)]
+    ending, stem = table_files.written_ending(files[0])
+    stem = given.resolve().name if given.is_dir() else stem
     return (given.resolve() if given.is_dir() else given).with_name(f"{stem}.predicted{ending}")
 
 

@@ -151,7 +151,7 @@ def create_plan(
         DataError: a row or a file of the input is wrong.
         RunError: there is another plan; the message lists the differences.
     """
-    table_files.format_of(output)
+    table_files.check_writable(output)
     output = output.absolute()
     if output.resolve() in {path.resolve() for path in files}:
         raise ConfigError(f"OUTPUT={output} is one of the inputs.")

@@ -4,7 +4,7 @@ from common.core.errors import DataError
 from common.data import table_files
 
 
-@pytest.mark.parametrize("name", ["a.txt", "a", "a.gz", "a.xls", ".csv"])
+@pytest.mark.parametrize("name", ["a.doc", "a", "a.gz", "a.xml", ".csv", "a.zip"])
 def test_an_unknown_ending(tmp_path, name):
     with pytest.raises(DataError, match=r"unknown file format; allowed endings: xlsx, csv, tsv, jsonl, parquet"):
         table_files.format_of(tmp_path / name)

@@ -1,0 +1,45 @@
+"""Read a sheet of an xls, xlsb or ods workbook."""
+
+import datetime
+import io
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from python_calamine import CalamineError, CalamineWorkbook, SheetTypeEnum, SheetVisibleEnum
+
+from common.config.dataset import ReadOptions
+from common.data.format_reader import LoadedReader
+from common.data.sheet_cells import shown_date
+from common.data.sheets import choose_sheet, sheet_frame
+from common.data.table_files import open_binary
+
+
+class CalamineReader(LoadedReader):
+    """One sheet of a workbook, which is loaded as a whole. How dates are shown is not known: they are read as ISO."""
+
+    def __init__(self, path: Path, columns: Sequence[str] | None, options: ReadOptions) -> None:
+        with open_binary(path) as stream:
+            content = stream.read()
+        try:
+            book = CalamineWorkbook.from_filelike(io.BytesIO(content))
+            sheets = [
+                (sheet.name, sheet.visible == SheetVisibleEnum.Visible)
+                for sheet in book.sheets_metadata
+                if sheet.typ == SheetTypeEnum.WorkSheet
+            ]
+            name = choose_sheet(
+                path, sheets, options.sheet, lambda one: len(book.get_sheet_by_name(one).to_python(nrows=2)) == 2
+            )
+            rows = book.get_sheet_by_name(name).to_python(skip_empty_area=False)
+        except CalamineError as error:
+            raise ValueError(str(error)) from error
+        super().__init__(path, columns, sheet_frame(([_value(cell) for cell in row] for row in rows), options))
+
+
+def _value(cell: Any) -> Any:
+    if isinstance(cell, float) and cell.is_integer():
+        return int(cell)
+    if isinstance(cell, datetime.datetime | datetime.time):
+        return shown_date(cell, "General")
+    return cell if cell != "" else None

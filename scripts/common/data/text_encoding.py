@@ -1,0 +1,124 @@
+"""Find the encoding of a text file; a file that may be read in two ways is refused, with the line and the ways."""
+
+import codecs
+import itertools
+from collections.abc import Sequence
+from pathlib import Path
+
+from common.core.errors import choices
+from common.data.notes import say_once
+from common.data.table_files import open_binary
+
+_SAMPLE_BYTES = 2**20
+_MARKS = {codecs.BOM_UTF32_LE: "utf-32", codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
+# The encodings of Windows' languages; their first 128 characters are ASCII.
+_LEGACY = ("cp1252", "cp1250", "cp1251", "cp1253", "cp1254", "cp1257", "cp1255", "cp1256", "cp932", "gb18030", "cp949")
+_CHECKED_LINES = 2_000  # lines with other characters than ASCII that decide about a legacy encoding
+_WITHIN_WORDS = "’‘´·–—…"  # signs that stand between two letters
+_REMEDY = "set `encoding:` below `source:` in the dataset YAML, or save the file as UTF-8"
+
+
+def find_encoding(path: Path, guess: bool) -> str:
+    """Return the encoding of a text file: UTF-8, UTF-16, or one that its bytes leave no doubt about, which is said.
+
+    Args:
+        path: the file, which may be compressed.
+        guess: whether encodings other than UTF are tried.
+
+    Raises:
+        ValueError: the lines differ in encoding, or may be read in several ways.
+    """
+    with open_binary(path) as stream:
+        sample = stream.read(_SAMPLE_BYTES)
+    if mark := next((mark for mark in _MARKS if sample.startswith(mark)), None):
+        return _MARKS[mark]
+    if len(sample) > 3 and sample[0] and not sample[1] and sample[1::2].count(0) > 0.4 * len(sample[1::2]):
+        say_once(f"{path}: read as utf-16-le")
+        return "utf-16-le"
+    try:
+        codecs.getincrementaldecoder("utf-8")().decode(sample)
+    except UnicodeDecodeError:
+        if not guess:
+            raise ValueError(describe_undecodable(path, "utf-8")) from None
+        return _find_legacy(path)
+    return "utf-8-sig"  # which takes away the byte order mark that Excel writes
+
+
+def describe_undecodable(path: Path, encoding: str) -> str:
+    """Return a sentence about the first line of a file that is not of its encoding."""
+    if encoding.replace("_", "-").lower().startswith(("utf-16", "utf-32")):
+        return f"it is not {encoding}; {_REMEDY}"
+    with open_binary(path) as stream:
+        for number, line in enumerate(stream, start=1):
+            try:
+                line.decode(encoding)
+            except UnicodeDecodeError as error:
+                around = line[max(error.start - 20, 0) : error.end + 10]
+                return f"line {number} is not {encoding.removesuffix('-sig')}: {around!r}; {_REMEDY}"
+    return f"its end is not {encoding}; {_REMEDY}"
+
+
+def _find_legacy(path: Path) -> str:
+    """Return the encoding of a file that is not UTF-8."""
+    utf8: list[tuple[int, bytes]] = []
+    others: list[tuple[int, bytes]] = []
+    with open_binary(path) as stream:
+        for number, line in enumerate(stream, start=1):
+            if not line.isascii():
+                (utf8 if _decode(line, "utf-8") is not None else others).append((number, line))
+    if utf8:
+        raise ValueError(
+            f"line {utf8[0][0]} is utf-8, line {others[0][0]} is not; save the file in one encoding, or set "
+            "`encoding:` below `source:` in the dataset YAML"
+        )
+    possible = [name for name in _LEGACY if all(_decode(line, name) is not None for _, line in others)]
+    possible = [name for name in possible if _is_plausible(others[:_CHECKED_LINES], name)]
+    if not possible:
+        raise ValueError(f"line {others[0][0]} is not utf-8; {_REMEDY}")
+    for number, line in others:
+        ways = {text: name for name in reversed(possible) if (text := _decode(line, name)) is not None}
+        if len(ways) > 1:
+            shown = [f"as {name} '{_around(text)}'" for text, name in reversed(ways.items())]
+            raise ValueError(f"it is not utf-8; line {number} may be read {choices(shown, 4)}; {_REMEDY}")
+    say_once(f"{path}: it is not UTF-8 and is read as {possible[0]} (`source.encoding` changes this)")
+    return possible[0]
+
+
+def _decode(line: bytes, encoding: str) -> str | None:
+    try:
+        return line.decode(encoding)
+    except UnicodeDecodeError:
+        return None
+
+
+def _is_plausible(lines: Sequence[tuple[int, bytes]], encoding: str) -> bool:
+    return not any(_is_odd(line.decode(encoding)) for _, line in lines)
+
+
+def _is_odd(text: str) -> bool:
+    """Return whether a text looks wrong: a letter beside a digit, two scripts in a word, a capital or sign within."""
+    for one, other in itertools.pairwise(text):
+        if one.isascii() and other.isascii():
+            continue
+        if "\x80" <= max(one, other) <= "\x9f":  # control characters
+            return True
+        if max(one, other) >= "\u3000" and ((one.isascii() and one.isalnum()) or (other.isascii() and other.isalnum())):
+            return True
+        if not (one.isalnum() and other.isalnum()):
+            continue
+        both_letters = one.isalpha() and other.isalpha()
+        if not both_letters or _is_latin(one) != _is_latin(other) or (one.islower() and other.isupper()):
+            return True
+    return any(
+        not sign.isascii() and not sign.isalpha() and sign not in _WITHIN_WORDS and one.isalpha() and other.isalpha()
+        for one, sign, other in zip(text, text[1:], text[2:], strict=False)
+    )
+
+
+def _is_latin(letter: str) -> bool:
+    return letter.isascii() or "À" <= letter <= "ɏ" or letter in "ªº"
+
+
+def _around(text: str) -> str:
+    place = next(number for number, letter in enumerate(text) if not letter.isascii())
+    return text[max(place - 12, 0) : place + 12].strip()

@@ -1,0 +1,161 @@
+"""csv, tsv and txt files: separators, quotes, escapes, headers, and what the dataset YAML says about them."""
+
+import csv
+from pathlib import Path
+
+import pytest
+from conftest import SHARED
+from toy_runs import dataset
+
+from common.config.dataset import ReadOptions
+from common.core.errors import ConfigError, DataError
+from common.data.load import load_rows
+from common.data.table_reader import open_table, read_table
+
+CASES = SHARED.parent / "cases"
+
+
+def case(name: str) -> Path:
+    if not (CASES / name).is_file():
+        pytest.skip(f"the small inputs are not there: {CASES / name}")
+    return CASES / name
+
+
+def options(**values: object) -> ReadOptions:
+    return ReadOptions.model_validate(values)
+
+
+def write(path: Path, text: str) -> Path:
+    path.write_bytes(text.encode())
+    return path
+
+
+def refusal(path: Path, **values: object) -> str:
+    with pytest.raises(DataError) as caught:
+        read_table(path, options(**values))
+    return str(caught.value)
+
+
+def test_a_tsv_without_quoting_is_refused_or_read_as_it_is():
+    path = case("unquoted.tsv")
+    message = refusal(path)
+    assert "row 5" in message and "`quoting: false`" in message
+    assert len(read_table(path, options(quoting=False))) == 40
+    assert len(read_table(path, options(quoting=True))) == 34  # what was asked for
+
+
+@pytest.mark.parametrize(
+    ("name", "rows", "first", "note"),
+    [
+        ("quote-opens-cell.tsv", 2, ['"Hello" she said', "OTHER"], "a part of the text"),
+        ("backslash-quotes.csv", 40, ['it\'s "escaped" here', "bad"], '\\"'),
+        ("semicolon.csv", 2, ["First, with a comma", "good"], "';'"),
+        ("pipe.csv", 1, ["1", "joy", "When I met a friend, and talked"], "'|'"),
+    ],
+)
+def test_another_dialect_is_found_and_said_once(capsys, name, rows, first, note):
+    path = case(name)
+    frame = read_table(path)
+    assert len(frame) == rows
+    assert all(str(cell).startswith(start) for cell, start in zip(frame.iloc[0], first, strict=False))
+    read_table(path)
+    notes = [line for line in capsys.readouterr().err.splitlines() if name in line]
+    assert len(notes) <= 1 and all(note in line for line in notes)  # another test may have read it before
+
+
+def test_chunks_are_read_in_the_dialect_that_was_found(tmp_path):
+    path = write(tmp_path / "a.csv", "text;label\na, b;x\nc, d, e;y\n")
+    with open_table(path, ["text"]) as reader:
+        reader.skip(1)
+        assert reader.read(5)["text"].tolist() == ["c, d, e"]
+
+
+SWALLOWED = {
+    "csv": ("a.csv", 'text,label\n"one,x\ntwo,y\nthree",x\n', 2),
+    "csv that quotes elsewhere": ("a.csv", 'text,label\n"a, b",x\n"one,x\ntwo",x\n', 3),
+    "tsv that quotes elsewhere": ("a.tsv", 'text\tlabel\n"a\tb"\tx\n"one\tx\n two"\tx\n', 3),
+    "two lines": ("a.csv", 'text,label\n"Well, yes\nno",x\n', 2),
+    "one column": ("a.csv", 'text\nx\n"one\ntwo"\n', 3),
+    "label first": ("a.csv", 'label,text\nx,"one\ny,two"\n', 2),
+    "carriage returns": ("a.csv", 'text,label\r\n"one,x\r\ntwo",y\r\n', 2),
+}
+
+
+@pytest.mark.parametrize("name", SWALLOWED)
+def test_rows_are_never_joined_silently(tmp_path, name):
+    file, text, row = SWALLOWED[name]
+    message = refusal(write(tmp_path / file, text))
+    assert f"row {row}" in message and "`quoting: false`" in message and "`quoting: true`" in message
+    assert len(read_table(tmp_path / file, options(quoting=True))) == row - 1
+
+
+def test_a_quote_late_in_a_large_file_joins_no_rows(tmp_path):
+    lines = [f"{number},some words of a text,x" for number in range(60_000)]
+    lines[50_000], lines[50_003] = '50000,"open,x', '50003,closed",x'
+    message = refusal(write(tmp_path / "a.csv", "\n".join(["id,text,label", *lines]) + "\n"))
+    assert "row" in message and "`quoting: false`" in message
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        'text,label\n"Dear all,\nthank you, all",x\n',
+        'text,label\n"a, b",x\n"Dear all,\nthank you",x\n',
+        'id,text,label\n1,"one\ntwo\n\nthree, four",x\n',
+        '"text","label"\n"one,x\ntwo",y\n',
+    ],
+)
+def test_texts_of_several_lines_are_read(tmp_path, text):
+    with (write(tmp_path / "a.csv", text)).open(newline="") as stream:
+        wanted = list(csv.reader(stream))
+    assert read_table(tmp_path / "a.csv").to_numpy().tolist() == wanted[1:]
+
+
+@pytest.mark.parametrize(
+    ("text", "parts"),
+    [
+        ("text,label\na,b,x\n", ["row 2 has 3 cells", "`separator:`", "`quoting:`"]),
+        ('text,label\nok,x\n"a" b,c,x\n', ["row 3", "`quoting: false`"]),
+        ("a;b|c\n1;2|3\n", ["';'", "'|'", "`separator:`"]),
+        ('text,label\n"a" b,x\n"whole",y\n', ["row 2", "`quoting: false`"]),  # a cell in quotes: both may be meant
+    ],
+)
+def test_what_may_be_meant_in_several_ways_is_refused(tmp_path, text, parts):
+    message = refusal(write(tmp_path / "a.csv", text))
+    assert all(part in message for part in parts), message
+
+
+def test_the_yaml_says_the_dialect(tmp_path):
+    path = write(tmp_path / "a.csv", 'Export of today\n\nx~a, b\ny~"c\n')
+    frame = read_table(path, options(separator="~", quoting=False, header=["label", "text"], skip_rows=2))
+    assert frame.to_dict("records") == [{"label": "x", "text": "a, b"}, {"label": "y", "text": '"c'}]
+    assert frame.index.tolist() == [3, 4]
+
+
+def test_the_options_of_a_dataset_reach_its_files(tmp_path):
+    path = write(tmp_path / "a.csv", "A~one~con\nA~two~pro\n")
+    source = {"files": str(path), "separator": "~", "header": ["claim", "sentence", "stance"]}
+    rows = load_rows(dataset(source=source))
+    assert [row.texts for row in rows["train"]] == [("A", "one"), ("A", "two")]
+
+
+def test_header_only():
+    with pytest.raises(DataError, match=r"header-only\.csv.*no rows"):
+        load_rows(dataset(source={"files": str(case("header-only.csv"))}, text=["text"], label="label"))
+
+
+@pytest.mark.parametrize(
+    ("values", "part"),
+    [
+        ({"separator": "ab"}, "separator"),
+        ({"separator": "a"}, "cannot separate"),
+        ({"header": ["a", "a"]}, "twice"),
+        ({"encoding": "utf-9"}, "'utf-9' is unknown"),
+        ({"encoding": "base64"}, "'base64' is unknown"),
+        ({"skip_rows": -1}, "skip_rows"),
+        ({"hub": "a/b", "files": None, "sheet": "x"}, "`sheet` belongs to `files`"),
+    ],
+)
+def test_wrong_options(values, part):
+    with pytest.raises(ConfigError, match=part):
+        dataset(source={"files": "a.csv"} | values)

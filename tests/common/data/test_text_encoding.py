@@ -1,0 +1,84 @@
+"""The encoding of text files: found where there is one way to read them, else refused with the line."""
+
+import pytest
+from conftest import SHARED
+
+from common.config.dataset import ReadOptions
+from common.core.errors import DataError
+from common.data.table_reader import read_table
+
+CASES = SHARED.parent / "cases"
+
+
+def case(name):
+    if not (CASES / name).is_file():
+        pytest.skip(f"the small inputs are not there: {CASES / name}")
+    return CASES / name
+
+
+def options(**values):
+    return ReadOptions.model_validate(values)
+
+
+def write(path, content):
+    path.write_bytes(content)
+    return path
+
+
+def refusal(path, **values):
+    with pytest.raises(DataError) as caught:
+        read_table(path, options(**values))
+    return str(caught.value)
+
+
+def test_latin_1_is_found():
+    assert read_table(case("latin1.csv"))["message"].tolist() == ["Win it, £1.50 a text", "ok"]
+    frame = read_table(case("latin1-20-rows.csv"))
+    assert len(frame) == 40 and frame["text"][2].endswith("café")
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-8-sig", "utf-32"])
+def test_unicode_is_found(tmp_path, encoding):
+    text = "text,label\nnaïve – 中文,x\n"
+    assert read_table(write(tmp_path / "a.csv", text.encode(encoding)))["text"].tolist() == ["naïve – 中文"]
+
+
+def test_it_is_said_once(tmp_path, capsys):
+    path = write(tmp_path / "a.csv", "text,label\ncafé fermé,x\n".encode("cp1252"))
+    read_table(path)
+    read_table(path)
+    assert capsys.readouterr().err.count("cp1252") == 1
+
+
+@pytest.mark.parametrize(
+    ("encoding", "text"),
+    [("cp1250", "Příklad žlutý kůň"), ("cp1251", "Пример текста"), ("cp1252", "là naïve"), ("cp932", "日本語の文")],
+)
+def test_no_wrong_encoding_is_taken(tmp_path, encoding, text):
+    """It is either the right one, or the file is refused with the line and the option; the option reads it."""
+    path = write(tmp_path / "a.csv", f"text,label\nplain,y\n{text},x\n".encode(encoding))
+    try:
+        assert read_table(path)["text"].tolist() == ["plain", text]
+    except DataError as error:
+        assert "line 3" in str(error) and "`encoding:`" in str(error)
+    assert read_table(path, options(encoding=encoding))["text"].tolist() == ["plain", text]
+
+
+def test_mixed_encodings_are_refused_with_both_lines(tmp_path):
+    content = b"text,label\nplain,y\n" + "café,x\n".encode() + "café,x\n".encode("cp1252")
+    message = refusal(write(tmp_path / "a.csv", content))
+    assert "line 3 is utf-8, line 4 is not" in message and "`encoding:`" in message
+
+
+def test_a_late_line_is_named(tmp_path):
+    content = b"text,label\n" + b"some words of a text,x\n" * 60_000 + b"caf\xe9,x\n"
+    message = refusal(write(tmp_path / "a.csv", content))
+    assert "line 60002 is not utf-8" in message and "`encoding:`" in message
+
+
+@pytest.mark.parametrize(
+    ("name", "content"), [("a.csv", b"text,label\nx,y\n\x81,x\n"), ("a.jsonl", b'{"a": 1}\n\n{"a": "\xe9"}\n')]
+)
+def test_a_wrong_encoding_of_the_yaml_names_the_line(tmp_path, name, content):
+    message = refusal(write(tmp_path / name, content), encoding="utf-8")
+    assert "line 3 is not utf-8" in message and "`encoding:`" in message
