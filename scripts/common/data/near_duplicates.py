@@ -8,10 +8,11 @@ another row. A short minimal pair such as "it is good" and "it is bad" lies belo
 
 The search is a set similarity join with prefix filter (Bayardo et al. 2007, "Scaling Up All Pairs Similarity Search";
 Xiao et al. 2008, "Efficient Similarity Joins for Near Duplicate Detection"): two sets that are similar share one of
-their rarest members, so only such pairs are compared. Measured on 100,000 sentences of 100 characters, on one core: 8
-CPU seconds and 0.8 GB; on 50,000 film reviews of 1,300 characters: 17 CPU seconds and 1 GB. With 10,000 of them,
-MinHash (datasketch, 128 permutations) needed 29 CPU seconds, and TF-IDF with scikit-learn's nearest neighbours 17,
-which grow with the square of the rows.
+their rarest members, so only such pairs are compared.
+
+Measured on one core: 9 CPU seconds and 0.8 GB for 100,000 sentences of 100 characters; 17 and 1 GB for 50,000 film
+reviews of 1,300 characters. For 10,000 such sentences MinHash (datasketch, 128 permutations) needed 29 CPU seconds, and
+TF-IDF with scikit-learn's nearest neighbours 17, the latter growing with the square of the rows.
 """
 
 import re
