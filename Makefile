@@ -13,6 +13,7 @@ option.DATA_DIR  := --data-dir=  # folder with {train,validation,test}.<format> 
 option.OUTPUTS   := --outputs=   # folder of all run folders, default outputs
 option.RUN       := --run=       # an existing run folder, instead of MODEL
 option.FORCE     := --force      # 1: start over; the old run is kept under another name
+option.STRICT    := --strict     # 1: refuse rows shared between train and other splits, and contradictory labels
 option.SPLIT     := --split=     # train, validation or test, default test
 option.BASELINE  := --baseline=  # untuned or zero-shot (by the job's head, the default), few-shot, embedding, majority, tfidf
 option.SHOTS     := --shots=     # with BASELINE=few-shot: train rows that every prompt shows, default one for each label
@@ -59,13 +60,13 @@ smoke: .venv/requirements ## test every job, or MODEL=, on a tiny random model a
 takes.fetch := MODEL DATASET SET DRY_RUN
 fetch: .venv/requirements ## download models and datasets of all jobs, or of MODEL=, DATASET=, for machines without internet [DRY_RUN=1]
 	@$(PY) scripts/fetch.py $(options)
-takes.check := MODEL DATASET SET DATA_DIR JSON NO_DATA
+takes.check := MODEL DATASET SET DATA_DIR JSON NO_DATA STRICT
 check: .venv/requirements ## check MODEL= before training: rows, token lengths, duplicates, parameters, memory [JSON=1, NO_DATA=1]
 	@$(PY) scripts/check.py $(options)
 takes.bench := MODEL DATASET SET MEMORY_GB JSON
 bench: .venv/requirements ## measure memory and speed of MODEL= on this machine, with random weights [JSON=1, MEMORY_GB=14.5]
 	@$(PY) scripts/bench.py $(options)
-takes.train := MODEL DATASET SET SEED DATA_DIR OUTPUTS RUN FORCE
+takes.train := MODEL DATASET SET SEED DATA_DIR OUTPUTS RUN FORCE STRICT
 train: .venv/requirements ## fine-tune and evaluate MODEL=; the same command resumes an interrupted run
 	@$(PY) scripts/train.py $(options)
 takes.evaluate := MODEL DATASET SET SEED DATA_DIR OUTPUTS SPLIT ADAPTER
@@ -82,13 +83,13 @@ report: .venv/requirements ## publish finished runs; write the tables and plots 
 	@$(PY) scripts/collect.py $(options)
 
 ## A cluster, or this machine's queue
-takes.submit := MODEL DATASET SET DATA_DIR OUTPUTS SEED SEEDS BASELINE SHOTS CLUSTER RESOURCES FORCE DRY_RUN
+takes.submit := MODEL DATASET SET DATA_DIR OUTPUTS SEED SEEDS BASELINE SHOTS CLUSTER RESOURCES FORCE DRY_RUN STRICT
 submit: .venv/requirements ## train MODEL= as a job, for each of SEEDS=; resumes what was interrupted [BASELINE=, CLUSTER=, RESOURCES=]
 	@$(PY) scripts/submit.py $(options)
-takes.submit-all := JOBS DATASET SET DATA_DIR OUTPUTS SEED SEEDS CLUSTER RESOURCES FORCE DRY_RUN
+takes.submit-all := JOBS DATASET SET DATA_DIR OUTPUTS SEED SEEDS CLUSTER RESOURCES FORCE DRY_RUN STRICT
 submit-all: .venv/requirements ## submit every job and baseline, and a report after the last of them [JOBS=, SEEDS=]
 	@$(PY) scripts/submit.py --all $(options)
-takes.submit-check := MODEL JOBS DATASET SET DATA_DIR OUTPUTS SEED SEEDS BASELINE SHOTS CLUSTER RESOURCES
+takes.submit-check := MODEL JOBS DATASET SET DATA_DIR OUTPUTS SEED SEEDS BASELINE SHOTS CLUSTER RESOURCES STRICT
 submit-check: .venv/requirements ## ask the cluster whether it would accept MODEL=, or every job; queues nothing
 	@$(PY) scripts/submit.py --dry-run $(if $(MODEL),,--all) $(options)
 takes.status := MODEL DATASET OUTPUTS WATCH

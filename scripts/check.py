@@ -23,7 +23,7 @@ from common.cli.target import Target, resolve_target
 from common.config.job import Job
 from common.core import errors
 from common.core.formatting import text_table
-from common.data import checks
+from common.data import checks, leaks
 from common.data.load import load_all_splits
 from common.data.rows import LoadedRows, Rows
 
@@ -33,13 +33,17 @@ if TYPE_CHECKING:
 
 def main(argv: list[str] | None = None) -> None:
     """Check one job; see the module."""
-    parser = options.parser(__doc__, "model", "dataset", "set", "data", "outputs")
+    parser = options.parser(__doc__, "model", "dataset", "set", "data", "outputs", "strict")
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of tables")
     parser.add_argument("--no-data", action="store_true", help="parameter counts alone; reads no rows")
     parser.add_argument(
         "--config-only", action="store_true", help="validate the YAML files alone; fit for a login node"
     )
     request, flags = options.parse(parser, argv)
+    if flags.strict and (flags.no_data or flags.config_only):
+        raise errors.ConfigError(
+            "STRICT is about the rows, which --no-data and --config-only do not read; leave one out"
+        )
     variants = sweeps.variants(request)
     target, *_ = targets = [resolve_target(variant) for variant in variants]
     found: dict[str, Any] = {"schema": 1, "job": target.job_name, "dataset": target.dataset_name}
@@ -66,7 +70,7 @@ def main(argv: list[str] | None = None) -> None:
                 if (trainable := place["params_trainable_count"] or 0) > most:
                     estimated, shape, most = one, found_shape, trainable
             found |= _about_head(target)
-            found |= _about_rows(target, loaded) if rows else {}
+            found |= _about_rows(target, loaded, flags.strict) if rows else {}
             found |= {"memory_estimate_variant": estimated.variant} if len(each) > 1 else {}
             found |= memory.estimate(estimated.job, estimated.dataset, shape)
     found |= each[0] if len(each) == 1 else {"variants": each}
@@ -97,28 +101,13 @@ def _about_head(target: Target) -> dict[str, Any]:
     return {"finished_head": about} if about else {}
 
 
-def _about_rows(target: Target, rows: LoadedRows) -> dict[str, Any]:
-    from common.hub import locate
-    from common.model.build import row_encoder
-    from common.model.load import load_tokenizer
+def _about_rows(target: Target, rows: LoadedRows, strict: bool) -> dict[str, Any]:
+    from common.train.row_checks import check_rows
 
-    tokenizer = load_tokenizer(locate.locate(target.job.model, target.job.revision))
-    encoder = row_encoder(target.job, target.dataset, tokenizer)
-    tokens = {}
-    for split, members in rows.items():
-        if target.job.head == "prompt":
-            encoder.encode(members)  # raises where the end of a prompt and its answer share a token
-        lengths = encoder.lengths(members)
-        over = sum(length > target.job.max_length for length in lengths)
-        tokens[split] = checks.summarize_token_lengths(lengths, over)
-    return {
-        "splits": checks.count_rows(rows, target.dataset),
-        "duplicates": checks.count_duplicates(rows),
-        "contradictions": checks.find_contradictions(rows, target.dataset),
-        "tokens": tokens,
-        "dropped_rows_count": rows.dropped_rows_count,
-        "notes": rows.notes,
-    }
+    about = check_rows(target.job, target.dataset, rows)
+    if strict:
+        leaks.check_strict(about)
+    return about | {"dropped_rows_count": rows.dropped_rows_count, "notes": rows.notes}
 
 
 def _for_people(found: dict[str, Any], targets: Sequence[Target]) -> str:
@@ -138,8 +127,17 @@ def _for_people(found: dict[str, Any], targets: Sequence[Target]) -> str:
     if "memory_estimate_bytes" in found:
         about = found.get("memory_estimate_variant")
         lines += _memory(found, next((one.job for one in targets if one.variant == about), target.job))
-    whole = "splits" in found
-    return "\n".join([*lines, "", "The job is sound." if whole else "The job is sound, as far as that was looked at."])
+    return "\n".join([*lines, "", _verdict(found, each)])
+
+
+def _verdict(found: dict[str, Any], each: Sequence[dict[str, Any]]) -> str:
+    """Return the last line: that the job is sound, or what was not looked at."""
+    missing = [] if "splits" in found else ["rows and their tokens"]
+    if "splits" in found and not found["near_duplicates"]["searched"]:
+        missing.append("near duplicates")
+    if "params_total_count" not in each[0]:
+        missing.append("the model, its tokenizer and the training arguments")
+    return f"The job is sound, but not looked at: {'; '.join(missing)}." if missing else "The job is sound."
 
 
 def _counts(part: dict[str, Any]) -> tuple[str, str, str]:

@@ -26,11 +26,15 @@ from common.cluster.task import make_task
 from common.config.catalog import CODE
 from common.core import errors, yaml_io
 from common.core.formatting import text_table
+from common.data import leaks
+from common.data.load import load_rows
 
 
 def main(argv: list[str] | None = None) -> int:
     """Submit; see the module."""
-    parser = options.parser(__doc__, "model", "dataset", "set", "data", "baseline", "shots", "outputs", "force")
+    parser = options.parser(
+        __doc__, "model", "dataset", "set", "data", "baseline", "shots", "outputs", "force", "strict"
+    )
     parser.add_argument("--all", action="store_true", help="all jobs and their baselines, and a report at the end")
     parser.add_argument("--jobs", metavar="PATTERN", default="*", help="with --all: only jobs of these names")
     parser.add_argument(
@@ -48,6 +52,8 @@ def main(argv: list[str] | None = None) -> int:
         specs, skipped = selection.runs_of_all_jobs(request, flags.jobs, flags.seeds)
     else:
         specs, skipped = selection.runs_of_job(request, flags.seeds), []
+    if flags.strict:
+        check_strict(specs)
     cluster = choose_cluster(flags.cluster, request.outputs)
     given = yaml_io.split_overrides(flags.resources, "RESOURCES", "time=02:00:00")
     if flags.dry_run:
@@ -60,6 +66,19 @@ def main(argv: list[str] | None = None) -> int:
     counts = ", ".join(f"{sum(one.action == action for one in found)} {action}" for action in actions)
     print(f"{cluster.name}: {counts}. make status shows their state.")
     return errors.RunError.exit_code if any(one.is_failure for one in found) else 0
+
+
+def check_strict(specs: list[selection.RunSpec]) -> None:
+    """Raise a `DataError` when a dataset of the runs has leaks or contradictory labels; nothing is submitted then."""
+    for (name, data_dir), dataset in {(spec.dataset_name, spec.data_dir): spec.dataset for spec in specs}.items():
+        try:
+            rows = load_rows(dataset, data_dir)
+        except errors.DataError:
+            continue  # the submission says so, of each run
+        try:
+            leaks.check_strict(leaks.find_leaks(rows, dataset))
+        except errors.DataError as error:
+            raise errors.DataError(f"dataset {name}: {error}") from error
 
 
 def dry_run(

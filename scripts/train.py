@@ -20,6 +20,7 @@ from common.cli.main import guard
 from common.cli.target import resolve_target
 from common.config.run_request import RunRequest, make_command
 from common.core import errors, files
+from common.data import leaks
 from common.data.load import load_all_splits
 from common.data.rows import rows_fingerprint
 from common.data.splits import sample_train_rows
@@ -31,18 +32,18 @@ from common.runs.run_config import RunConfig, job_of
 
 def main(argv: list[str] | None = None) -> int:
     """Train one run, or those of a sweep; see the module."""
-    parser = options.parser(__doc__, "model", "dataset", "set", "seed", "data", "outputs", "run", "force")
+    parser = options.parser(__doc__, "model", "dataset", "set", "seed", "data", "outputs", "run", "force", "strict")
     request, flags = options.parse(parser, argv)
     provenance.of_process()  # the commit of the code that runs, not of what is there when it ends
     if flags.run:
-        options.check_run_alone(flags.run, request, FORCE=flags.force)
+        options.check_run_alone(flags.run, request, FORCE=flags.force, STRICT=flags.strict)
         resume(flags.run)
         return 0
     variants = sweeps.variants(request)
     if len(variants) > 1:
         _check_shared(variants, flags.force)
         return sweeps.run_each(__file__, argv, variants, "train")
-    train(variants[0], flags.force)
+    train(variants[0], flags.force, flags.strict)
     return 0
 
 
@@ -61,8 +62,8 @@ def _check_shared(variants: list[RunRequest], force: bool) -> None:
         download.check_model(locate.locate(waiting[0].model, waiting[0].revision))
 
 
-def train(request: RunRequest, force: bool) -> None:
-    """Create a run or resume it, and train and evaluate it to its end."""
+def train(request: RunRequest, force: bool, strict: bool) -> None:
+    """Create a run or resume it, and train and evaluate it to its end; `strict` refuses leaks and contradictions."""
     target = resolve_target(request)
     rows = load_all_splits(target.dataset, request.data_dir)
     for note in rows.notes:
@@ -75,6 +76,8 @@ def train(request: RunRequest, force: bool) -> None:
         if run_folder.is_finished(folder):
             print(f"{options.shown(folder)} is finished: {_headline(folder)}")
             return
+    if strict:
+        leaks.check_strict(leaks.find_leaks(rows, target.dataset))
     from common.model.load import quiet_libraries
     from common.train.arguments import (
         check_training_arguments,  # seconds to import: not before it is clear that there is work

@@ -238,3 +238,36 @@ def test_a_method_made_of_the_weights_has_no_figures_before_they_are_read(run_sc
 def test_a_pooling_is_estimated(run_script, tiny_arguments, pooling):
     code, out, err = run_script("check", *tiny_arguments(f"pooling={pooling}", job="minilm-full"))
     assert code == 0 and "GPU memory of a training step" in out, err
+
+
+def test_strict_refuses_a_leak_in_check_train_and_submit(run_script, tiny_arguments, rows_dir, tmp_path, no_slurm):
+    code, _, err = run_script("check", *tiny_arguments(), "--strict", "--no-data")
+    assert code == 2 and "STRICT" in err
+    train = files.read_jsonl(rows_dir / "train.jsonl")
+    for split in ("validation", "test"):  # the fixture's are rows of train
+        files.write_jsonl(rows_dir / f"{split}.jsonl", [train[1] | {"id": split, "sentence": f"only in {split}"}])
+    test = files.read_jsonl(rows_dir / "test.jsonl")
+    leak = train[0] | {"id": "leak", "sentence": train[0]["sentence"].upper() + "."}
+    files.write_jsonl(rows_dir / "test.jsonl", [*test, leak])
+    found = checked(run_script, tiny_arguments())
+    assert ["test", "leak", train[0]["id"]] in found["near_duplicates"]["leaked"]
+    for script in ("check", "train", "submit"):
+        code, _, err = run_script(script, *tiny_arguments(), "--strict")
+        assert code == 3 and f"test leak = train {train[0]['id']}" in err, script
+    assert not list(tmp_path.rglob("config.yaml"))
+
+
+def test_training_counts_and_keeps_what_check_counts(run_script, trained, tiny_arguments):
+    _, folder = trained
+    found = checked(run_script, tiny_arguments())
+    kept = files.read_json(folder / "checks.json")
+    for key in ("splits", "tokens", "duplicates", "near_duplicates", "contradictions", "near_contradictions"):
+        assert kept[key] == found[key], key
+    document = files.read_json(folder / "metrics.json")
+    assert document["near_duplicate_count"] == sum(found["near_duplicates"]["within"].values())
+    assert document["leaked_count"] == 24 and document["contradiction_count"] == 0
+
+
+def test_what_was_not_looked_at_is_named(run_script, tiny_arguments):
+    _, out, _ = run_script("check", *tiny_arguments(), "--no-data")
+    assert "not looked at: rows" in out and "The job is sound." not in out

@@ -36,6 +36,7 @@ def test_a_finished_run(trained):
         "metrics.json",
         "metrics-validation.json",
         "training.json",
+        "checks.json",
         "owner.json",
         "progress.json",
         "attempts.jsonl",

@@ -72,6 +72,10 @@ _GROUPS: dict[str, tuple[str, dict[str, Any]]] = {
         "--force",
         {"action": "store_true", "help": "start over: an old run is kept under another name, an old file replaced"},
     ),
+    "strict": (
+        "--strict",
+        {"action": "store_true", "help": "refuse rows shared between train and other splits, and contradictory labels"},
+    ),
 }
 _FIELDS = [field.name for field in dataclasses.fields(RunRequest)]
 
@@ -82,7 +86,7 @@ def parser(docstring: str | None, *groups: str) -> argparse.ArgumentParser:
     Args:
         docstring: of the script; its text is the help.
         groups: which options: "model", "dataset", "set", "seed", "data", "baseline", "shots", "outputs", "run",
-            "force".
+            "force", "strict".
     """
     result = argparse.ArgumentParser(
         description=docstring, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False

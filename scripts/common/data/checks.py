@@ -28,7 +28,7 @@ def count_rows(rows: Rows, dataset: Dataset) -> dict[str, Any]:
     return result
 
 
-def _key(row: Row) -> tuple[str, ...]:
+def key(row: Row) -> tuple[str, ...]:
     """Return the texts of a row without differences of case and spaces; equal keys mean duplicates."""
     return tuple(" ".join(text.casefold().split()) for text in row.texts)
 
@@ -41,7 +41,7 @@ def count_duplicates(rows: Rows) -> dict[str, dict[str, int]]:
     Returns:
         {"within": {split: rows}, "between": {"<later split> in <earlier split>": rows}}.
     """
-    keys = {split: [_key(row) for row in members] for split, members in rows.items()}
+    keys = {split: [key(row) for row in members] for split, members in rows.items()}
     within = {split: len(found) - len(set(found)) for split, found in keys.items()}
     between = {}
     for first, second in combinations(keys, 2):
@@ -59,7 +59,7 @@ def find_contradictions(rows: Rows, dataset: Dataset) -> dict[str, Any]:
     places: dict[tuple[str, ...], list[tuple[str, Row]]] = defaultdict(list)
     for split, members in rows.items():
         for row in members:
-            places[_key(row)].append((split, row))
+            places[key(row)].append((split, row))
     contradicting = [found for found in places.values() if len({row.label for _, row in found}) > 1]
     examples = [
         [[split, row.id, str(dataset.labels[row.label])] for split, row in found if row.label is not None]
@@ -90,7 +90,7 @@ def describe(found: dict[str, Any], dataset: Dataset, max_length: int) -> list[s
 
     Args:
         found: results of the functions above: "splits" of `count_rows`, "tokens" {split: `summarize_token_lengths`},
-            "duplicates" of `count_duplicates`, "contradictions" of `find_contradictions`.
+            and those of `leaks.find_leaks`.
         dataset: gives the labels and the name of the group column.
         max_length: tokens after which a row is truncated.
     """
@@ -134,12 +134,26 @@ def _token_table(tokens: dict[str, Any]) -> str:
 def _problem_lines(found: dict[str, Any]) -> list[str]:
     repeated = [f"{count} in {split}" for split, count in found["duplicates"]["within"].items() if count]
     shared = [f"{count} of {pair}" for pair, count in found["duplicates"]["between"].items() if count]
-    contradictions = found["contradictions"]
+    contradictions, near = found["contradictions"], found["near_duplicates"]
+    nearly = [f"{count} in {split}" for split, count in near["within"].items() if count]
+    nearly += [f"{count} of {pair}" for pair, count in near["between"].items() if count]
+    near_contradictions = found["near_contradictions"]
     lines = [
         f"Repeated rows: {', '.join(repeated) or 'none'}",
         f"Rows shared between splits: {', '.join(shared) or 'none'}",
         f"Identical texts with different labels: {contradictions['count'] or 'none'}",
     ]
-    for example in contradictions["examples"]:
-        lines.append("  " + "; ".join(f"{split} {row_id} = {label}" for split, row_id, label in example))
-    return lines
+    lines += _example_lines(contradictions["examples"])
+    about = (
+        ""
+        if near["searched"]
+        else " (too many rows or too much alike: only texts equal up to punctuation were looked for)"
+    )
+    lines.append(f"Nearly repeated rows, beside these: {', '.join(nearly) or 'none'}{about}")
+    lines += [f"  {split} {one} = train {other}" for split, one, other in near["leaked"]]
+    lines.append(f"Nearly identical texts with different labels: {near_contradictions['count'] or 'none'}{about}")
+    return lines + _example_lines(near_contradictions["examples"])
+
+
+def _example_lines(examples: list[Any]) -> list[str]:
+    return ["  " + "; ".join(f"{split} {row_id} = {label}" for split, row_id, label in one) for one in examples]

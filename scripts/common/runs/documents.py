@@ -19,6 +19,8 @@ class Metrics(TypedDict):
         history: of training: a step, its epoch, and what was logged there.
         test_labels: the C labels, in the order of rows and columns of `test_confusion`, (C, C) counts by gold label.
         test_f1_mean_labels_of: the labels whose F1 scores `test_f1_mean_labels` averages.
+        leaked_count, near_leaked_count: rows of validation and test that are in train, exactly or nearly
+            (`leaks.leak_counts` has all such counts); None where near duplicates were not looked for.
         provenance: code, packages and time of the process that wrote it (`provenance.collect`).
         attempts: provenance and hardware of every process that worked on a fine-tuned model's run, oldest first.
     """
@@ -41,6 +43,12 @@ class Metrics(TypedDict):
     attempts: NotRequired[list[dict[str, Any]]]
     hardware: NotRequired[dict[str, Any] | None]
     history: NotRequired[list[dict[str, float]]]
+    duplicate_count: NotRequired[int]
+    near_duplicate_count: NotRequired[int | None]
+    leaked_count: NotRequired[int]
+    near_leaked_count: NotRequired[int | None]
+    contradiction_count: NotRequired[int]
+    near_contradiction_count: NotRequired[int | None]
     train_accuracy: NotRequired[float | None]
     test_n: NotRequired[int]
     test_labels: NotRequired[list[str]]

@@ -18,6 +18,7 @@ from common.model.heads import Head
 from common.model.inspect import parameter_counts
 from common.runs import provenance, run_folder
 from common.runs.run_config import RunConfig, job_of
+from common.train import row_checks
 from common.train.fit import train as fine_tune
 from common.train.trainer import divergence_error
 
@@ -34,11 +35,12 @@ def run(folder: Path, config: RunConfig, rows: Rows) -> None:
         head = saved_model.load(job, config.dataset, model_folder)
     else:
         probe = rows["validation"][:_PROBE_ROWS]
+        counts = row_checks.check_rows_of_run(folder, job, config.dataset, rows)
         facts, scores = _train(folder, config, rows, probe)
         free_memory()  # two large models do not fit one card
         head = saved_model.load(job, config.dataset, model_folder)
         facts |= {"reload_difference_nats": _check_reloaded(head, config, probe, scores, model_folder)}
-        files.write_json(folder / run_folder.TRAINING, facts)
+        files.write_json(folder / run_folder.TRAINING, facts | counts)
     _evaluate(folder, config, rows, head, files.read_json(folder / run_folder.TRAINING))
     if not job.runtime.keep_checkpoints:
         files.remove(folder / "checkpoints")

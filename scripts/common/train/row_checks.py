@@ -1,0 +1,51 @@
+"""The checks of rows: `make check` prints them; a training run does the same and keeps them in checks.json."""
+
+from pathlib import Path
+from typing import Any
+
+from common.config.dataset import Dataset
+from common.config.job import Job
+from common.core import files
+from common.data import checks, leaks
+from common.data.rows import Rows
+from common.hub.locate import locate
+from common.model.build import row_encoder
+from common.model.load import load_tokenizer
+
+FILE = "checks.json"
+
+
+def check_rows(job: Job, dataset: Dataset, rows: Rows) -> dict[str, Any]:
+    """Return the counts of rows, labels, duplicates, contradictions and tokens, by split.
+
+    Returns:
+        "splits" of `checks.count_rows`, "tokens" {split: `checks.summarize_token_lengths`}, and those of
+        `leaks.find_leaks`.
+
+    Raises:
+        ModelError: the end of a prompt and its answer share a token.
+    """
+    encoder = row_encoder(job, dataset, load_tokenizer(locate(job.model, job.revision)))
+    tokens = {}
+    for split, members in rows.items():
+        if job.head == "prompt":
+            encoder.encode(members)  # raises where the end of a prompt and its answer share a token
+        lengths = encoder.lengths(members)
+        tokens[split] = checks.summarize_token_lengths(lengths, sum(length > job.max_length for length in lengths))
+    return {"splits": checks.count_rows(rows, dataset), **leaks.find_leaks(rows, dataset), "tokens": tokens}
+
+
+def check_rows_of_run(folder: Path, job: Job, dataset: Dataset, rows: Rows) -> dict[str, Any]:
+    """Check the rows once for a run folder, print the counts, and return them as fields of metrics.json.
+
+    Returns:
+        the counts of `leaks.leak_counts`; the rest is in the folder's checks.json.
+    """
+    if not (folder / FILE).exists():
+        files.write_json(folder / FILE, {"schema": 1, **check_rows(job, dataset, rows)})
+    found = files.read_json(folder / FILE)
+    truncated = {split: part["truncated_count"] for split, part in found["tokens"].items()}
+    print(leaks.summary(found), flush=True)
+    cut = ", ".join(f"{count} of {split}" for split, count in truncated.items() if count)
+    print(f"rows truncated to {job.max_length} tokens: {cut or 'none'}", flush=True)
+    return leaks.leak_counts(found)

@@ -1,0 +1,74 @@
+import itertools
+import random
+import time
+
+import pytest
+
+from common.data import near_duplicates
+from common.data.near_duplicates import find_near_pairs, similarity, without_punctuation
+
+LONG = "the quick brown fox jumps over the lazy dog while seven wizards mix a jar of potent purple ink at noon"
+
+
+@pytest.mark.parametrize("other", ["Hello,  World!", "hello world.", "\uff28ello world", "hello-world"])
+def test_case_spaces_and_punctuation_are_no_difference(other):
+    assert without_punctuation([other]) == ("hello world",)
+
+
+def test_a_text_of_punctuation_alone_stays_itself():
+    assert without_punctuation([":-)"]) != without_punctuation([":-("])
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "is_near"),
+    [
+        (LONG, LONG.replace("purple", "orange"), True),  # one word
+        (LONG, LONG.replace("purple", "orange").replace("brown", "black"), False),  # two words
+        (LONG, LONG + " today", True),
+        ("this movie is good", "this movie is bad", False),
+        ("yes", "no", False),
+        (LONG, "a text about something else altogether, which shares no word", False),
+    ],
+)
+def test_both_sides_of_the_threshold(one, other, is_near):
+    assert find_near_pairs([(one,), (other,)]) == ([(0, 1)] if is_near else [])
+
+
+def test_both_texts_of_a_pair_must_be_near():
+    other = LONG.replace("purple", "orange")
+    assert find_near_pairs([("claim one", LONG), ("claim one", other)]) == [(0, 1)]
+    assert find_near_pairs([("guns are good", LONG), ("taxes are bad", LONG)]) == []
+    assert find_near_pairs([(LONG, "good"), (LONG, "bad")]) == []
+
+
+def test_the_search_finds_what_comparing_all_pairs_finds():
+    rng = random.Random(3)
+    words = [f"w{number}x{'abc'[number % 3] * (number % 5)}" for number in range(60)]
+    texts = [[rng.choice(words) for _ in range(rng.randint(4, 25))] for _ in range(120)]
+    for text in texts[:80]:
+        changed = list(text)
+        changed[rng.randrange(len(changed))] = rng.choice(words)
+        texts.append(changed)
+    rows = list(dict.fromkeys((" ".join(text)[:300],) for text in texts))
+    wanted = [(i, j) for i, j in itertools.combinations(range(len(rows)), 2) if similarity(rows[i], rows[j]) >= 0.8]
+    assert find_near_pairs(rows) == wanted and len(wanted) > 20
+
+
+def test_no_rows_and_too_many(monkeypatch):
+    assert find_near_pairs([]) == []
+    monkeypatch.setattr(near_duplicates, "MAX_ROWS", 1)
+    assert find_near_pairs([("a",), ("b",)]) is None
+
+
+def test_rows_that_are_all_alike_are_not_compared_for_hours(monkeypatch):
+    monkeypatch.setattr(near_duplicates, "_MAX_COST", 1000)
+    assert find_near_pairs([(f"{LONG} {number}",) for number in range(100)]) is None
+
+
+def test_ten_thousand_rows_take_seconds():
+    rng = random.Random(1)
+    words = ["".join(rng.choice("abcdefghijklmnop") for _ in range(6)) for _ in range(3000)]
+    rows = [(" ".join(rng.choice(words) for _ in range(14)),) for _ in range(10_000)]
+    start = time.process_time()
+    assert find_near_pairs([*rows, (rows[0][0] + " x",)]) == [(0, 10_000)]
+    assert time.process_time() - start < 30  # about 1; the square of the rows would take minutes
