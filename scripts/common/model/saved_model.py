@@ -93,6 +93,7 @@ def save(head: Head, job: Job, dataset: Dataset, path: Path, identity: dict[str,
             "labels": list(dataset.labels),
             "prompt": dataset.prompt.model_dump() if dataset.prompt and job.head == "prompt" else None,
             "max_length": job.max_length,
+            "truncation": job.truncation,
             "pad_token_id": head.pad_token_id,
             "method": job.method.model_dump(mode="json"),
         }
