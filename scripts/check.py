@@ -85,19 +85,27 @@ def _about_head(target: Target) -> dict[str, Any]:
 
 
 def _about_rows(target: Target, rows: Rows) -> dict[str, Any]:
-    from common.hub import locate
-    from common.model.build import row_encoder
+    from common.hub import download, locate
+    from common.model.base_config import offline_config
+    from common.model.build import limit_ids, row_encoder
     from common.model.load import load_tokenizer
 
-    tokenizer = load_tokenizer(locate.locate(target.job.model, target.job.revision))
+    base = locate.locate(target.job.model, target.job.revision)
+    download.check_weights(base, "AutoModelForCausalLM" if target.job.head == "prompt" else "AutoModel")
+    tokenizer = load_tokenizer(base)
     encoder = row_encoder(target.job, target.dataset, tokenizer)
+    limit_ids(encoder, offline_config(target.job, target.dataset))
     tokens = {}
     for split, members in rows.items():
-        if target.job.head == "prompt":
-            encoder.encode(members)  # raises where the end of a prompt and its answer share a token
+        # It also raises where the end of a prompt and its answer share a token.
+        ids = [row.input_ids for row in encoder.encode(members)]
+        spelled = sum(encoder.control.are_spelled(row.texts) for row in members)
         lengths = encoder.lengths(members)
         over = sum(length > target.job.max_length for length in lengths)
-        tokens[split] = checks.summarize_token_lengths(lengths, over)
+        tokens[split] = {
+            **checks.summarize_token_lengths(lengths, over),
+            **checks.summarize_token_ids(members, ids, tokenizer.unk_token_id, spelled),
+        }
     return {
         "splits": checks.count_rows(rows, target.dataset),
         "duplicates": checks.count_duplicates(rows),
