@@ -102,8 +102,11 @@ def _about_head(target: Target) -> dict[str, Any]:
 
 
 def _about_rows(target: Target, rows: LoadedRows, strict: bool) -> dict[str, Any]:
+    from common.hub import download, locate
     from common.train.row_checks import check_rows
 
+    base = locate.locate(target.job.model, target.job.revision)
+    download.check_weights(base, "AutoModelForCausalLM" if target.job.head == "prompt" else "AutoModel")
     about = check_rows(target.job, target.dataset, rows)
     if strict:
         leaks.check_strict(about)

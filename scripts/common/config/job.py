@@ -76,6 +76,7 @@ class Job(Strict):
     length_normalization: bool  # of the prompt head's scores
     calibration: Literal["none", "content-free"]  # of the prompt head's scores
     max_length: int = Field(ge=8)  # tokens
+    truncation: Literal["tail", "head_and_tail"]  # of the longest text: its end is cut off, or its middle cut out
     precision: Literal["float32", "bfloat16"]  # of computation
     dtype: Literal["float32", "bfloat16"]  # of the base's weights that do not train and are not quantised
     quantization: Literal["none", "int8", "nf4"]  # of the base's linear layers

@@ -12,6 +12,7 @@ from common.core.formatting import text_table
 from common.data.rows import Row, Rows
 
 _EXAMPLES = 5
+_WARN_SHARE = 0.01  # of tokens or rows
 
 
 def count_rows(rows: Rows, dataset: Dataset) -> dict[str, Any]:
@@ -85,12 +86,44 @@ def summarize_token_lengths(lengths: Sequence[int], truncated: int) -> dict[str,
     }
 
 
+def summarize_token_ids(
+    rows: Sequence[Row], ids: Sequence[Sequence[int]], unknown: int | None, spelled: int
+) -> dict[str, Any]:
+    """Return what a model cannot see of the texts: unknown tokens, and different texts with the same token ids.
+
+    Texts that differ in case or spaces only are equal.
+
+    Args:
+        rows: of a split.
+        ids: the token ids of every row, after truncation.
+        unknown: the id of the token of unknown words, None if the tokenizer has none.
+        spelled: number of rows that spell a special token.
+
+    Returns:
+        unknown_token_count and unknown_token_share (of all tokens), collapsed_count and collapsed_share (rows whose
+        token ids another row with other texts has, too), special_spelled_count.
+    """
+    tokens = sum(map(len, ids))
+    count = 0 if unknown is None else sum(list(one).count(unknown) for one in ids)
+    texts: dict[tuple[int, ...], set[tuple[str, ...]]] = defaultdict(set)
+    for row, one in zip(rows, ids, strict=True):
+        texts[tuple(one)].add(_key(row))
+    collapsed = sum(len(texts[tuple(one)]) > 1 for one in ids)
+    return {
+        "unknown_token_count": count,
+        "unknown_token_share": count / max(tokens, 1),
+        "collapsed_count": collapsed,
+        "collapsed_share": collapsed / max(len(rows), 1),
+        "special_spelled_count": spelled,
+    }
+
+
 def describe(found: dict[str, Any], dataset: Dataset, max_length: int) -> list[str]:
     """Return the lines that `make check` prints about rows, tokens, duplicates and contradictions.
 
     Args:
-        found: results of the functions above: "splits" of `count_rows`, "tokens" {split: `summarize_token_lengths`},
-            and those of `leaks.find_leaks`.
+        found: results of the functions above: "splits" of `count_rows`, "tokens" {split: `summarize_token_lengths` and
+            `summarize_token_ids`}, and those of `leaks.find_leaks`.
         dataset: gives the labels and the name of the group column.
         max_length: tokens after which a row is truncated.
     """
@@ -152,8 +185,38 @@ def _problem_lines(found: dict[str, Any]) -> list[str]:
     lines.append(f"Nearly repeated rows, beside these: {', '.join(nearly) or 'none'}{about}")
     lines += [f"  {split} {one} = train {other}" for split, one, other in near["leaked"]]
     lines.append(f"Nearly identical texts with different labels: {near_contradictions['count'] or 'none'}{about}")
-    return lines + _example_lines(near_contradictions["examples"])
+    return [*lines, *_example_lines(near_contradictions["examples"]), *_reading_lines(found["tokens"])]
 
 
 def _example_lines(examples: list[Any]) -> list[str]:
     return ["  " + "; ".join(f"{split} {row_id} = {label}" for split, row_id, label in one) for one in examples]
+
+
+def _reading_lines(tokens: dict[str, Any]) -> list[str]:
+    """Return the lines about what the tokenizer makes of the texts, with a warning where the model cannot see it."""
+
+    def shares(name: str) -> str:
+        parts = [
+            f"{t[f'{name}_count']} in {split} ({t[f'{name}_share']:.1%})"
+            for split, t in tokens.items()
+            if t[f"{name}_count"]
+        ]
+        return ", ".join(parts) or "none"
+
+    spelled = [f"{t['special_spelled_count']} in {split}" for split, t in tokens.items() if t["special_spelled_count"]]
+    lines = [
+        f"Unknown tokens: {shares('unknown_token')}",
+        f"Rows with the same tokens as a row of other texts: {shares('collapsed')}",
+        f"Rows that spell a special token, which is read as ordinary text: {', '.join(spelled) or 'none'}",
+    ]
+    if any(t["unknown_token_share"] > _WARN_SHARE for t in tokens.values()):
+        lines.append(
+            "WARNING: more than 1 % of the tokens are unknown to the tokenizer: the model cannot tell these words "
+            "apart. Choose a model whose tokenizer knows the language and script of the texts."
+        )
+    if any(t["collapsed_share"] > _WARN_SHARE for t in tokens.values()):
+        lines.append(
+            "WARNING: more than 1 % of the rows have the same tokens as a row of other texts: the model cannot tell "
+            "them apart. Unknown tokens are one reason, truncation another (max_length, truncation)."
+        )
+    return lines

@@ -255,6 +255,33 @@ def check_model(base: Base) -> None:
         model_download(base)
 
 
+def check_weights(base: Base, loader: str = "AutoModel") -> None:
+    """Check that a base model has weights as safetensors, as far as that can be seen without a download.
+
+    Of a local folder or a complete cache, its files are seen; of other models of the Hub, its list of files. Without an
+    answer of the Hub nothing is known, and nothing is raised.
+
+    Raises:
+        ModelError: there are no weights as safetensors.
+    """
+    problem = ModelError(f"model {base.name}: {locate.no_safetensors_message(base, loader)}")
+    if base.is_gguf:
+        return
+    if base.revision is None:
+        if not any((Path(base.name) / name).is_file() for name in (locate.WEIGHTS, locate.INDEX)):
+            raise problem
+        return
+    if constants.is_offline_mode() or find_missing_model(base) is None:
+        return
+    try:
+        info = HfApi().model_info(base.name, revision=base.revision, timeout=10)
+    except (HFValidationError, *_HUB_EXCEPTIONS):
+        return
+    names = [file.rfilename for file in info.siblings or []]
+    if "config.json" in names and not needed_files(names)[-1].endswith(".safetensors"):
+        raise problem
+
+
 def find_missing_model(base: Base) -> str | None:
     """Return which files of a base model are not on this machine, None if all are."""
     if base.is_gguf:

@@ -21,6 +21,7 @@ from common.model.precision import set_head_precision
 from common.model.prompt_head import PromptHead
 from common.model.prompts import PromptEncoder
 from common.model.shapes import check_length, model_shape
+from common.model.vocabulary import check_ids, embedding_rows
 
 
 def build_head(job: Job, dataset: Dataset, examples: Sequence[Row] = ()) -> Head:
@@ -51,6 +52,7 @@ def with_head(job: Job, dataset: Dataset, model: nn.Module, tokenizer: Any, exam
     """
     encoder = row_encoder(job, dataset, tokenizer, examples)
     check_length(job, inner_model(model), encoder.example_length if isinstance(encoder, PromptEncoder) else 0)
+    limit_ids(encoder, inner_model(model).config)
     if job.quantization == "none":
         model.to(device.choose())  # quantised models are there already
     set_head_precision(job, inner_model(model))
@@ -63,8 +65,25 @@ def with_head(job: Job, dataset: Dataset, model: nn.Module, tokenizer: Any, exam
 def row_encoder(job: Job, dataset: Dataset, tokenizer: Any, examples: Sequence[Row] = ()) -> Encoder | PromptEncoder:
     """Return the encoder of the job's head, which turns rows into token ids; a prompt shows the examples first."""
     if job.head == "prompt":
-        return PromptEncoder(tokenizer, job.max_length, dataset, examples)
-    return Encoder(tokenizer, job.max_length)
+        return PromptEncoder(tokenizer, job.max_length, dataset, examples, job.truncation)
+    return Encoder(tokenizer, job.max_length, job.truncation)
+
+
+def limit_ids(encoder: Encoder | PromptEncoder, config: Any) -> None:
+    """Let an encoder refuse token ids that the model's embedding lacks, and check those that every row can have.
+
+    Args:
+        encoder: of the job's head.
+        config: of the model.
+
+    Raises:
+        ModelError: padding, a special token of every row, or an answer has no row in the embedding.
+    """
+    encoder.id_limit, tokenizer = embedding_rows(config), encoder.tokenizer
+    always = [tokenizer.pad_token_id, *tokenizer("", verbose=False)["input_ids"]]
+    if isinstance(encoder, PromptEncoder):
+        always += [index for answer in encoder.answer_ids for index in answer]
+    check_ids(tokenizer, always, encoder.id_limit, "the tokenizer does not fit the model")
 
 
 def count_parameters(job: Job, dataset: Dataset) -> dict[str, int | None]:

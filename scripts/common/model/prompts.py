@@ -2,23 +2,22 @@
 
 A row's texts are put into the dataset's prompt, and the prompt into the model's chat template. An answer is what the
 template writes for the assistant: a prefix, the label word (the verbalizer), and the end of turn. A base model without
-a template gets the plain prompt after its beginning-of-text token.
+a template gets the plain prompt after its beginning-of-text token. A special token that a text spells is ordinary text
+(`control_tokens`); the template, the dataset's prompt and its answers may write one.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from string import Formatter
 from typing import Any
-
-from jinja2 import TemplateError
 
 from common.config.dataset import Dataset
 from common.core.errors import ConfigError, ModelError
 from common.data.rows import Row
 from common.model.batching import Encoded
-from common.model.encoding import shorten, token_count
-
-_DATE = "26 Jul 2024"  # the date that Llama 3.1's template writes without a clock
-_MARK = "\ue000"  # stands for the answer; of Unicode's private use area, so that no template changes it
+from common.model.chat_template import MARK, ChatTemplate
+from common.model.control_tokens import ControlTokens, find_mark, mask
+from common.model.encoding import Truncation, shorten, token_count
+from common.model.vocabulary import check_ids
 
 
 class PromptEncoder:
@@ -26,11 +25,14 @@ class PromptEncoder:
 
     Args:
         tokenizer: of the base model.
-        max_length: most tokens of a prompt with its longest answer; longer rows lose the end of their longest text.
+        max_length: most tokens of a prompt with its longest answer; longer rows lose a part of their longest text.
         dataset: its prompt, text columns, labels and `answers` (label words; without them, the labels).
         examples: rows with labels that every prompt shows first, with their answers, as earlier turns of the chat.
+        truncation: which part of a text is cut, see `encoding.shorten`.
 
     Attributes:
+        control: the tokenizer's control tokens.
+        id_limit: the number of rows of the model's embedding, where known: a larger token id is an error.
         label_words: the word for every label, in class order.
         answer_prefix: text that the chat template writes between the prompt and the label word.
         end_of_turn: text after the label word, without the line break that may follow.
@@ -41,28 +43,31 @@ class PromptEncoder:
 
     Raises:
         ConfigError: the dataset has no prompt.
-        ModelError: an answer has no tokens or no text, two have the same tokens or text, or the prompt leaves no room
-            for texts.
+        ModelError: an answer has no tokens or no text, two have the same tokens or text, the prompt leaves no room for
+            texts, or the chat template opens a thought before the answer.
     """
 
-    def __init__(self, tokenizer: Any, max_length: int, dataset: Dataset, examples: Sequence[Row] = ()) -> None:
+    def __init__(
+        self,
+        tokenizer: Any,
+        max_length: int,
+        dataset: Dataset,
+        examples: Sequence[Row] = (),
+        truncation: Truncation = "tail",
+    ) -> None:
         if dataset.prompt is None:
             raise ConfigError(
                 f"the job's head is prompt, but the dataset '{dataset.title}' has no `prompt`; data/_example.yaml "
                 "shows one."
             )
         self.tokenizer, self.max_length, self.dataset, self.prompt = tokenizer, max_length, dataset, dataset.prompt
-        self.is_chat = tokenizer.chat_template is not None
-        template = str(tokenizer.chat_template)
-        if "strftime_now" in template and "date_string" not in template:
-            raise ModelError(
-                "the model's chat template writes today's date into every prompt, so scores would differ from day to "
-                "day. Save its tokenizer with a template without the date, and name that folder as the model."
-            )
+        self.truncation, self.control = truncation, ControlTokens(tokenizer)
+        self.id_limit: int | None = None
+        self.chat = ChatTemplate(tokenizer) if tokenizer.chat_template is not None else None
         # A chat template writes the special tokens itself; a plain prompt begins like the texts of the model.
-        begins = not self.is_chat and tokenizer.bos_token_id in tokenizer("x", verbose=False)["input_ids"]
+        begins = self.chat is None and tokenizer.bos_token_id in tokenizer("x", verbose=False)["input_ids"]
         self.start = [int(tokenizer.bos_token_id)] if begins else []
-        self.folds_system = self.is_chat and self.prompt.system is not None and not self._shows_system()
+        self.folds_system = self.chat is not None and self.prompt.system is not None and not self.chat.shows_system()
         words = {str(label): str(label) for label in dataset.labels} | (dataset.answers or {})
         self.label_words = [words[str(label)] for label in dataset.labels]
         self.examples: Sequence[Row] = ()
@@ -88,15 +93,22 @@ class PromptEncoder:
                 "would share with the row. For few-shot write all columns in the user text."
             )
         self.examples = examples
+        # What a prompt has without those that texts spell.
+        self._control_count = self.control.count(self._ids(self.render(probe, lambda _: "x")))
         self.example_length = len(self._ids(self.render(empty))) - shortest
 
     # --- text ---
 
-    def render(self, texts: Sequence[str]) -> str:
-        """Return the prompt of one row as text, up to the start of the answer."""
-        messages = self.messages(texts)
-        if self.is_chat:
-            return self._templated(messages, add_generation_prompt=True)
+    def render(self, texts: Sequence[str], write: Callable[[str], str] = str) -> str:
+        """Return the prompt of one row as text, up to the start of the answer.
+
+        Args:
+            texts: of the row.
+            write: returns how a text, also one of an example, is written.
+        """
+        messages = self.messages(texts, write)
+        if self.chat is not None:
+            return self.chat.render(messages, add_generation_prompt=True)
         # A plain text: an answer follows its prompt at once, all else after an empty line.
         prompts = [message["content"] for message in messages if message["role"] != "assistant"]
         answers = [self.answer_prefix + message["content"] for message in messages if message["role"] == "assistant"]
@@ -104,36 +116,25 @@ class PromptEncoder:
         shown = [prompt + answer for prompt, answer in zip(prompts[first:], answers, strict=False)]
         return "\n\n".join([*prompts[:first], *shown, prompts[-1]])
 
-    def messages(self, texts: Sequence[str]) -> list[dict[str, str]]:
+    def messages(self, texts: Sequence[str], write: Callable[[str], str] = str) -> list[dict[str, str]]:
         """Return the turns before the answer: the system's, the examples' with their answers, the row's.
 
         Without a system turn in the template, its text begins the first user turn.
         """
         turns = []
         for example in self.examples:
-            turns.append({"role": "user", "content": self._filled(self.prompt.user, example.texts)})
+            turns.append({"role": "user", "content": self._filled(self.prompt.user, example.texts, write)})
             turns.append({"role": "assistant", "content": self.label_words[gold(example)]})
-        turns.append({"role": "user", "content": self._filled(self.prompt.user, texts)})
+        turns.append({"role": "user", "content": self._filled(self.prompt.user, texts, write)})
         if self.prompt.system is None:
             return turns
-        system = self._filled(self.prompt.system, texts)
+        system = self._filled(self.prompt.system, texts, write)
         if not self.folds_system:
             return [{"role": "system", "content": system}, *turns]
         return [{"role": "user", "content": f"{system}\n\n{turns[0]['content']}"}, *turns[1:]]
 
-    def _filled(self, template: str, texts: Sequence[str]) -> str:
-        return _fill(template, dict(zip(self.dataset.text, texts, strict=True)))
-
-    def _templated(self, messages: list[dict[str, str]], **options: Any) -> str:
-        # Without a date, Llama's templates would write today's.
-        return str(self.tokenizer.apply_chat_template(messages, tokenize=False, date_string=_DATE, **options))
-
-    def _shows_system(self) -> bool:
-        messages = [{"role": "system", "content": _MARK}, {"role": "user", "content": "x"}]
-        try:
-            return _MARK in self._templated(messages)
-        except TemplateError:  # Gemma's template raises
-            return False
+    def _filled(self, template: str, texts: Sequence[str], write: Callable[[str], str]) -> str:
+        return _fill(template, dict(zip(self.dataset.text, map(write, texts), strict=True)))
 
     def answer(self, label_word: str) -> str:
         """Return the text that follows the prompt: prefix, label word, end of turn."""
@@ -141,12 +142,12 @@ class PromptEncoder:
 
     def _around_label_word(self, texts: Sequence[str]) -> tuple[str, str]:
         """Return the text between prompt and label word, and the end of turn without the line break after it."""
-        if not self.is_chat:
+        if self.chat is None:
             # A plain prompt ends in a word or a colon: the answer is the next word.
             return ("" if self.prompt.user[-1].isspace() else " "), str(self.tokenizer.eos_token)
-        messages = [*self.messages(texts), {"role": "assistant", "content": _MARK}]
-        whole, prompt = self._templated(messages), self.render(texts)
-        before, _, after = whole.partition(_MARK)
+        messages = [*self.messages(texts), {"role": "assistant", "content": MARK}]
+        whole, prompt = self.chat.render(messages), self.render(texts)
+        before, _, after = whole.partition(MARK)
         # Some templates write a space there, or an empty thought.
         prefix = before[len(prompt) :] if before.startswith(prompt) else ""
         return prefix, after.rstrip() or str(self.tokenizer.eos_token)
@@ -160,28 +161,46 @@ class PromptEncoder:
     def lengths(self, rows: Sequence[Row]) -> list[int]:
         """Return the tokens of every row before truncation, with the longest answer and without the examples."""
         beside = self.longest_answer - self.example_length
-        return [len(self._ids(self.render(row.texts))) + beside for row in rows]
+        return [len(self._read(row)[0](row.texts, "")) + beside for row in rows]
 
     def _encode(self, row: Row) -> Encoded:
         room = self.max_length + self.example_length - self.longest_answer
-        texts, ids = row.texts, self._ids(self.render(row.texts))
-        own = sum(token_count(self.tokenizer, text) for text in texts) if len(ids) > room else 0
+        read, tokenizer = self._read(row)
+        texts, ids = row.texts, read(row.texts, "")
+        own = sum(token_count(tokenizer, text) for text in texts) if len(ids) > room else 0
         while len(ids) > room:
             if own == 0:
                 needed = len(ids) + self.longest_answer - self.example_length
                 raise ModelError(f"row {row.id}: {self._no_room(needed)}")
             # At the borders of a text, tokens merge: the prompt may be a little longer than counted. Then cut again.
             own = max(own - (len(ids) - room), 0)
-            texts = shorten(self.tokenizer, texts, own)
-            ids = self._ids(self.render(texts))
-        prompt = self.render(texts)
+            texts = shorten(tokenizer, texts if self.truncation == "tail" else row.texts, own, self.truncation)
+            ids = read(texts, "")
         for word, answer_ids in zip(self.label_words, self.answer_ids, strict=True):
-            if self._ids(prompt + self.answer(word)) != ids + answer_ids:
+            if read(texts, self.answer(word)) != ids + answer_ids:
                 raise ModelError(
                     f"row {row.id}: the end of its prompt and the answer '{word}' share a token, so the answer cannot "
                     "be scored by itself. End the dataset's prompt with a line break or a colon, not with a column."
                 )
+        check_ids(self.tokenizer, ids, self.id_limit, f"row {row.id}")
         return Encoded(ids, None, row.label, row.weight, texts != row.texts)
+
+    def _read(self, row: Row) -> tuple[Callable[[Sequence[str], str], list[int]], Any]:
+        """Return the function (texts, answer) → token ids that suits a row, and the tokenizer that reads its texts."""
+        shown = [text for example in self.examples for text in example.texts]
+        spells = self.control.are_spelled([*row.texts, *shown])
+        # A token's name may also have its ends in the prompt: "<{claim}>".
+        if not spells and self.control.count(self._ids(self.render(row.texts))) == self._control_count:
+            return lambda texts, answer: self._ids(self.render(texts) + answer), self.tokenizer
+        mark = find_mark([*row.texts, *shown])
+
+        def read(texts: Sequence[str], answer: str) -> list[int]:
+            prompt = self.render(texts, lambda text: mask(text, mark))
+            return self.start + self.control.masked_ids(prompt + answer, mark)
+
+        if self.control.count(read(row.texts, "")) != self._control_count:
+            raise ModelError(f"row {row.id}: {self.control.cannot_be_read}")
+        return read, self.control.reader
 
     def decode_answer(self, ids: Sequence[int]) -> str:
         """Return the text that a model generated, without special tokens, the answer's prefix and outer spaces."""

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from peft import PeftModel
+from peft import PEFT_TYPE_TO_CONFIG_MAPPING, PeftModel
 from safetensors.torch import load_file, save_file
 from torch import nn
 
@@ -93,6 +93,7 @@ def save(head: Head, job: Job, dataset: Dataset, path: Path, identity: dict[str,
             "labels": list(dataset.labels),
             "prompt": dataset.prompt.model_dump() if dataset.prompt and job.head == "prompt" else None,
             "max_length": job.max_length,
+            "truncation": job.truncation,
             "pad_token_id": head.pad_token_id,
             "method": job.method.model_dump(mode="json"),
         }
@@ -143,8 +144,15 @@ def load_adapter(job: Job, dataset: Dataset, path: Path) -> Head:
     try:
         description = read_json(path / ADAPTER)
         task, trained_on = description.get("task_type"), description.get("base_model_name_or_path")
+        kind = str(description.get("peft_type"))
     except (ValueError, AttributeError) as error:
         raise ModelError(f"ADAPTER={path}: {ADAPTER} cannot be read: {error}") from error
+    if kind not in PEFT_TYPE_TO_CONFIG_MAPPING:
+        known = sorted(known_kind.value for known_kind in PEFT_TYPE_TO_CONFIG_MAPPING)
+        raise ModelError(
+            f"ADAPTER={path}: the peft_type in its {ADAPTER} is {kind}, which the installed peft library does not "
+            f"know; known are {choices(known, 100)}."
+        )
     if (path / DESCRIPTION).is_file():  # one of ours says more
         own = read_json(path / DESCRIPTION)
         _check_own_adapter(job, own, path)

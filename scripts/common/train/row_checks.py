@@ -9,7 +9,8 @@ from common.core import files
 from common.data import checks, leaks
 from common.data.rows import Rows
 from common.hub.locate import locate
-from common.model.build import row_encoder
+from common.model.base_config import offline_config
+from common.model.build import limit_ids, row_encoder
 from common.model.load import load_tokenizer
 
 FILE = "checks.json"
@@ -19,19 +20,25 @@ def check_rows(job: Job, dataset: Dataset, rows: Rows) -> dict[str, Any]:
     """Return the counts of rows, labels, duplicates, contradictions and tokens, by split.
 
     Returns:
-        "splits" of `checks.count_rows`, "tokens" {split: `checks.summarize_token_lengths`}, and those of
-        `leaks.find_leaks`.
+        "splits" of `checks.count_rows`, "tokens" {split: `checks.summarize_token_lengths` and
+        `checks.summarize_token_ids`}, and those of `leaks.find_leaks`.
 
     Raises:
-        ModelError: the end of a prompt and its answer share a token.
+        ModelError: the end of a prompt and its answer share a token, or the tokenizer has ids that the model lacks.
     """
-    encoder = row_encoder(job, dataset, load_tokenizer(locate(job.model, job.revision)))
+    tokenizer = load_tokenizer(locate(job.model, job.revision))
+    encoder = row_encoder(job, dataset, tokenizer)
+    limit_ids(encoder, offline_config(job, dataset))
     tokens = {}
     for split, members in rows.items():
-        if job.head == "prompt":
-            encoder.encode(members)  # raises where the end of a prompt and its answer share a token
+        # It also raises where the end of a prompt and its answer share a token.
+        ids = [row.input_ids for row in encoder.encode(members)]
+        spelled = sum(encoder.control.are_spelled(row.texts) for row in members)
         lengths = encoder.lengths(members)
-        tokens[split] = checks.summarize_token_lengths(lengths, sum(length > job.max_length for length in lengths))
+        tokens[split] = {
+            **checks.summarize_token_lengths(lengths, sum(length > job.max_length for length in lengths)),
+            **checks.summarize_token_ids(members, ids, tokenizer.unk_token_id, spelled),
+        }
     return {"splits": checks.count_rows(rows, dataset), **leaks.find_leaks(rows, dataset), "tokens": tokens}
 
 

@@ -1,5 +1,7 @@
 """Decoders with a classification head are pooled at the last real token, also if it is the pad token."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
@@ -8,6 +10,7 @@ from transformers import set_seed
 
 from common.data.rows import Row
 from common.evaluation import inference
+from common.model.batching import Encoded
 from common.model.build import build_head
 
 DATASET = dataset(labels=["con", "neu", "pro"])
@@ -28,6 +31,18 @@ def rows(head) -> list[Row]:
     return [Row(f"r{index}", ("Claim.", text), None) for index, text in enumerate(texts)]
 
 
+def encoded_rows(head) -> list[Encoded]:
+    """Return rows of which some begin or end with the token that ends texts, which no text can spell."""
+    end = [head.encoder.tokenizer.eos_token_id]
+    texts = ["good idea", "good idea", "bad", "a much longer sentence " * 5, " starts"]
+    rows = head.encoder.encode([Row(f"r{index}", ("Claim.", text), None) for index, text in enumerate(texts)])
+    around = [([], []), ([], end), ([], end * 2), ([], []), (end, [])]
+    return [
+        dataclasses.replace(row, input_ids=before + row.input_ids + after)
+        for row, (before, after) in zip(rows, around, strict=True)
+    ]
+
+
 def alone(head, encoded) -> torch.Tensor:
     """Return the logits at the last token of an unpadded row, from the model's parts."""
     with torch.no_grad():
@@ -36,7 +51,7 @@ def alone(head, encoded) -> torch.Tensor:
 
 
 def test_the_last_real_token_counts_also_where_it_is_the_pad_token(head):
-    encoded = head.encoder.encode(rows(head))
+    encoded = encoded_rows(head)
     if head.pad_token_id == head.encoder.tokenizer.eos_token_id:
         assert encoded[1].input_ids[-1] == head.pad_token_id
     expected = torch.cat([alone(head, row) for row in encoded])
@@ -47,7 +62,7 @@ def test_the_last_real_token_counts_also_where_it_is_the_pad_token(head):
 
 
 def test_it_is_what_the_models_own_head_says_of_a_row_without_padding(head):
-    encoded = head.encoder.encode(rows(head))
+    encoded = encoded_rows(head)
     for row in (encoded[0], encoded[3]):
         with torch.no_grad():
             own = head.model(input_ids=torch.tensor([row.input_ids])).logits
