@@ -107,7 +107,7 @@ def summarize_token_ids(
     count = 0 if unknown is None else sum(list(one).count(unknown) for one in ids)
     texts: dict[tuple[int, ...], set[tuple[str, ...]]] = defaultdict(set)
     for row, one in zip(rows, ids, strict=True):
-        texts[tuple(one)].add(_key(row))
+        texts[tuple(one)].add(key(row))
     collapsed = sum(len(texts[tuple(one)]) > 1 for one in ids)
     return {
         "unknown_token_count": count,
