@@ -114,9 +114,11 @@ def holds_rows(record: Sequence[str], dialect: Dialect) -> bool:
         cells = line.split(separator)
         return len(cells) == width and (separator == "\t" or not any(cell[:1].isspace() or not cell for cell in cells))
 
+    if len(lines) < 4:
+        return all(is_row(line) for line in lines)
     rows = [is_row(line) for line in lines]
     inner = rows[1:-1]
-    return all(rows) or (len(inner) > 1 and sum(inner) > len(inner) / 2)
+    return all(rows) or sum(inner) > len(inner) / 2
 
 
 def _fit(sample: str, is_whole: bool, dialect: Dialect, names: Sequence[str] | None) -> tuple[int, bool]:
@@ -158,16 +160,13 @@ def _with_proof(dialect: Dialect, sample: str, is_whole: bool, options: ReadOpti
     return dataclasses.replace(dialect, proof="seen" if seen else "")
 
 
-def _first_line(sample: str) -> str:
-    return next((line for line in _lines(sample) if line.strip()), "").strip("\r\n")
-
-
 def _has_quoted_header(sample: str, dialect: Dialect) -> bool:
     try:
-        names: list[str] = next(dialect.records([_first_line(sample)]), [])
+        names: list[str] = next(dialect.records(_lines(sample)), [])
     except csv.Error:
         return False
-    return _first_line(sample) == dialect.separator.join('"' + name.replace('"', '""') + '"' for name in names)
+    quoted = ('"' + name.replace('"', '""') + '"' for name in names)
+    return bool(names) and sample.startswith(dialect.separator.join(quoted))
 
 
 def _has_quoted_cell(sample: str, dialect: Dialect) -> bool:

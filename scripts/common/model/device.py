@@ -2,8 +2,6 @@
 
 import functools
 import os
-import sys
-from typing import TextIO
 
 import torch
 
@@ -38,15 +36,15 @@ def choose() -> torch.device:
     return torch.device("cpu")
 
 
-def announce(stream: TextIO | None = None) -> None:
-    """Print the device, on stdout or another stream, before anything is loaded."""
+def announce() -> None:
+    """Print the device, before anything is loaded."""
     if choose().type == "cuda":
         memory = torch.cuda.get_device_properties(0).total_memory / 1e9
         found = f"{torch.cuda.get_device_name()} ({memory:.1f} GB), CUDA {torch.version.cuda}, driver {_driver()}"
     else:
         threads = torch.get_num_threads()
         found = f"CPU, {threads} thread{'s' if threads > 1 else ''}"
-    print(f"device: {found}", file=stream or sys.stdout, flush=True)
+    print(f"device: {found}", flush=True)
 
 
 def check(job: Job) -> None:

@@ -1,7 +1,6 @@
 """A saved model that scores rows; it is loaded when the first rows come."""
 
 import functools
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -28,13 +27,18 @@ class Scorer:
     @functools.cached_property
     def head(self) -> Any:
         """The model, loaded."""
-        from common.model import device, saved_model
+        from common.model import saved_model
         from common.model.load import quiet_libraries
 
         quiet_libraries()
-        device.announce(sys.stderr)
         load = saved_model.load_adapter if self.adapter else saved_model.load
         return load(job_of(self.config), self.config.dataset, self.folder)
+
+    def announce(self) -> None:
+        """Print the device on which rows are scored."""
+        from common.model import device
+
+        device.announce()
 
     @property
     def gpu(self) -> str | None:

@@ -62,6 +62,7 @@ def predict_in_shards(
         cluster = choose_cluster("local" if sharding.processes else sharding.cluster, outputs)
         if cluster.profile.executor == SLURM:
             return slurm_array.submit(plan, outputs, cluster, yaml_io.split_overrides(list(sharding.resources)))
+    scorer.announce()
     workers.score_shards(plan, sharding.processes, scorer)  # without the lock: it may take hours
     return merge(plan)
 
@@ -69,6 +70,8 @@ def predict_in_shards(
 def score_planned(plan: Plan, numbers: Sequence[int]) -> None:
     """Score some shards of a plan in this process."""
     scorer = Scorer(run_folder.load_run_config(plan.folder), plan.model, plan.adapter)
+    if numbers:
+        scorer.announce()
     for number in numbers:
         shards.score_shard(plan, number, scorer)
 

@@ -24,6 +24,7 @@ def predict_table(source: Path, output: Path, scorer: Scorer) -> str:
     dataset = scorer.config.dataset
     check_free_columns(frame.columns.tolist(), dataset.labels, source)
     rows = to_rows(frame, dataset, str(source), "input", labelled=False)
+    scorer.announce()
     start = time.perf_counter()
     scores = scorer(rows)
     seconds = time.perf_counter() - start
