@@ -145,7 +145,7 @@ def test_an_unknown_format_is_refused_before_the_work(run_script, trained, table
     write_table(tmp_path / "a.csv", table)
     words = ["--run", str(folder), "--input", str(tmp_path / "a.csv"), "--output", str(tmp_path / "out.txt")]
     code, _, err = run_script("predict", *words)
-    assert code == 3 and "unknown file format" in err and "parquet" in err
+    assert code == 3 and "out.txt: tables are not written in this format" in err and "parquet" in err
 
 
 def test_a_table_without_rows(run_script, trained, table, tmp_path):

@@ -3,7 +3,7 @@
 import pytest
 from toy_runs import dataset
 
-from common.data import checks
+from common.data import checks, leaks
 from common.data.rows import Row
 
 LENGTHS = {"min": 1, "median": 2.0, "p95": 3.0, "max": 3, "truncated_count": 0, "truncated_share": 0.0}
@@ -32,8 +32,7 @@ def test_more_than_one_percent_is_a_warning(count, warned):
     found = {
         "splits": checks.count_rows({"train": rows}, dataset()),
         "tokens": {"train": summary},
-        "duplicates": checks.count_duplicates({"train": rows}),
-        "contradictions": checks.find_contradictions({"train": rows}, dataset()),
+        **leaks.find_leaks({"train": rows}, dataset()),
     }
     lines = "\n".join(checks.describe(found, dataset(), 64))
     assert f"Unknown tokens: {count} in train ({count}.0%)" in lines

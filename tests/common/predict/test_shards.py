@@ -145,10 +145,10 @@ def test_which_files_an_input_means(tmp_path):
     written(tmp_path / "c.jsonl", table(1))
     with pytest.raises(DataError, match="differ in format"):
         input_files(tmp_path)
-    (tmp_path / "c.jsonl").rename(tmp_path / "c.txt")
-    with pytest.raises(DataError, match=r"c\.txt: unknown file format"):
+    (tmp_path / "c.jsonl").rename(tmp_path / "c.doc")
+    with pytest.raises(DataError, match=r"c\.doc: unknown file format"):
         input_files(tmp_path)
-    (tmp_path / "c.txt").unlink()
+    (tmp_path / "c.doc").unlink()
     (tmp_path / "deeper").mkdir()
     with pytest.raises(DataError, match=r"holds the folder deeper"):
         input_files(tmp_path)
@@ -185,7 +185,7 @@ def test_wrong_plans(tmp_path, plan_of, monkeypatch):
     source = written(tmp_path / "a.csv", table(3))
     with pytest.raises(ConfigError, match="is one of the inputs"):
         plan_of([source], "a.csv")
-    with pytest.raises(DataError, match="unknown file format"):
+    with pytest.raises(DataError, match=r"a\.txt: tables are not written in this format"):
         plan_of([source], "a.txt")
     with pytest.raises(DataError, match="no such file"):
         plan_of([tmp_path / "b.csv"])
@@ -487,7 +487,7 @@ def test_processes_and_gpus(monkeypatch):
 def test_a_process_that_fails(monkeypatch, tmp_path, plan_of, capfd):
     """The others go on to their end; a message says what to do."""
     plan = plan_of([written(tmp_path / "a.csv", table(30))])
-    monkeypatch.setattr(workers, "_gpus", lambda: [])
+    monkeypatch.setattr(workers, "_visible_gpus", list)
     monkeypatch.setattr(shards, "shard_command", lambda folder, *numbers: ["scripts/make_help.py", f"no {numbers}"])
     with pytest.raises(RunError, match=r"2 of 2 processes failed \(exit code 1.*The same command resumes"):
         workers.score_shards(plan, 2, Score())
@@ -512,7 +512,7 @@ def test_stopping_stops_all_processes(monkeypatch, tmp_path, plan_of):
             return super().wait(*arguments, **options)
 
     stopped: list[bool] = []
-    monkeypatch.setattr(workers, "_gpus", lambda: [])
+    monkeypatch.setattr(workers, "_visible_gpus", list)
     monkeypatch.setattr(workers.subprocess, "Popen", Process)
     monkeypatch.setattr(shards, "shard_command", lambda folder, *numbers: [str(script)])
     with pytest.raises(KeyboardInterrupt):
