@@ -111,7 +111,7 @@ def rows(split: str) -> list[Row]:
 
 
 def task(**changes: object) -> Dataset:
-    return catalog.load_dataset("stance-sample").model_copy(update={"labels": ["con", "pro"], **changes})
+    return catalog.load_dataset("stance-sample").with_labels(["con", "pro"]).model_copy(update=changes)
 
 
 def train(head: Head, train_rows: list[Row], rate: float, epochs: int) -> None:
