@@ -20,12 +20,14 @@ from typing import TYPE_CHECKING, Any
 from common.cli import options, sweeps
 from common.cli.main import guard
 from common.cli.target import Target, resolve_target
+from common.config import recipe
 from common.config.job import Job
 from common.core import errors
 from common.core.formatting import text_table
 from common.data import checks, leaks
 from common.data.load import load_all_splits
 from common.data.rows import LoadedRows, Rows
+from common.data.splits import sample_train_rows
 
 if TYPE_CHECKING:
     from common.model.shapes import ModelShape
@@ -89,7 +91,8 @@ def _shape(target: Target, rows: Rows) -> "ModelShape":
     from common.train.arguments import check_training_arguments
 
     quiet_libraries()
-    return check_training_arguments(target.job, target.dataset, rows.get("train", []))
+    train = sample_train_rows(rows["train"], target.job, target.dataset) if rows else []
+    return check_training_arguments(target.job, target.dataset, train)
 
 
 def _about_head(target: Target) -> dict[str, Any]:
@@ -130,7 +133,8 @@ def _for_people(found: dict[str, Any], targets: Sequence[Target]) -> str:
     if "memory_estimate_bytes" in found:
         about = found.get("memory_estimate_variant")
         lines += _memory(found, next((one.job for one in targets if one.variant == about), target.job))
-    return "\n".join([*lines, "", _verdict(found, each)])
+    unusual = [f"hint: {hint}" for hint in recipe.hints(target.job)]
+    return "\n".join([*lines, *unusual, "", _verdict(found, each)])
 
 
 def _verdict(found: dict[str, Any], each: Sequence[dict[str, Any]]) -> str:

@@ -10,9 +10,10 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from common.core.errors import ModelError
 from common.core.progress import Progress
 from common.data.rows import Row
-from common.evaluation import write_results
+from common.evaluation import partial_results, write_results
 from common.evaluation.memory_limit import Halving
 from common.evaluation.partial_results import PartialResults
 from common.model.batching import Batch, Encoded, most_tokens, token_batches
@@ -151,6 +152,13 @@ def score_split(
     start = time.perf_counter()
     with _progress(folder, f"score {split}", len(rows), resume) as (progress, partial):
         scores = score(head, rows, budget, progress, partial)
+    if not np.isfinite(scores).all():
+        partial_results.remove(folder)
+        wrong = int((~np.isfinite(scores)).any(axis=1).sum())
+        raise ModelError(
+            f"{folder}: {wrong} of {len(rows)} rows of {split} have scores that are not finite: training has "
+            "diverged. Lower training.learning_rate, or raise training.warmup_steps."
+        )
     seconds = partial.seconds if partial else time.perf_counter() - start
     if split != "train":  # `train_s` is the time of training
         facts = facts | {f"{split}_s": round(seconds, 3), f"{split}_examples_per_s": round(len(rows) / seconds, 2)}

@@ -34,8 +34,9 @@ def compute(
 
     Returns:
         accuracy, f1_macro, f1_micro, f1_weighted, matthews_corrcoef, loss (mean negative log-likelihood, natural
-        log), f1_mean_labels (if `mean_f1_labels` is given), invalid_share (of generated texts: the share that is not
-        a label word; they count as errors), labels, per_label, confusion (rows gold, columns predicted) and groups.
+        log), predicted_labels_count (different labels among the predictions), f1_mean_labels (if `mean_f1_labels` is
+        given), invalid_share (of generated texts: the share that is not a label word; they count as errors), labels,
+        per_label, confusion (rows gold, columns predicted) and groups.
         Averages run over the labels that occur in gold or predictions, as scikit-learn's do.
 
     Raises:
@@ -52,6 +53,7 @@ def compute(
         "loss": -math.fsum(record["scores"][str(record["gold"])] for record in predictions) / len(predictions),
         **_averages(gold, predicted),
     }
+    result["predicted_labels_count"] = len(set(predicted) - {_NO_LABEL})
     if any("generated" in record for record in predictions):
         result["invalid_share"] = predicted.count(_NO_LABEL) / len(predictions)
     if mean_f1_labels:

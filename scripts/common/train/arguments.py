@@ -77,8 +77,9 @@ def check_training_arguments(job: Job, dataset: Dataset, rows: Sequence[Row]) ->
     """Return the shape of a job's model; raise an error for what the libraries would refuse later. Write nothing.
 
     Raises:
-        ConfigError: a method that trains nothing, an optimizer, scheduler or tracker unknown to the Trainer, a class
-            weight for an unknown label, a dataset without the prompt that the head needs.
+        ConfigError: a method that trains nothing, a warm-up longer than the run, an optimizer, scheduler or tracker
+            unknown to the Trainer, a class weight for an unknown label, a dataset without the prompt that the head
+            needs.
         ModelError: no such model, a method that does not fit it, more tokens than it has positions, or label words that
             its tokenizer cannot tell apart.
     """
@@ -105,6 +106,11 @@ def check_training_arguments(job: Job, dataset: Dataset, rows: Sequence[Row]) ->
     steps = math.ceil(job.training.epochs * math.ceil(len(rows) / job.training.batch_size))
     if rows and (planned := getattr(job.method, "total_step", None)) and planned > steps:
         raise ConfigError(f"method.total_step is {planned}, but the run has {steps} steps; the ranks would not settle.")
+    if rows and job.training.warmup_steps > steps:
+        raise ConfigError(
+            f"training.warmup_steps is {job.training.warmup_steps:g}, but the run has {steps} steps: it would never "
+            "reach its learning rate. Below 1 it is a fraction of all steps, such as 0.06."
+        )
     shape = model_shape(job, dataset)
     if rows:  # `check --no-data` needs no tokenizer
         check_prompt(job, dataset)

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from transformers import set_seed
 
+from common.config import recipe
 from common.core import errors, files
 from common.data.rows import Row, Rows
 from common.data.splits import sample_rows, sample_train_rows
@@ -17,6 +18,7 @@ from common.model.build import build_head
 from common.model.heads import Head
 from common.model.inspect import parameter_counts
 from common.runs import provenance, run_folder
+from common.runs.documents import value
 from common.runs.run_config import RunConfig, job_of
 from common.train import row_checks
 from common.train.fit import train as fine_tune
@@ -66,6 +68,8 @@ def _train(folder: Path, config: RunConfig, rows: Rows, probe: list[Row]) -> tup
         f"{counts['params_total_count']:,} parameters train ({share:.2%}); {len(train_rows)} rows",
         flush=True,
     )
+    for hint in recipe.hints(job):
+        print(f"hint: {hint}", flush=True)
     facts = fine_tune(head, job, config.dataset, train_rows, validation, folder, seed, folder / run_folder.LOG)
     facts |= counts | provenance.memory_peaks()
     facts |= {"hardware": provenance.hardware(), "train_provenance": provenance.of_process()}
@@ -107,4 +111,11 @@ def _evaluate(folder: Path, config: RunConfig, rows: Rows, head: Head, facts: di
     for split in ("validation", "test"):
         document = inference.score_split(folder, config, split, rows[split], head, facts, resume=True)
         print(run_folder.headline(document, split), flush=True)
+        if value(document, f"{split}_predicted_labels_count") == 1 < len(config.dataset.labels):
+            print(
+                f"WARNING: all {len(rows[split])} predictions on {split} are one label. The model has learned the "
+                "labels' frequencies at most: try another training.learning_rate, more epochs, or "
+                "training.class_weights=balanced.",
+                flush=True,
+            )
     partial_results.remove(folder)

@@ -430,3 +430,12 @@ def test_the_log_holds_what_training_did(tiny_job, tmp_path):
     assert [entry["step"] for entry in evaluated] == [3, 6]
     assert all({"validation_accuracy", "validation_f1_macro"} <= entry.keys() for entry in evaluated)
     assert facts["train_s"] > 0 and facts["train_count"] == 12 and facts["train_truncated_count"] == 0
+
+
+def test_a_warm_up_longer_than_the_run_is_refused(tiny_job):
+    rows, dataset = make_rows(12), catalog.load_dataset("stance-sample")
+    job = tiny_job("minilm-lora", **{"training.batch_size": 4, "training.epochs": 2, "training.warmup_steps": 7})
+    with pytest.raises(ConfigError, match=r"warmup_steps is 7, but the run has 6 steps"):
+        check_training_arguments(job, dataset, rows)
+    within = tiny_job("minilm-lora", **{"training.batch_size": 4, "training.epochs": 2, "training.warmup_steps": 6})
+    check_training_arguments(within, dataset, rows)

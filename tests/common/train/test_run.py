@@ -204,3 +204,33 @@ def test_a_run_without_recorded_attempts_has_none_in_its_metrics(tmp_path, tiny_
     scores = torch.log_softmax(torch.eye(3), 1).numpy()
     document = write_results.write_split(tmp_path, config, "test", rows("test", 3), scores, {})
     assert "attempts" not in document
+
+
+def test_scores_that_are_not_finite_are_divergence(train, monkeypatch, tmp_path):
+    score, calls = run.inference.score, []
+
+    def broken(head, rows, *arguments):
+        calls.append(len(rows))
+        found = score(head, rows, *arguments)
+        return np.full_like(found, np.nan) if len(calls) > 4 else found  # training and the reload are over
+
+    monkeypatch.setattr(run.inference, "score", broken)
+    with pytest.raises(ModelError, match=r"6 of 6 rows of (validation|test) have scores that are not finite"):
+        train("run")
+    assert not (tmp_path / "run" / "metrics.json").exists()
+
+
+def test_predictions_of_one_label_are_said(train, monkeypatch, capsys):
+    score = run.inference.score
+
+    def constant(head, rows, *arguments):
+        return np.zeros_like(score(head, rows, *arguments)) + np.log(np.float32([0.5, 0.3, 0.2]))
+
+    folder = train("learns")
+    count = files.read_json(folder / "metrics.json")["test_predicted_labels_count"]
+    assert ("WARNING: all 6 predictions on test are one label" in capsys.readouterr().out) == (count == 1)
+    monkeypatch.setattr(run.inference, "score", constant)
+    folder = train("constant")
+    out = capsys.readouterr().out
+    assert "WARNING: all 6 predictions on test are one label" in out and "class_weights=balanced" in out
+    assert files.read_json(folder / "metrics.json")["test_predicted_labels_count"] == 1
