@@ -256,19 +256,24 @@ def check_model(base: Base) -> None:
 
 
 def check_weights(base: Base, loader: str = "AutoModel") -> None:
-    """Check that a base model has weights as safetensors, as far as that can be seen without a download.
+    """Check that a base model does not have its weights in other formats alone, such as `pytorch_model.bin`.
 
-    Of a local folder or a complete cache, its files are seen; of other models of the Hub, its list of files. Without an
-    answer of the Hub nothing is known, and nothing is raised.
+    Nothing is downloaded: of a model of the Hub that the cache lacks, the list of files is asked for. Without an answer
+    of the Hub nothing is known, and nothing is raised.
+
+    Args:
+        base: the model; a folder without any weights is not refused here.
+        loader: the transformers class that a message names for converting the model.
 
     Raises:
-        ModelError: there are no weights as safetensors.
+        ModelError: there are weights, but none as safetensors.
     """
     problem = ModelError(f"model {base.name}: {locate.no_safetensors_message(base, loader)}")
     if base.is_gguf:
         return
     if base.revision is None:
-        if not any((Path(base.name) / name).is_file() for name in (locate.WEIGHTS, locate.INDEX)):
+        names = [file.name for file in Path(base.name).iterdir()]
+        if not any(name.endswith(".safetensors") for name in names) and any(map(_is_other_weights, names)):
             raise problem
         return
     if constants.is_offline_mode() or find_missing_model(base) is None:
@@ -278,8 +283,12 @@ def check_weights(base: Base, loader: str = "AutoModel") -> None:
     except (HFValidationError, *_HUB_EXCEPTIONS):
         return
     names = [file.rfilename for file in info.siblings or []]
-    if "config.json" in names and not needed_files(names)[-1].endswith(".safetensors"):
+    if not any(name.endswith(".safetensors") for name in names) and any(map(_is_other_weights, names)):
         raise problem
+
+
+def _is_other_weights(name: str) -> bool:
+    return name.endswith((".bin", ".pt", ".pth", ".ckpt", ".h5", ".msgpack")) and "training_args" not in name
 
 
 def find_missing_model(base: Base) -> str | None:

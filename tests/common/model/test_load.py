@@ -350,6 +350,12 @@ def test_adapters_that_do_not_fit(tiny_job, tiny_model, tmp_path, make_adapter):
     make_adapter("two", labels=2)
     assert "with 3 labels" in refusal("two")
 
+    make_adapter("unknown")
+    settings = json.loads((tmp_path / "unknown" / "adapter_config.json").read_text())
+    (tmp_path / "unknown" / "adapter_config.json").write_text(json.dumps(settings | {"peft_type": "LORAX"}))
+    message = refusal("unknown")
+    assert "peft_type in its adapter_config.json is LORAX" in message and "LORA, " in message
+
     make_adapter("pickled")
     (tmp_path / "pickled" / "adapter_model.safetensors").rename(tmp_path / "pickled" / "adapter_model.bin")
     assert "adapter_model.safetensors is missing" in refusal("pickled")

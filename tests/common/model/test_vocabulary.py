@@ -51,7 +51,9 @@ def test_check_says_it(run_script, tiny_arguments, tiny_model, tmp_path, rows_di
     records[0]["sentence"] = "a zyzzyva"
     (rows_dir / "train.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
     folder = larger(tiny_model, tmp_path, "zyzzyva")
-    code, _, err = run_script("check", *tiny_arguments(f'model="{folder}"'))
+    arguments = tiny_arguments()
+    arguments[arguments.index("--set") + 1] = f'model="{folder}"'
+    code, _, err = run_script("check", *arguments)
     assert code == ModelError.exit_code and "'zyzzyva'" in err and "Traceback" not in err
 
 
