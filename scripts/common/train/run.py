@@ -17,6 +17,7 @@ from common.model import batching, device, saved_model
 from common.model.build import build_head
 from common.model.heads import Head
 from common.model.inspect import parameter_counts
+from common.model.prompt_head import PromptHead
 from common.runs import provenance, run_folder
 from common.runs.documents import value
 from common.runs.run_config import RunConfig, job_of
@@ -68,6 +69,8 @@ def _train(folder: Path, config: RunConfig, rows: Rows, probe: list[Row]) -> tup
         f"{counts['params_total_count']:,} parameters train ({share:.2%}); {len(train_rows)} rows",
         flush=True,
     )
+    if isinstance(head, PromptHead) and head.unshared:
+        print(f"prompts are run one by one: {head.unshared}", flush=True)
     for hint in recipe.hints(job):
         print(f"hint: {hint}", flush=True)
     facts = fine_tune(head, job, config.dataset, train_rows, validation, folder, seed, folder / run_folder.LOG)
