@@ -78,7 +78,7 @@ def test_a_job_is_measured(run_script, tmp_path, monkeypatch, name, settings):
     steps, plain = [], trainer.StepTrainer.training_step
 
     def seen(self, model, inputs, num_items_in_batch=None):
-        steps.append([tuple(batch["input_ids"].shape) for batch in inputs])
+        steps.append([tuple(batch["input_ids"].shape) for batch in inputs[1]])
         return plain(self, model, inputs, num_items_in_batch)
 
     monkeypatch.setattr(trainer.StepTrainer, "training_step", seen)

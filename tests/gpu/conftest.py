@@ -1,6 +1,5 @@
 """What the tests on a card share: the scripts as a user runs them, and the figures that the tests measure."""
 
-import json
 import os
 import subprocess
 import sys
@@ -8,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+from common.core import files, gpus
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -29,12 +30,21 @@ def figures() -> Any:
     """A dictionary that is written to outputs/published/hardware/<card>.json (or to $OUT) when the tests have ended."""
     import torch
 
-    found: dict[str, Any] = {"schema": 1}
-    yield found
     name = torch.cuda.get_device_name().lower().replace(" ", "-")
-    folder = Path(os.environ.get("OUT", ROOT / "outputs" / "published" / "hardware"))
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / f"{name}.json").write_text(json.dumps(found, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+    file = Path(os.environ.get("OUT", ROOT / "outputs" / "published" / "hardware")) / f"{name}.json"
+    found: dict[str, Any] = files.read_json(file) if file.exists() else {}  # of tests that are not chosen now
+    card = torch.cuda.get_device_properties(0)
+    found |= {"schema": 1}
+    found["card"] = {
+        "name": card.name,
+        "memory_bytes": card.total_memory,
+        "capability": f"{card.major}.{card.minor}",
+        "torch": torch.__version__,
+        "cuda": torch.version.cuda,
+        "driver": gpus.driver_version(),
+    }
+    yield found
+    files.write_json(file, found)
 
 
 @pytest.fixture

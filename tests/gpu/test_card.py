@@ -15,7 +15,6 @@ from pathlib import Path
 import pytest
 
 from common.config import catalog
-from common.core import gpus
 from common.data.load import load_rows
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -52,15 +51,7 @@ def test_the_card(figures):
     import bitsandbytes.cextension
     import torch
 
-    card = torch.cuda.get_device_properties(0)
-    figures["card"] = {
-        "name": card.name,
-        "memory_bytes": card.total_memory,
-        "capability": f"{card.major}.{card.minor}",
-        "torch": torch.__version__,
-        "cuda": torch.version.cuda,
-        "driver": gpus.driver_version(),
-    }
+    assert figures["card"]["driver"] and figures["card"]["cuda"]
     assert bitsandbytes.cextension.lib.compiled_with_cuda
     assert torch.backends.cuda.matmul.allow_tf32 is False  # heads and losses in float32 are float32
 
@@ -160,10 +151,37 @@ def test_the_cpu_waits_once_a_step(figures, tmp_path):
         torch.cuda.set_sync_debug_mode("default")
     waits = sum("synchroniz" in str(one.message) for one in caught)
     figures["host syncs a step"] = {"micro_batches": len(step[1]), "syncs": waits}
-    assert len(step[1]) > 2 and waits <= 2  # none of them once for every micro-batch
+    assert len(step[1]) > 2 and 1 <= waits <= 2  # none of them once for every micro-batch
 
 
 # --- a language model: quantised layers learn, and prompts share their beginning --------------------------------------
+
+
+@pytest.mark.parametrize(("family", "attention"), [("llama", "sdpa"), ("mistral", "sdpa"), ("gemma2", "eager")])
+@pytest.mark.parametrize(("dtype", "bound"), [("float32", 1e-4), ("bfloat16", 5e-2)])
+def test_a_prefix_tree_scores_as_rows_alone(figures, family, attention, dtype, bound):
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    from common.model.layouts import Answered, PaddedLayout, TreeLayout
+    from common.model.losses import answer_losses
+
+    sizes = {"vocab_size": 500, "hidden_size": 128, "intermediate_size": 256, "num_hidden_layers": 4, "head_dim": 32}
+    heads = {"num_attention_heads": 4, "num_key_value_heads": 2, "pad_token_id": 0, "sliding_window": 16}
+    torch.manual_seed(0)
+    config = AutoConfig.for_model(family, **sizes, **heads)
+    model = AutoModelForCausalLM.from_config(config, attn_implementation=attention, dtype=getattr(torch, dtype)).cuda()
+    prompts = [[1, *range(10, 40), *range(50 + 7 * n, 55 + 8 * n)] for n in range(20)]
+    rows = [Answered(prompt, [[5, 6], [5, 7, 8], [9]]) for prompt in prompts]
+    found = []
+    for layout in (TreeLayout(model.eval(), 0), PaddedLayout(model, 0)):
+        batch = {key: value.cuda() for key, value in layout.batch(rows).items()}
+        with torch.no_grad():
+            logits = layout.logits(batch, dtype).float()
+        found.append(answer_losses(logits, batch["places"], batch["tokens"]))
+    difference = float((found[0] - found[1]).abs().max())
+    figures[f"prefix tree, {family}, {dtype}, difference in nats"] = difference
+    assert difference < bound
 
 
 @pytest.mark.parametrize("quantization", ["none", "nf4", "int8"])
@@ -210,9 +228,9 @@ def test_a_large_card_is_used(script, figures):
     if torch.cuda.get_device_properties(0).total_memory < 70e9:
         pytest.skip("needs a card of 80 GB")
     words = ["--model", "mistral-7b-v0.1", "--memory-gb", "75", "--json", "--set", "training.token_budget=8192"]
-    figures["mistral-7b-v0.1, 8,192 tokens a pass"] = with_utilisation(
-        "mistral-7b-v0.1", json.loads(script("bench", *words))
-    )
+    found = json.loads(script("bench", *words))
+    figures["mistral-7b-v0.1, 8,192 tokens a pass"] = with_utilisation("mistral-7b-v0.1", found)
+    assert found["train_memory_peak_bytes"] > CAP_GB * 1e9  # it does not keep to a small card's memory
 
 
 def test_out_of_memory_is_one_message(script):

@@ -9,26 +9,25 @@ from pathlib import Path
 _DRIVER = Path("/proc/driver/nvidia")
 _DEVICES = Path("/dev")
 _SLURM_NUMBERS = ("SLURM_STEP_GPUS", "SLURM_JOB_GPUS")  # which GPUs: "0" is the first one
-_SLURM_COUNTS = ("SLURM_GPUS_ON_NODE", "SLURM_GPUS")
+_SLURM_COUNTS = ("SLURM_GPUS_ON_NODE",)
 _HIDDEN = ("", "-1", "NoDevFiles")  # of CUDA_VISIBLE_DEVICES: no GPU, on purpose
 
 
 def count() -> int:
-    """Return the number of NVIDIA GPUs, by nvidia-smi, or else by the kernel's driver and the device files."""
-    if shutil.which("nvidia-smi"):
-        done = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, timeout=30)
-        if found := sum(line.startswith("GPU ") for line in done.stdout.splitlines()):
-            return found
-    known = len(list((_DRIVER / "gpus").glob("*")))
-    return known or sum(bool(re.fullmatch(r"nvidia\d+", file.name)) for file in _DEVICES.glob("nvidia*"))
+    """Return the number of NVIDIA GPUs, by nvidia-smi, or else by the device files or the kernel's driver."""
+    if found := sum(line.startswith("GPU ") for line in _ask("-L")):
+        return found
+    devices = [file for file in _DEVICES.glob("nvidia*") if re.fullmatch(r"nvidia\d+", file.name)]
+    # A container, or a job without a GPU, may see the files of GPUs that it must not use.
+    return sum(map(_can_be_opened, devices)) if devices else len(list((_DRIVER / "gpus").glob("*")))
 
 
 def driver_version() -> str | None:
-    """Return the version of NVIDIA's kernel driver, None where it is not loaded."""
+    """Return the version of NVIDIA's driver, None where it is not known."""
     try:
         text = (_DRIVER / "version").read_text(encoding="utf-8")
-    except OSError:
-        return None
+    except OSError:  # WSL2 has no such file
+        return next(iter(_ask("--query-gpu=driver_version", "--format=csv,noheader")), None)
     found = re.search(r"\b\d+\.\d+(\.\d+)?\b", text)
     return found[0] if found else None
 
@@ -47,7 +46,9 @@ def expected() -> str | None:
     if named == []:
         return None
     given = [name for name in _SLURM_NUMBERS if os.environ.get(name)]
-    given += [name for name in _SLURM_COUNTS if os.environ.get(name, "0") not in ("", "0")]
+    if "SLURM_JOB_ID" in os.environ and not named and not given and not _slurm_counts():
+        return None  # the node may have GPUs, which are not for this job
+    given += _slurm_counts()
     if allocated := next(iter(given), None):
         return f"Slurm has given this job a GPU ({allocated}={os.environ[allocated]})"
     if named:
@@ -55,3 +56,26 @@ def expected() -> str | None:
     if found := count():
         return f"this machine has {found} NVIDIA GPU{'s' if found > 1 else ''}"
     return None
+
+
+def _slurm_counts() -> list[str]:
+    return [name for name in _SLURM_COUNTS if os.environ.get(name, "0") not in ("", "0")]
+
+
+def _ask(*options: str) -> list[str]:
+    """Return the lines that nvidia-smi prints; none where it is missing, fails or hangs."""
+    if shutil.which("nvidia-smi") is None:
+        return []
+    try:
+        done = subprocess.run(["nvidia-smi", *options], capture_output=True, text=True, timeout=30)
+    except (OSError, subprocess.SubprocessError):
+        return []
+    return done.stdout.splitlines() if done.returncode == 0 else []
+
+
+def _can_be_opened(file: Path) -> bool:
+    try:
+        os.close(os.open(file, os.O_RDWR))
+    except OSError:
+        return False
+    return True

@@ -37,6 +37,7 @@ def score(
     """
     encoded = head.encoder.encode(rows)
     batches = head.scoring_groups(encoded, token_budget)
+    remaining = list(partial.remaining(batches) if partial else batches)
     result: np.ndarray | None = None
     for indices, known in partial.batches if partial else ():
         result = np.empty((len(rows), len(known[0])), dtype=np.float32) if result is None else result
@@ -46,8 +47,7 @@ def score(
     head.model.eval()
     with torch.inference_mode():
         prior = head.prior()
-        remaining = list(partial.remaining(batches) if partial else batches)
-        padded, halving = _PaddedAhead(head, encoded, remaining), Halving()
+        padded, halving = _PaddedAhead(head, encoded, remaining), Halving("scoring")
 
         def score_part(indices: Sequence[int]) -> np.ndarray:
             found = head.scores(padded.take(indices))  # (B, C); on a GPU this returns before it is done
@@ -113,6 +113,7 @@ def generate(
     encoded = head.encoder.encode(rows)
     lengths = [len(row.input_ids) + head.encoder.longest_answer for row in encoded]
     batches = token_batches(lengths, most_tokens(token_budget, head.device))
+    remaining = list(partial.remaining(batches) if partial else batches)
     texts = [""] * len(rows)
     for indices, known in partial.batches if partial else ():
         for index, text in zip(indices, known, strict=True):
@@ -120,8 +121,8 @@ def generate(
     progress = Progress(what, len(rows), "row") if isinstance(what, str) else what
     head.model.eval()
     with torch.inference_mode():
-        halving = Halving()
-        for indices in partial.remaining(batches) if partial else batches:
+        halving = Halving("generating")
+        for indices in remaining:
             parts = halving.run(indices, lambda part: head.generate([encoded[index] for index in part]))
             written = [text for _, texts_of_part in parts for text in texts_of_part]
             for index, text in zip(indices, written, strict=True):

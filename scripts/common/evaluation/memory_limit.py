@@ -19,20 +19,23 @@ def free_memory() -> None:
 def out_of_memory(doing: str) -> ModelError:
     """Return the error for work that does not fit; `doing` is text such as "scoring one row with 512 tokens"."""
     return ModelError(
-        f"out of memory in {doing}. Lower max_length, set runtime.activation_checkpointing=true or quantization=nf4, "
-        "or use a card with more memory. make check estimates what a job needs."
+        f"out of memory in {doing}. Lower max_length, set quantization=nf4 and, for training, "
+        "runtime.activation_checkpointing=true, or use a card with more memory. make check estimates what a job needs."
     )
 
 
 class Halving:
     """Runs batches of rows, each in as few parts as the memory allows.
 
+    Args:
+        doing: the work, for messages: "scoring".
+
     Attributes:
         parts: into how many parts a batch is divided; it doubles when the memory does not suffice.
     """
 
-    def __init__(self) -> None:
-        self.parts = 1
+    def __init__(self, doing: str) -> None:
+        self.doing, self.parts = doing, 1
 
     def run(self, indices: Sequence[int], work: Callable[[Sequence[int]], Any]) -> list[tuple[Sequence[int], Any]]:
         """Return pairs of indices and results that together are the batch, in order.
@@ -52,7 +55,7 @@ class Halving:
             except torch.OutOfMemoryError:
                 pass  # what it had allocated is free when its traceback is gone
             if size == 1:
-                raise out_of_memory("scoring a single row")
+                raise out_of_memory(f"{self.doing} a single row")
             free_memory()
             self.parts *= 2
-            print(f"out of memory while scoring: going on with batches in {self.parts} parts", flush=True)
+            print(f"out of memory while {self.doing}: going on with batches in {self.parts} parts", flush=True)

@@ -4,6 +4,7 @@ Rows, model and batches are those of the run's recorded config. A later attempt 
 no results, and its scores equal those of an uninterrupted run.
 """
 
+import itertools
 import json
 import time
 from collections.abc import Iterator, Sequence
@@ -51,7 +52,14 @@ class PartialResults:
         return sum(len(indices) for indices, _ in self.batches)
 
     def remaining(self, batches: Sequence[Sequence[int]]) -> Iterator[Sequence[int]]:
-        """Yield the batches that have no results yet."""
+        """Yield the batches that have no results yet.
+
+        Results of other batches than these are forgotten: an attempt on another device, or by another version of the
+        code, divides the rows in another way.
+        """
+        pairs = zip(self.batches, batches, strict=False)
+        same = itertools.takewhile(lambda pair: list(pair[0][0]) == list(pair[1]), pairs)
+        self.batches = [known for known, _ in same]
         yield from batches[len(self.batches) :]
 
     def add(self, indices: Sequence[int], results: Sequence[Any]) -> None:

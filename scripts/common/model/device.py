@@ -27,11 +27,11 @@ def choose() -> torch.device:
         return torch.device("cuda")
     expected = gpus.expected()
     if expected and os.environ.get(ALLOW_CPU, "0") in ("", "0"):
-        built = f"is built for CUDA {torch.version.cuda}" if torch.version.cuda else "is a build for CPUs only"
+        built = f"is built for {_toolkit()}" if _toolkit() else "is a build for CPUs only"
         raise ModelError(
             f"{expected}, but torch sees none. Driver: {_driver()}; torch {torch.__version__} {built}. Update the "
-            f"driver (CUDA 13 needs 580 or newer), or install the build of torch for your CUDA. {ALLOW_CPU}=1 before "
-            "the command runs it on the CPU."
+            f"driver (CUDA 13 needs 580 or newer), or install the build of torch for your CUDA; in a container or a "
+            f"job, ask for the GPU. {ALLOW_CPU}=1 before the command runs it on the CPU."
         )
     return torch.device("cpu")
 
@@ -40,7 +40,7 @@ def announce() -> None:
     """Print the device, before anything is loaded."""
     if choose().type == "cuda":
         memory = torch.cuda.get_device_properties(0).total_memory / 1e9
-        found = f"{torch.cuda.get_device_name()} ({memory:.1f} GB), CUDA {torch.version.cuda}, driver {_driver()}"
+        found = f"{torch.cuda.get_device_name()} ({memory:.1f} GB), {_toolkit()}, driver {_driver()}"
     else:
         threads = torch.get_num_threads()
         found = f"CPU, {threads} thread{'s' if threads > 1 else ''}"
@@ -62,5 +62,12 @@ def check(job: Job) -> None:
         )
 
 
+def _toolkit() -> str | None:
+    """Return what torch is built for, None for CPUs only."""
+    if torch.version.cuda:
+        return f"CUDA {torch.version.cuda}"
+    return f"ROCm {torch.version.hip}" if torch.version.hip else None
+
+
 def _driver() -> str:
-    return gpus.driver_version() or "not loaded"
+    return gpus.driver_version() or "not known"

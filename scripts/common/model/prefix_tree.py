@@ -15,6 +15,7 @@ import torch
 # position_ids. The second kind takes one mask for each kind of layer.
 ONE_MASK = ("llama", "mistral", "gemma", "phi3", "granite", "olmo2", "starcoder2")
 MASK_PER_LAYER_TYPE = ("qwen2", "qwen3", "smollm3", "gemma2", "gemma3_text", "ministral")
+_WITH_WINDOW = ("mistral", "phi3", "starcoder2", *MASK_PER_LAYER_TYPE)  # others may carry the key, and ignore it
 _LAYER_TYPES = {"full_attention", "sliding_attention"}
 # Methods that add to the attention itself, or run a second model: they are given rows as the library expects them.
 _OWN_ATTENTION = ("ADAPTION_PROMPT", "SHADOW")
@@ -87,6 +88,8 @@ def why_not(model: Any, peft_type: str | None) -> str | None:
         return f"the family {config.model_type} is not known to take it"
     if config._attn_implementation not in ("sdpa", "eager"):
         return f"attention {config._attn_implementation} takes no such mask"
+    if getattr(config, "use_bidirectional_attention", False) or getattr(config, "is_causal", True) is False:
+        return "its tokens see those behind them"
     if other := set(getattr(config, "layer_types", None) or ()) - _LAYER_TYPES:
         return f"it has layers of another kind: {', '.join(sorted(other))}"
     return None
@@ -105,7 +108,7 @@ def attention_mask(
     """
     index = torch.arange(len(ends), device=ends.device)
     is_seen = (index <= index[:, None]) & (index[:, None] < ends)  # [q, k]: k is an ancestor of q, or q itself
-    window = getattr(config, "sliding_window", None)
+    window = getattr(config, "sliding_window", None) if config.model_type in _WITH_WINDOW else None
     in_window = is_seen
     if window is not None:
         in_window = is_seen & (position_ids[:, None] - position_ids < window)

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from transformers import TrainerCallback, TrainerState, set_seed
 from transformers.trainer_callback import TrainerControl
 
@@ -13,6 +14,7 @@ from common.core import files
 from common.core.errors import RunError
 from common.core.formatting import duration
 from common.data.rows import Row
+from common.evaluation.memory_limit import out_of_memory
 from common.model.heads import Head
 from common.model.saved_model import check_same_base
 from common.train.callbacks import RankCallback, RunCallback, is_exhausted
@@ -48,6 +50,17 @@ class _Resume(TrainerCallback):
             raise _Ended
 
 
+class _TryLargestStep(TrainerCallback):
+    """Find out before the first step whether the memory suffices, with the Trainer's own settings in force."""
+
+    def __init__(self, trainer: StepTrainer) -> None:
+        self.trainer = trainer
+
+    def on_train_begin(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        """Try the largest step."""
+        self.trainer.try_largest_step()
+
+
 def train(
     head: Head,
     job: Job,
@@ -66,6 +79,7 @@ def train(
     Raises:
         Interrupted: SIGTERM or SIGINT; a checkpoint is saved.
         TimeLimit: SIGUSR2; a checkpoint is saved.
+        ModelError: a step does not fit into the memory, or training has diverged.
         RunError: the last checkpoint is of an older version.
     """
     folder = run_folder / "checkpoints"
@@ -92,9 +106,11 @@ def train(
         # The run was killed between its last checkpoint and the end of training. Calling the Trainer would add steps.
         if not is_over:
             if head_is_on_gpu(head):
-                trainer.try_largest_step()
+                trainer.add_callback(_TryLargestStep(trainer))
             try:
                 trainer.train(resume_from_checkpoint=str(last) if last else None)
+            except torch.OutOfMemoryError as error:
+                raise out_of_memory("an optimizer step") from error
             except _Ended:
                 trainer.callback_handler.on_train_end(trainer.args, trainer.state, trainer.control)
         if stop.name:

@@ -152,9 +152,9 @@ class StepTrainer(Trainer):
             raise out_of_memory(f"a training step of one row with {longest} tokens")
         fitting = max(self.head.training_tokens(row) for row in self.encoded)
         most = self.head.most_tokens(self.budget)
-        self.budget = max(most // 2, min(fitting, most - 1), 1)
+        self.budget = max(most // 2, fitting if most > fitting else 1)
         print(
-            f"out of memory with training.token_budget {most}: going on with {self.budget}; steps and gradients stay "
+            f"out of memory with training.token_budget {most}: going on with {self.budget}; the optimizer's steps stay "
             "the same",
             flush=True,
         )
@@ -163,12 +163,12 @@ class StepTrainer(Trainer):
         return {key: value.to(self.args.device) for key, value in batch.items()}
 
     def try_largest_step(self) -> None:
-        """Run the longest rows that a step can have forward and backward once: memory runs out here, or never.
+        """Run the longest rows that a step can have forward and backward once, so that memory runs out here, not later.
 
         Weights, gradients and random numbers are as before.
         """
         rows = sorted(self.encoded, key=self.head.training_tokens)[-self.job.training.batch_size :]
-        with torch.random.fork_rng():
+        with torch.random.fork_rng(devices=[self.args.device] if self.args.device.type == "cuda" else []):
             self.training_step(self.head.model, (rows, [self._on_device(batch) for batch in self.micro_batches(rows)]))
         self.head.model.zero_grad(set_to_none=True)
 

@@ -1,5 +1,7 @@
 """GPUs are counted, and what asks for one is found, without torch."""
 
+import subprocess
+
 import pytest
 
 from common.core import gpus
@@ -23,7 +25,7 @@ def machine(tmp_path, monkeypatch):
     monkeypatch.setattr(gpus, "_DRIVER", tmp_path / "driver")
     monkeypatch.setattr(gpus, "_DEVICES", tmp_path / "dev")
     monkeypatch.setenv("PATH", str(tmp_path))
-    for name in ("CUDA_VISIBLE_DEVICES", *gpus._SLURM_NUMBERS, *gpus._SLURM_COUNTS):
+    for name in ("CUDA_VISIBLE_DEVICES", "SLURM_JOB_ID", "SLURM_GPUS", *gpus._SLURM_NUMBERS, *gpus._SLURM_COUNTS):
         monkeypatch.delenv(name, raising=False)
     return make
 
@@ -38,6 +40,31 @@ def test_counting_without_nvidia_smi(machine):
 def test_counting_device_files(machine):
     machine(devices=3)  # as in a container
     assert gpus.count() == 3
+
+
+def test_a_gpu_of_the_node_that_is_not_for_this_job(machine, monkeypatch):
+    machine(cards=4, devices=4)
+    monkeypatch.setenv("SLURM_JOB_ID", "7")
+    assert gpus.expected() is None  # --gres=none
+    monkeypatch.setenv("SLURM_JOB_GPUS", "2")
+    assert "Slurm has given this job a GPU" in gpus.expected()
+
+
+def test_device_files_that_cannot_be_opened(machine, monkeypatch):
+    machine(cards=2, devices=2)  # as in a job whose cgroup hides them, or in a container
+    monkeypatch.setattr(gpus, "_can_be_opened", lambda file: file.name == "nvidia1")
+    assert gpus.count() == 1
+
+
+def test_nvidia_smi_that_hangs(machine, monkeypatch, tmp_path):
+    machine(cards=1)
+    (tmp_path / "nvidia-smi").touch(mode=0o755)
+
+    def hangs(*arguments, **options):
+        raise subprocess.TimeoutExpired(arguments, 30)
+
+    monkeypatch.setattr(subprocess, "run", hangs)
+    assert gpus.count() == 1 and gpus.driver_version() is None
 
 
 def test_nvidia_smi_counts_where_it_can(machine, tmp_path):
@@ -59,6 +86,7 @@ def test_nvidia_smi_counts_where_it_can(machine, tmp_path):
         ({"CUDA_VISIBLE_DEVICES": "0, GPU-5"}, ["0", "GPU-5"], "CUDA_VISIBLE_DEVICES=0,GPU-5 asks for a GPU"),
         ({"SLURM_GPUS_ON_NODE": "2"}, None, "Slurm has given this job a GPU (SLURM_GPUS_ON_NODE=2)"),
         ({"SLURM_GPUS_ON_NODE": "0"}, None, None),
+        ({"SLURM_GPUS": "1"}, None, None),  # of an allocation that this shell is not in
         ({"SLURM_JOB_GPUS": "0"}, None, "Slurm has given this job a GPU (SLURM_JOB_GPUS=0)"),
     ],
 )

@@ -20,7 +20,7 @@ def fits(most: int, seen: list[int]):
 
 
 def test_batches_are_divided_until_they_fit(capsys):
-    halving, seen = Halving(), []
+    halving, seen = Halving("scoring"), []
     work = fits(3, seen)
     for batch in ([4, 9, 2, 7, 5, 1, 3, 8], [6, 0], [10, 11, 12, 13, 14]):
         parts = halving.run(batch, work)
@@ -32,7 +32,7 @@ def test_batches_are_divided_until_they_fit(capsys):
 
 def test_a_row_that_does_not_fit():
     with pytest.raises(ModelError, match=r"out of memory in scoring a single row.*max_length"):
-        Halving().run([1, 2, 3], fits(0, []))
+        Halving("scoring").run([1, 2, 3], fits(0, []))
 
 
 def test_what_to_change():

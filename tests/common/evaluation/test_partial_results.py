@@ -132,3 +132,15 @@ def test_remove(tmp_path):
     (tmp_path / "metrics.json").touch()
     partial_results.remove(tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["metrics.json"]
+
+
+def test_results_of_other_batches_are_not_used(tmp_path, monkeypatch):
+    """The second attempt runs where batches are smaller: on a CPU after a GPU, or by another version."""
+    with pytest.raises(TimeLimit):
+        start(tmp_path, Head(stops_at=2))
+    head = Head()
+    with PartialResults(tmp_path, "score test") as partial:
+        assert partial.rows > 0
+        found = inference.score(head, ROWS, BUDGET // 2, "score", partial)
+    assert sorted(row for batch in head.seen for row in batch) == ROWS  # every row again, once
+    np.testing.assert_array_equal(found, inference.score(Head(), ROWS, 1000, "score"))

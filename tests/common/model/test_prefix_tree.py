@@ -54,6 +54,8 @@ def test_masks():
     near[2, 0] = False
     window = config(model_type="mistral", sliding_window=2)
     torch.testing.assert_close(attention_mask(window, positions, ends, torch.float32)[0, 0], near)
+    ignored = config(sliding_window=2)  # Llama has no window, whatever its config carries
+    torch.testing.assert_close(attention_mask(ignored, positions, ends, torch.float32)[0, 0], seen)
     mixed = config(model_type="gemma2", sliding_window=2, layer_types=["sliding_attention", "full_attention"])
     found = attention_mask(mixed, positions, ends, torch.float32)
     torch.testing.assert_close(found["full_attention"][0, 0], seen)
@@ -72,6 +74,8 @@ def test_masks():
         ({"model_type": "bloom"}, None, "bloom"),
         ({"_attn_implementation": "flash_attention_2"}, None, "flash_attention_2"),
         ({"layer_types": ["full_attention", "linear_attention"]}, None, "linear_attention"),
+        ({"model_type": "gemma3_text", "use_bidirectional_attention": True}, None, "behind them"),
+        ({"is_causal": False}, None, "behind them"),
     ],
 )
 def test_models_that_take_no_tree(keys, method, reason):

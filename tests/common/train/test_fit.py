@@ -144,6 +144,15 @@ def test_a_step_that_does_not_fit_begins_again_with_half_the_budget(make_trainer
     assert capsys.readouterr().out == ""  # it is said once
 
 
+def test_the_budget_halves_below_the_longest_row_too(make_trainer, monkeypatch, capsys):
+    trainer = make_trainer(make_rows(24), **{"training.token_budget": 4096, "training.batch_size": 24})
+    longest = max(len(row.input_ids) for row in trainer.encoded)
+    run_out_above(monkeypatch, trainer, longest)
+    one_step(trainer, list(range(24)))
+    assert capsys.readouterr().out.count("out of memory") < 10
+    assert all(batch["input_ids"].numel() <= longest for batch in trainer.micro_batches(trainer.encoded))
+
+
 def test_a_single_row_that_does_not_fit(make_trainer, monkeypatch):
     trainer = make_trainer(make_rows(12), **{"training.token_budget": 512})
     run_out_above(monkeypatch, trainer, 4)

@@ -17,9 +17,10 @@ from common.core.errors import Interrupted, ModelError
 from common.data.rows import Row
 from common.evaluation import write_results
 from common.model import load, saved_model
+from common.model.inspect import inner_model
 from common.model.load import quiet_libraries
 from common.runs.run_config import RunConfig
-from common.train import callbacks, run
+from common.train import callbacks, fit, run
 
 DATASET = dataset(labels=["con", "neu", "pro"])
 TRAINING = {"training.epochs": 2, "training.batch_size": 3, "runtime.log_every": 4, "training.learning_rate": 0.003}
@@ -234,3 +235,24 @@ def test_predictions_of_one_label_are_said(train, monkeypatch, capsys):
     out = capsys.readouterr().out
     assert "WARNING: all 6 predictions on test are one label" in out and "class_weights=balanced" in out
     assert files.read_json(folder / "metrics.json")["test_predicted_labels_count"] == 1
+
+
+def test_the_largest_step_is_tried_as_it_will_run(train, monkeypatch):
+    seen = []
+
+    def look(self):
+        seen.append((inner_model(self.head.model).is_activation_checkpointing, self.state.global_step))
+
+    monkeypatch.setattr(fit, "head_is_on_gpu", lambda head: True)
+    monkeypatch.setattr(fit.StepTrainer, "try_largest_step", look)
+    train("run", **{"runtime.activation_checkpointing": True})
+    assert seen == [(True, 0)]
+
+
+def test_out_of_memory_in_the_optimizer_is_one_message(train, monkeypatch):
+    def fails(*arguments, **options):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(torch.optim.AdamW, "step", fails)
+    with pytest.raises(ModelError, match="out of memory in an optimizer step"):
+        train("run")
