@@ -16,6 +16,7 @@ def machine(monkeypatch):
     def make(sees: int = 0, capability: tuple[int, int] = (9, 0), expected: str | None = None) -> None:
         device.choose.cache_clear()
         monkeypatch.setattr(torch.cuda, "is_available", lambda: sees > 0)
+        monkeypatch.setattr(torch.version, "cuda", "13.0")
         monkeypatch.setattr(torch.cuda, "device_count", lambda: sees)
         monkeypatch.setattr(torch.cuda, "set_device", lambda number: None)
         monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "Tesla T4")
