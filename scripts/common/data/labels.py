@@ -13,7 +13,7 @@ import pandas as pd
 
 from common.config.dataset import ALL, Dataset
 from common.config.label_values import Label, label_text
-from common.core.errors import ConfigError, DataError, choices
+from common.core.errors import ConfigError, DataError, choices, nearest
 from common.data.cells import is_missing, whole_number
 from common.data.sheet_cells import BrokenCell
 from common.data.visible_text import suggestion, visible
@@ -160,7 +160,11 @@ def discover_labels(frames: Frames, dataset: Dataset) -> Dataset:
         raise DataError("`labels: all` takes the labels from the train rows, and there are none. Name a train file.")
     frame, origin = frames["train"]
     if dataset.label not in frame.columns:
-        return dataset  # `to_rows` names the columns
+        existing = [str(name) for name in frame.columns]
+        raise DataError(
+            f"{origin}: there is no column '{dataset.label}', which the dataset YAML names as `label`."
+            f"{nearest(dataset.label, existing)} Columns found: {choices(existing)}."
+        )
     found = Counter(_read(cell, dataset) for cell in frame[dataset.label].tolist())
     names = sorted({text for text, kind in found if text is not None and not kind} - _dropped(dataset))
     if len(names) > _FEW_LABELS and 2 * len(names) > len(frame):

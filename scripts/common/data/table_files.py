@@ -98,10 +98,13 @@ def find_split_files(folder: Path) -> dict[str, Path]:
         raise DataError(f"DATA_DIR={folder}: there is no such folder.")
     found: dict[str, Path] = {}
     for split in SPLITS:
+        endings = ("", *(f".{compression}" for compression in _COMPRESSIONS))
         candidates = [
-            folder / f"{word}.{name}{end}" for word in _SPLIT_FILES[split] for name in FORMATS for end in ("", ".gz")
+            folder / f"{word}.{name}{end}" for word in _SPLIT_FILES[split] for name in READ_FORMATS for end in endings
         ]
         present = [path for path in candidates if path.is_file()]
+        # Beside a table, a .txt file is a note.
+        present = [path for path in present if format_of(path)[0] != "txt"] or present
         if len(present) > 1:
             raise DataError(
                 f"DATA_DIR={folder}: found both {present[0].name} and {present[1].name} for one split; keep one."

@@ -271,3 +271,10 @@ def test_before_the_rows_are_read_the_labels_are_not_known():
     assert unread.with_labels([0, 1]).labels == [0, 1]
     with pytest.raises(ConfigError, match="answers must have every label"):
         unread.with_labels(["x", "y"])
+
+
+def test_all_labels_of_a_column_that_is_not_there(tmp_path):
+    (tmp_path / "train.csv").write_text("txt,label\na,x\nb,y\n", encoding="utf-8")
+    missing = dataset(labels="all", text=["txt"], label="labl", source={"files": str(tmp_path / "train.csv")})
+    with pytest.raises(DataError, match=r"there is no column 'labl'.*Did you mean 'label'.*Columns found: txt, label"):
+        load_rows(missing)

@@ -49,3 +49,14 @@ def test_find_split_files_refuses(tmp_path):
     (tmp_path / "train.csv.gz").touch()
     with pytest.raises(DataError, match=r"found both train\.csv and train\.csv\.gz"):
         table_files.find_split_files(tmp_path)
+
+
+def test_split_files_of_every_format_that_is_read(tmp_path):
+    for name in ("train.csv", "dev.tsv.zip", "test.json"):
+        (tmp_path / name).touch()
+    found = table_files.find_split_files(tmp_path)
+    assert {split: path.name for split, path in found.items()} == {
+        "train": "train.csv",
+        "validation": "dev.tsv.zip",
+        "test": "test.json",
+    }
