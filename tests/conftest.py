@@ -271,3 +271,16 @@ def fake_command(tmp_path, monkeypatch):
         return lambda: log.read_text().splitlines() if log.exists() else []
 
     return make
+
+
+@pytest.fixture
+def case():
+    """`case("semicolon.csv")` → one of the small inputs beside the real datasets; skips where they are absent."""
+
+    def find(name: str) -> Path:
+        file = SHARED.parent / "cases" / name
+        if not file.is_file():
+            pytest.skip(f"the small inputs are not there: {file}")
+        return file
+
+    return find

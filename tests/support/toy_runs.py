@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from common.config import catalog
-from common.config.dataset import Dataset
+from common.config.dataset import Dataset, ReadOptions
 from common.core.schema import validate
 from common.data.rows import Row
 from common.runs import run_folder
@@ -25,6 +25,11 @@ PLAIN = {
 
 # Sizes of tiny models, in transformers' words.
 SIZES = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32}
+
+
+def read_options(**values: object) -> ReadOptions:
+    """Return the keys below `source:` that say how files are read."""
+    return ReadOptions.model_validate(values)
 
 
 def pair_rows(count: int) -> list[Row]:

@@ -29,12 +29,17 @@ class CalamineReader(LoadedReader):
                 if sheet.typ == SheetTypeEnum.WorkSheet
             ]
             name = choose_sheet(
-                path, sheets, options.sheet, lambda one: len(book.get_sheet_by_name(one).to_python(nrows=2)) == 2
+                path, sheets, options.sheet, lambda one: _has_rows(book.get_sheet_by_name(one), options)
             )
             rows = book.get_sheet_by_name(name).to_python(skip_empty_area=False)
         except CalamineError as error:
             raise ValueError(str(error)) from error
         super().__init__(path, columns, sheet_frame(([_value(cell) for cell in row] for row in rows), options))
+
+
+def _has_rows(sheet: Any, options: ReadOptions) -> bool:
+    rows = sheet.to_python(skip_empty_area=False)[options.skip_rows :]
+    return sum(any(cell != "" for cell in row) for row in rows) >= (1 if options.header else 2)
 
 
 def _value(cell: Any) -> Any:

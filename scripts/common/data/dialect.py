@@ -100,7 +100,7 @@ def holds_rows(record: Sequence[str], dialect: Dialect) -> bool:
     """Return whether a record of several lines looks like several rows that a stray quote has joined.
 
     Every line then has as many cells as the record. Text may have them by chance, but seldom with no space after a
-    separator and no cell empty; so that alone counts where quotes are known to enclose cells.
+    separator and no cell empty that the record fills; so that alone counts where quotes are known to enclose cells.
     """
     separator, width = dialect.separator, len(record)
     text = separator.join(record).replace("\r\n", "\n").replace("\r", "\n")
@@ -112,13 +112,16 @@ def holds_rows(record: Sequence[str], dialect: Dialect) -> bool:
 
     def is_row(line: str) -> bool:
         cells = line.split(separator)
-        return len(cells) == width and (separator == "\t" or not any(cell[:1].isspace() or not cell for cell in cells))
+        return len(cells) == width and (
+            separator == "\t"
+            or not any(cell[:1].isspace() or (not cell and filled) for cell, filled in zip(cells, record, strict=True))
+        )
 
     if len(lines) < 4:
         return all(is_row(line) for line in lines)
     rows = [is_row(line) for line in lines]
     inner = rows[1:-1]
-    return all(rows) or sum(inner) > len(inner) / 2
+    return sum(inner) > len(inner) / 2 or sum(rows) > len(rows) / 2
 
 
 def _fit(sample: str, is_whole: bool, dialect: Dialect, names: Sequence[str] | None) -> tuple[int, bool]:

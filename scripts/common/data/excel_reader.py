@@ -32,7 +32,7 @@ class ExcelReader(LoadedReader):
             content = stream.read()
         with contextlib.closing(load_workbook(io.BytesIO(content), read_only=True, data_only=True)) as book:
             sheets = [(sheet.title, sheet.sheet_state == "visible") for sheet in book.worksheets]
-            name = choose_sheet(path, sheets, options.sheet, lambda one: _has_rows(book[one]))
+            name = choose_sheet(path, sheets, options.sheet, lambda one: _has_rows(book[one], options))
             hidden, has_formulas = _scan(content, book[name]._worksheet_path)
             if hidden:
                 numbers = choices(hidden, 5)
@@ -52,9 +52,11 @@ def _rows(sheet: Any) -> Iterator[tuple[Any, ...]]:
     return rows
 
 
-def _has_rows(sheet: Any) -> bool:
-    filled = (row for row in _rows(sheet) if any(cell.value is not None for cell in row))
-    return len(list(itertools.islice(filled, 2))) == 2
+def _has_rows(sheet: Any, options: ReadOptions) -> bool:
+    below = itertools.islice(_rows(sheet), options.skip_rows, None)
+    filled = (row for row in below if any(cell.value is not None for cell in row))
+    needed = 1 if options.header else 2  # a header row has no values of its own
+    return len(list(itertools.islice(filled, needed))) == needed
 
 
 def _values(rows: Iterator[tuple[Any, ...]], formulas: Iterator[tuple[Any, ...]] | None) -> Iterator[list[Any]]:

@@ -102,17 +102,20 @@ def _gram_matrix(texts: Sequence[tuple[str, ...]]) -> sp.csr_matrix:
     """Return which row (N) has which 5-gram (2^24 hashes), with the rarest 5-grams in the first columns."""
     sizes, columns = [np.zeros(1, np.int64)], [np.zeros(0, np.int64)]
     for start in range(0, len(texts), _CHUNK):
-        heads = ["\0".join(text[:_HEAD] for text in row).ljust(_N) for row in texts[start : start + _CHUNK]]
+        heads = ["\0".join(text[:_HEAD].ljust(_N) for text in row) for row in texts[start : start + _CHUNK]]
         codes = np.frombuffer("".join(heads).encode("utf-32-le", "surrogatepass"), np.uint32).astype(np.uint64)
         count = len(codes) - _N + 1
-        hashes = np.zeros(count, np.uint64)
+        lengths = np.array([len(head) for head in heads])
+        row = np.repeat(np.arange(len(heads)), lengths)[:count]
+        breaks = np.cumsum(codes == 0)
+        # The number of the text within its row: a 5-gram counts for its own text alone.
+        hashes = (breaks[:count] - row * (len(texts[0]) - 1)).astype(np.uint64)
         for place in range(_N):
             hashes = hashes * np.uint64(0x9E3779B97F4A7C15) + codes[place : count + place]
             hashes ^= hashes >> np.uint64(29)
         hashes = (hashes * np.uint64(0xBF58476D1CE4E5B9)) >> np.uint64(64 - _BITS)
-        lengths = np.array([len(head) for head in heads])
-        row = np.repeat(np.arange(len(heads)), lengths)[:count]
         inside = np.arange(count) + _N <= np.cumsum(lengths)[row]  # not across the end of a row
+        inside &= (breaks[_N - 1 :] == breaks[:count]) & (codes[:count] != 0)  # nor of a text
         keys = np.sort((row[inside].astype(np.uint64) << np.uint64(_BITS)) | hashes[inside])
         keys = keys[np.append(True, keys[1:] != keys[:-1])]  # np.unique of NumPy 2.4 takes ten times as long
         sizes.append(np.bincount((keys >> np.uint64(_BITS)).astype(np.int64), minlength=len(heads)))

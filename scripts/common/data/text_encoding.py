@@ -44,6 +44,11 @@ def find_encoding(path: Path, guess: bool) -> str:
     return "utf-8-sig"  # which takes away the byte order mark that Excel writes
 
 
+def without_mark(encoding: str) -> str:
+    """Return an encoding under the name by which it also takes the byte order mark away that a file begins with."""
+    return "utf-8-sig" if codecs.lookup(encoding).name == "utf-8" else encoding
+
+
 def describe_undecodable(path: Path, encoding: str) -> str:
     """Return a sentence about the first line of a file that is not of its encoding."""
     if encoding.replace("_", "-").lower().startswith(("utf-16", "utf-32")):

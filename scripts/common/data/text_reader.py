@@ -12,7 +12,7 @@ import pandas as pd
 from common.config.dataset import ReadOptions
 from common.data.format_reader import TableReader
 from common.data.table_files import open_binary
-from common.data.text_encoding import describe_undecodable, find_encoding
+from common.data.text_encoding import describe_undecodable, find_encoding, without_mark
 
 
 class TextReader(TableReader):
@@ -27,7 +27,7 @@ class TextReader(TableReader):
         self._encoding = options.encoding or find_encoding(path, self.guesses_encoding)
 
     def _open(self, newline: str) -> TextIO:
-        encoding = "utf-8-sig" if self._encoding.lower() in ("utf-8", "utf8") else self._encoding
+        encoding = without_mark(self._encoding)
         return io.TextIOWrapper(open_binary(self.path), encoding=encoding, newline=newline)
 
     @staticmethod
@@ -37,7 +37,7 @@ class TextReader(TableReader):
         with open_binary(path) as stream:
             content = stream.read()
         try:
-            return content.decode("utf-8-sig" if encoding.lower() in ("utf-8", "utf8") else encoding)
+            return content.decode(without_mark(encoding))
         except UnicodeError as error:
             raise ValueError(describe_undecodable(path, encoding)) from error
 

@@ -6,12 +6,12 @@ from collections.abc import Iterable
 
 _MOST = 60  # characters of a value that a message shows
 # Letters of other scripts that look like Latin ones, by the Latin letter; in lower case after `casefold`.
-_TWINS = {
+_LOOK_ALIKES = {
     **{"a": "аα", "b": "ь", "c": "сϲ", "d": "ԁ", "e": "е", "h": "һ", "i": "іι", "j": "ј", "k": "кκ", "l": "ӏ"},
     **{"m": "м", "n": "п", "o": "оοо", "p": "рρ", "q": "ԛ", "r": "г", "s": "ѕ", "t": "тτ", "u": "υ", "v": "ѵν"},
     **{"w": "ԝ", "x": "хχ", "y": "уүγ"},
 }
-_LATIN = str.maketrans({twin: letter for letter, twins in _TWINS.items() for twin in twins})
+_LATIN = str.maketrans({other: letter for letter, others in _LOOK_ALIKES.items() for other in others})
 
 
 def visible(text: object) -> str:
@@ -29,7 +29,7 @@ def _is_invisible(char: str) -> bool:
 
 
 def _skeleton(text: str) -> str:
-    """Return what a reader sees: without case, invisible characters, outer spaces, and with Latin letters for twins."""
+    """Return what a reader sees: no case, no invisible characters, no outer spaces, Latin letters for look-alikes."""
     seen = "".join(" " if unicodedata.category(char) == "Zs" else char for char in text)
     seen = "".join(char for char in seen if not _is_invisible(char))
     return unicodedata.normalize("NFKC", seen).casefold().translate(_LATIN).strip()

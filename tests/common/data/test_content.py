@@ -7,27 +7,17 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from conftest import SHARED
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
-from toy_runs import dataset
+from toy_runs import dataset, read_options
 
 from common.cli.main import guard
-from common.config.dataset import ReadOptions
 from common.core.errors import DataError
 from common.data.load import load_rows
 from common.data.rows import to_rows
 from common.data.table_files import FORMATS
 from common.data.table_reader import read_table
 from common.data.table_writer import write_table
-
-CASES = SHARED.parent / "cases"
-
-
-def case(name: str) -> Path:
-    if not (CASES / name).is_file():
-        pytest.skip(f"the small inputs are not there: {CASES / name}")
-    return CASES / name
 
 
 def refusal(path: Path) -> str:
@@ -36,18 +26,18 @@ def refusal(path: Path) -> str:
     return str(caught.value)
 
 
-def test_an_old_workbook_is_read_as_what_it_is():
+def test_an_old_workbook_is_read_as_what_it_is(case):
     assert len(read_table(case("old-xls-named.xlsx"))) == 40
 
 
-def test_text_named_as_a_workbook_is_read_as_text():
+def test_text_named_as_a_workbook_is_read_as_text(case):
     path = case("tsv-named.xls")
     assert "line 2" in refusal(path) and "`encoding:`" in refusal(path)
-    frame = read_table(path, ReadOptions.model_validate({"encoding": "cp1252"}))
+    frame = read_table(path, read_options(encoding="cp1252"))
     assert frame["content"].tolist() == ["naïve", "fine"]
 
 
-def test_json_is_read():
+def test_json_is_read(case):
     assert len(read_table(case("array.json"))) == 40
 
 
@@ -72,7 +62,7 @@ def test_what_is_no_table_is_said(tmp_path, name, content, part):
     assert part in refusal(tmp_path / name)
 
 
-def test_html_page():
+def test_html_page(case):
     assert "HTML page" in refusal(case("html-page.csv"))
 
 
@@ -97,7 +87,7 @@ def test_columns_of_json(tmp_path):
 
 
 @pytest.mark.parametrize("ending", ["xls", "json", "csv.bz2"])
-def test_formats_that_are_not_written(tmp_path, ending):
+def test_formats_that_are_not_written(case, tmp_path, ending):
     with pytest.raises(DataError, match="not written in this format; allowed endings: xlsx"):
         write_table(tmp_path / f"a.{ending}", read_table(case("array.json")))
 
@@ -105,12 +95,12 @@ def test_formats_that_are_not_written(tmp_path, ending):
 @pytest.mark.parametrize(
     ("name", "row", "kind"), [("text-bytes.parquet", 1, "bytes"), ("text-list.jsonl", 4, "a list")]
 )
-def test_cells_that_are_no_texts(name, row, kind):
+def test_cells_that_are_no_texts(case, name, row, kind):
     with pytest.raises(DataError, match=f"row {row}, column 'text': found {kind}, not a text"):
         to_rows(read_table(case(name)), dataset(text=["text"]), name, "input", labelled=False)
 
 
-def test_lists_are_joined_where_the_yaml_says_so():
+def test_lists_are_joined_where_the_yaml_says_so(case):
     source = {"files": str(case("text-list.jsonl")), "join_lists": True}
     rows = load_rows(dataset(source=source, text=["text"], label="label", labels=["bad", "good"]))
     assert rows["train"][3].texts == ("a b",)

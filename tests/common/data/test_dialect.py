@@ -4,25 +4,11 @@ import csv
 from pathlib import Path
 
 import pytest
-from conftest import SHARED
-from toy_runs import dataset
+from toy_runs import dataset, read_options
 
-from common.config.dataset import ReadOptions
 from common.core.errors import ConfigError, DataError
 from common.data.load import load_rows
 from common.data.table_reader import open_table, read_table
-
-CASES = SHARED.parent / "cases"
-
-
-def case(name: str) -> Path:
-    if not (CASES / name).is_file():
-        pytest.skip(f"the small inputs are not there: {CASES / name}")
-    return CASES / name
-
-
-def options(**values: object) -> ReadOptions:
-    return ReadOptions.model_validate(values)
 
 
 def write(path: Path, text: str) -> Path:
@@ -32,16 +18,16 @@ def write(path: Path, text: str) -> Path:
 
 def refusal(path: Path, **values: object) -> str:
     with pytest.raises(DataError) as caught:
-        read_table(path, options(**values))
+        read_table(path, read_options(**values))
     return str(caught.value)
 
 
-def test_a_tsv_without_quoting_is_refused_or_read_as_it_is():
+def test_a_tsv_without_quoting_is_refused_or_read_as_it_is(case):
     path = case("unquoted.tsv")
     message = refusal(path)
     assert "row 5" in message and "`quoting: false`" in message
-    assert len(read_table(path, options(quoting=False))) == 40
-    assert len(read_table(path, options(quoting=True))) == 34  # what was asked for
+    assert len(read_table(path, read_options(quoting=False))) == 40
+    assert len(read_table(path, read_options(quoting=True))) == 34  # what was asked for
 
 
 @pytest.mark.parametrize(
@@ -53,7 +39,7 @@ def test_a_tsv_without_quoting_is_refused_or_read_as_it_is():
         ("pipe.csv", 1, ["1", "joy", "When I met a friend, and talked"], "'|'"),
     ],
 )
-def test_another_dialect_is_found_and_said_once(capsys, name, rows, first, note):
+def test_another_dialect_is_found_and_said_once(case, capsys, name, rows, first, note):
     path = case(name)
     frame = read_table(path)
     assert len(frame) == rows
@@ -86,7 +72,7 @@ def test_rows_are_never_joined_silently(tmp_path, name):
     file, text, row = SWALLOWED[name]
     message = refusal(write(tmp_path / file, text))
     assert f"row {row}" in message and "`quoting: false`" in message and "`quoting: true`" in message
-    assert len(read_table(tmp_path / file, options(quoting=True))) == row - 1
+    assert len(read_table(tmp_path / file, read_options(quoting=True))) == row - 1
 
 
 def test_a_quote_late_in_a_large_file_joins_no_rows(tmp_path):
@@ -127,7 +113,7 @@ def test_what_may_be_meant_in_several_ways_is_refused(tmp_path, text, parts):
 
 def test_the_yaml_says_the_dialect(tmp_path):
     path = write(tmp_path / "a.csv", 'Export of today\n\nx~a, b\ny~"c\n')
-    frame = read_table(path, options(separator="~", quoting=False, header=["label", "text"], skip_rows=2))
+    frame = read_table(path, read_options(separator="~", quoting=False, header=["label", "text"], skip_rows=2))
     assert frame.to_dict("records") == [{"label": "x", "text": "a, b"}, {"label": "y", "text": '"c'}]
     assert frame.index.tolist() == [3, 4]
 
@@ -139,7 +125,7 @@ def test_the_options_of_a_dataset_reach_its_files(tmp_path):
     assert [row.texts for row in rows["train"]] == [("A", "one"), ("A", "two")]
 
 
-def test_header_only():
+def test_header_only(case):
     with pytest.raises(DataError, match=r"header-only\.csv.*no rows"):
         load_rows(dataset(source={"files": str(case("header-only.csv"))}, text=["text"], label="label"))
 
@@ -159,3 +145,22 @@ def test_header_only():
 def test_wrong_options(values, part):
     with pytest.raises(ConfigError, match=part):
         dataset(source={"files": "a.csv"} | values)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        'text,label,note\n"a, b",good,\n"Great,good,\nscreen 12",bad,\nx,bad,\n',  # the last column is empty
+        'id,text,label\n1,"a, b",good\n2,"Great,good\n3,ok,bad\n4, fine,bad\n5,screen 12",bad\nx,y,bad\n',
+    ],
+)
+def test_a_stray_quote_beside_empty_cells_and_spaces(tmp_path, text):
+    (tmp_path / "a.csv").write_text(text, encoding="utf-8")
+    with pytest.raises(DataError, match="join"):
+        read_table(tmp_path / "a.csv")
+
+
+@pytest.mark.parametrize("encoding", ["utf_8", "U8", "utf-8"])
+def test_a_byte_order_mark_is_no_part_of_a_name(tmp_path, encoding):
+    (tmp_path / "a.csv").write_bytes("\ufefftext,label\na,b\n".encode())
+    assert list(read_table(tmp_path / "a.csv", read_options(encoding=encoding)).columns) == ["text", "label"]

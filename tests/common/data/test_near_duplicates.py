@@ -77,3 +77,40 @@ def test_one_pair_among_ten_thousand_rows_costs_few_comparisons(monkeypatch):
     monkeypatch.setattr(near_duplicates, "_similar", count)
     assert find_near_pairs([*rows, (rows[0][0] + " x",)]) == [(0, 10_000)]
     assert sum(compared) < 100_000  # all pairs are 50 million
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_rows_of_two_texts_are_found_as_by_comparing_all(seed):
+    draw = random.Random(seed)
+    words = [
+        "actor",
+        "bad",
+        "boring",
+        "camera",
+        "film",
+        "good",
+        "great",
+        "music",
+        "of",
+        "plot",
+        "really",
+        "saw",
+        "story",
+        "the",
+        "very",
+    ]
+    rows: list[tuple[str, str]] = []
+    for _ in range(100):
+        one, other = ([draw.choice(words) for _ in range(draw.randrange(4, 16))] for _ in range(2))
+        rows.append((" ".join(one), " ".join(other)))
+        changed = [*other]
+        changed[draw.randrange(len(changed))] = draw.choice(words)
+        rows.append((" ".join(one), " ".join(changed)))
+    rows = list(dict.fromkeys(rows))
+    wanted = [
+        (i, j)
+        for i in range(len(rows))
+        for j in range(i + 1, len(rows))
+        if near_duplicates.similarity(rows[i], rows[j]) >= near_duplicates.THRESHOLD
+    ]
+    assert wanted and find_near_pairs(rows) == wanted

@@ -2,49 +2,35 @@
 
 import datetime
 import resource
-from pathlib import Path
 
+import openpyxl
 import pytest
-from conftest import SHARED
 from openpyxl import Workbook
-from toy_runs import dataset
+from toy_runs import dataset, read_options
 
-from common.config.dataset import ReadOptions
 from common.core.errors import DataError
 from common.data.rows import to_rows
 from common.data.sheet_cells import shown_date
 from common.data.table_reader import read_table
-
-CASES = SHARED.parent / "cases"
-
-
-def case(name: str) -> Path:
-    if not (CASES / name).is_file():
-        pytest.skip(f"the small inputs are not there: {CASES / name}")
-    return CASES / name
-
-
-def options(**values: object) -> ReadOptions:
-    return ReadOptions.model_validate(values)
 
 
 def rows_of(frame, text="text"):
     return to_rows(frame, dataset(text=[text]), "a.xlsx", "input", labelled=False)
 
 
-def test_one_of_two_sheets_is_asked_for():
+def test_one_of_two_sheets_is_asked_for(case):
     path = case("two-sheets.xlsx")
     with pytest.raises(DataError, match=r"train, train2.*`sheet:`"):
         read_table(path)
-    assert "uniform" in read_table(path, options(sheet="train2"))["text"][2]
+    assert "uniform" in read_table(path, read_options(sheet="train2"))["text"][2]
     with pytest.raises(DataError, match=r"no sheet 'train3'\. Did you mean 'train'\?"):
-        read_table(path, options(sheet="train3"))
+        read_table(path, read_options(sheet="train3"))
 
 
-def test_a_hidden_sheet_is_not_read_and_said(capsys):
+def test_a_hidden_sheet_is_not_read_and_said(case, capsys):
     path = case("hidden-first-sheet.xlsx")
     assert not read_table(path)["text"].str.contains("OLD").any()
-    assert read_table(path, options(sheet="old"))["text"].str.contains("OLD").all()
+    assert read_table(path, read_options(sheet="old"))["text"].str.contains("OLD").all()
     assert len([line for line in capsys.readouterr().err.splitlines() if "old" in line]) <= 1
 
 
@@ -58,11 +44,11 @@ def test_hidden_rows_are_read_and_said(tmp_path, capsys):
     assert "1 hidden rows of sheet 'Sheet'" in capsys.readouterr().err
 
 
-def test_names_of_columns_are_strings():
+def test_names_of_columns_are_strings(case):
     assert list(read_table(case("numeric-header.xlsx")).columns) == ["2023", "label"]
 
 
-def test_a_formula_without_a_value_is_refused():
+def test_a_formula_without_a_value_is_refused(case):
     with pytest.raises(DataError, match=r"row 2, column 'text': cell C2 holds a formula.*save it"):
         rows_of(read_table(case("formulas-without-values.xlsx")))
 
@@ -78,7 +64,7 @@ def test_an_error_is_refused_where_it_is_read(tmp_path):
         rows_of(frame, "other")
 
 
-def test_a_date_reads_as_the_sheet_shows_it():
+def test_a_date_reads_as_the_sheet_shows_it(case):
     assert rows_of(read_table(case("date-in-text.xlsx")))[4].texts == ("2024-01-05 0:00:00",)
 
 
@@ -99,7 +85,7 @@ def test_formats_of_dates(code, shown):
     assert str(shown_date(datetime.datetime(2024, 1, 5, 15, 7, 9), code)) == shown
 
 
-def test_a_far_cell_needs_no_memory():
+def test_a_far_cell_needs_no_memory(case):
     path = case("far-cell.xlsx")
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     with pytest.raises(DataError, match=r"row 1048576 has a value, after 1,048,572 empty rows"):
@@ -112,7 +98,27 @@ def test_rows_before_the_header(tmp_path):
     for row in (["Export"], [], ["text", "label"], ["a", "x"]):
         book.active.append(row)
     book.save(tmp_path / "a.xlsx")
-    frame = read_table(tmp_path / "a.xlsx", options(skip_rows=2))
+    frame = read_table(tmp_path / "a.xlsx", read_options(skip_rows=2))
     assert frame.to_dict("records") == [{"text": "a", "label": "x"}] and frame.index.tolist() == [4]
     with pytest.raises(DataError, match="`skip_rows:`"):
-        read_table(tmp_path / "a.xlsx", options(skip_rows=1))
+        read_table(tmp_path / "a.xlsx", read_options(skip_rows=1))
+
+
+def workbook(path, **sheets):
+    """Write a workbook with these sheets, each a list of rows."""
+    book = openpyxl.Workbook()
+    book.remove(book.active)
+    for name, rows in sheets.items():
+        sheet = book.create_sheet(name)
+        for row in rows:
+            sheet.append(row)
+    book.save(path)
+    return path
+
+
+def test_rows_are_counted_as_they_are_read(tmp_path):
+    path = workbook(tmp_path / "a.xlsx", A=[["b", "y"]], notes=[["some", "n"], ["c", "k"]])
+    with pytest.raises(DataError, match="2 sheets with rows: A, notes"):
+        read_table(path, read_options(header=["text", "label"]))
+    path = workbook(tmp_path / "b.xlsx", A=[["title"], [None], ["text"], ["x"]], notes=[["only"], ["titles"]])
+    assert read_table(path, read_options(skip_rows=2))["text"].tolist() == ["x"]

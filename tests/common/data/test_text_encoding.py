@@ -1,23 +1,10 @@
 """The encoding of text files: found where there is one way to read them, else refused with the line."""
 
 import pytest
-from conftest import SHARED
+from toy_runs import read_options
 
-from common.config.dataset import ReadOptions
 from common.core.errors import DataError
 from common.data.table_reader import read_table
-
-CASES = SHARED.parent / "cases"
-
-
-def case(name):
-    if not (CASES / name).is_file():
-        pytest.skip(f"the small inputs are not there: {CASES / name}")
-    return CASES / name
-
-
-def options(**values):
-    return ReadOptions.model_validate(values)
 
 
 def write(path, content):
@@ -27,11 +14,11 @@ def write(path, content):
 
 def refusal(path, **values):
     with pytest.raises(DataError) as caught:
-        read_table(path, options(**values))
+        read_table(path, read_options(**values))
     return str(caught.value)
 
 
-def test_latin_1_is_found():
+def test_latin_1_is_found(case):
     assert read_table(case("latin1.csv"))["message"].tolist() == ["Win it, £1.50 a text", "ok"]
     frame = read_table(case("latin1-20-rows.csv"))
     assert len(frame) == 40 and frame["text"][2].endswith("café")
@@ -61,7 +48,7 @@ def test_no_wrong_encoding_is_taken(tmp_path, encoding, text):
         assert read_table(path)["text"].tolist() == ["plain", text]
     except DataError as error:
         assert "line 3" in str(error) and "`encoding:`" in str(error)
-    assert read_table(path, options(encoding=encoding))["text"].tolist() == ["plain", text]
+    assert read_table(path, read_options(encoding=encoding))["text"].tolist() == ["plain", text]
 
 
 def test_mixed_encodings_are_refused_with_both_lines(tmp_path):
