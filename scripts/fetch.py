@@ -27,7 +27,7 @@ from common.config.job import Job
 from common.config.run_request import RunRequest
 from common.core import errors
 from common.core.formatting import size, text_table
-from common.hub import download, locate
+from common.hub import download, locate, presence
 from common.hub.download import Download
 
 
@@ -50,7 +50,7 @@ class Items:
             except errors.ModelError as error:
                 return f"missing: {error}"
             if base.revision is None:
-                return download.find_missing_model(base) or "here"
+                return presence.find_missing_model(base) or "here"
             return download.model_download(base, loader)
 
         self._add(f"model {job.model}", job.revision, ask)
@@ -61,7 +61,7 @@ class Items:
 
         def ask() -> Download | str:
             if source.hub is None or Path(source.hub).is_dir():
-                return download.find_missing_rows(dataset) or "here"
+                return presence.find_missing_rows(dataset) or "here"
             return download.rows_download(source)
 
         self._add(f"dataset {name}", source.revision, ask)

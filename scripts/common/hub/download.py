@@ -14,14 +14,11 @@ from huggingface_hub import HfApi, constants, hf_hub_download
 from huggingface_hub.errors import HFValidationError, OIDCError, RevisionResolutionError
 from huggingface_hub.utils import httpx
 
-from common.config.catalog import ROOT
-from common.config.dataset import Dataset, Source
-from common.config.job import Job
-from common.core.errors import DataError, ModelError, PeftableError, choices
+from common.config.dataset import Source
+from common.core.errors import DataError, ModelError, PeftableError
 from common.core.formatting import size
 from common.data import hub_dataset
-from common.data.table_files import find_split_files
-from common.hub import locate
+from common.hub import locate, presence
 from common.hub.locate import INDEX, WEIGHTS, Base
 
 # The files at the top of a repository that transformers reads, except the weights.
@@ -201,7 +198,7 @@ def fetch(download: Download) -> None:
         HfApi().resolve_revision(download.name, revision=download.revision)
     except _HUB_EXCEPTIONS as error:
         raise _download_error(error, base) from error
-    if problem := find_missing_model(base):
+    if problem := presence.find_missing_model(base):
         raise ModelError(
             f"{problem} It was just downloaded; if the branch has moved meanwhile, the same command downloads it."
         )
@@ -219,28 +216,7 @@ def _download_error(error: Exception, base: Base) -> ModelError:
     return ModelError(f"model {base.name}: cannot be downloaded: {locate.hub_reason(error, base)}")
 
 
-# --- offline checks ---------------------------------------------------------------------------------------------------
-
-
-def find_missing(job: Job, dataset: Dataset, data_dir: Path | None = None, command: str = "make fetch") -> str | None:
-    """Return why a job could not start with HF_HUB_OFFLINE=1, None if it could. Sends no request and reads no rows.
-
-    Args:
-        job: names the model and its revision.
-        dataset: names the source of the rows.
-        data_dir: the folder given as DATA_DIR, which replaces the dataset's source.
-        command: the command that downloads the files, such as "make fetch MODEL=llama-3-8b".
-    """
-    try:
-        base = locate.locate(job.model, job.revision)
-    except ModelError as error:
-        return str(error)
-    rows, rows_on_hub = find_missing_rows(dataset, data_dir), data_dir is None and dataset.source.hub is not None
-    problems = [(find_missing_model(base), base.revision is not None), (rows, rows_on_hub)]
-    found = "; ".join(problem.rstrip(".") for problem, _ in problems if problem)
-    if any(problem and on_hub for problem, on_hub in problems):
-        return f"{found}. Where there is internet: {command}."
-    return f"{found}." if found else None
+# --- checks ----------------------------------------------------------------------------------------------------------
 
 
 def check_model(base: Base) -> None:
@@ -249,7 +225,7 @@ def check_model(base: Base) -> None:
     Raises:
         ModelError: neither is true; the message says why.
     """
-    if (problem := find_missing_model(base)) and base.revision is None:
+    if (problem := presence.find_missing_model(base)) and base.revision is None:
         raise ModelError(problem)
     if problem:
         model_download(base)
@@ -276,7 +252,7 @@ def check_weights(base: Base, loader: str = "AutoModel") -> None:
         if not any(name.endswith(".safetensors") for name in names) and any(map(_is_other_weights, names)):
             raise problem
         return
-    if constants.is_offline_mode() or find_missing_model(base) is None:
+    if constants.is_offline_mode() or presence.find_missing_model(base) is None:
         return
     try:
         info = HfApi().model_info(base.name, revision=base.revision, timeout=10)
@@ -289,35 +265,3 @@ def check_weights(base: Base, loader: str = "AutoModel") -> None:
 
 def _is_other_weights(name: str) -> bool:
     return name.endswith((".bin", ".pt", ".pth", ".ckpt", ".h5", ".msgpack")) and "training_args" not in name
-
-
-def find_missing_model(base: Base) -> str | None:
-    """Return which files of a base model are not on this machine, None if all are."""
-    if base.is_gguf:
-        return None  # one file, which `locate` has found
-    if base.revision is None:
-        missing = locate.find_missing_files(Path(base.name))
-        return f"model {base.name}: the folder lacks {choices(missing, 4)}." if missing else None
-    folder = locate.snapshot(base.name, base.revision)
-    if folder is None:
-        return f"model {base.name} (revision {base.revision}): it is not in this machine's cache."
-    missing = locate.find_missing_files(folder)
-    if not missing:
-        return None
-    return f"model {base.name} (revision {base.revision}): this machine's cache lacks {choices(missing, 4)}."
-
-
-def find_missing_rows(dataset: Dataset, data_dir: Path | None = None) -> str | None:
-    """Return which files of a dataset's rows are not on this machine, None if all are."""
-    if data_dir is not None:
-        try:
-            find_split_files(data_dir)
-        except DataError as error:
-            return str(error)
-        return None
-    source = dataset.source
-    if source.hub is not None:
-        return hub_dataset.find_missing(source)
-    files = [source.files] if isinstance(source.files, str) else list((source.files or {}).values())
-    absent = [name for name in files if not (ROOT / name).is_file()]
-    return f"missing: {', '.join(absent)}; put them there, or give DATA_DIR=<folder>" if absent else None

@@ -17,7 +17,7 @@ from common.config.job import Job
 from common.core import files
 from common.core.errors import ConfigError, RunError, SlurmError
 from common.core.locks import lock
-from common.hub import download, locate
+from common.hub import locate, presence
 from common.predict import shards
 from common.predict.plan import Plan
 from common.runs import code_snapshot, run_folder
@@ -89,7 +89,7 @@ def _check_base(plan: Plan, job: Job) -> None:
     saved = plan.model / locate.SAVED
     commit = files.read_json(saved)["model_commit"] if saved.is_file() and not plan.adapter else None
     base = locate.locate(job.model, commit or job.revision)
-    if fault := download.find_missing_model(base):
+    if fault := presence.find_missing_model(base):
         advice = f" Where there is internet: {locate.fetch_command(base)}." if base.revision else ""
         raise ConfigError(f"{fault}{advice}")
 

@@ -12,7 +12,7 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_N
 from common.config.dataset import Dataset
 from common.config.job import Job
 from common.core.errors import ModelError
-from common.hub import download
+from common.hub import presence
 from common.hub.locate import locate
 from common.model import architectures
 
@@ -40,7 +40,7 @@ def model_download(job: Job) -> ModelDownload:
     if base.revision is None:
         return ModelDownload(f"{job.model}: {'installed' if job.model.startswith('package:') else 'a local folder'}", 0)
     name, architecture = f"{job.model}, revision {job.revision}", architectures.known(job.model)
-    if download.find_missing_model(base) is None:
+    if presence.find_missing_model(base) is None:
         return ModelDownload(f"{name}: in the cache", 0)
     if architecture is None:
         return ModelDownload(f"{name}: its architecture is not known here, and so its size is not known", 0)
@@ -67,7 +67,7 @@ def describe_rows(dataset: Dataset) -> str:
     source = dataset.source
     if source.hub is not None:
         known = f"{source.size_bytes / 1e6:.1f} MB" if source.size_bytes else "size unknown offline"
-        state = known if download.find_missing_rows(dataset) else "in the cache"
+        state = known if presence.find_missing_rows(dataset) else "in the cache"
         return f"the Hub's {source.hub}, revision {source.revision}: {state}"
     files = [source.files] if isinstance(source.files, str) else list((source.files or {}).values())
-    return download.find_missing_rows(dataset) or f"{', '.join(files)}: there"
+    return presence.find_missing_rows(dataset) or f"{', '.join(files)}: there"

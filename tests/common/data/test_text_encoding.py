@@ -69,3 +69,15 @@ def test_a_late_line_is_named(tmp_path):
 def test_a_wrong_encoding_of_the_yaml_names_the_line(tmp_path, name, content):
     message = refusal(write(tmp_path / name, content), encoding="utf-8")
     assert "line 3 is not utf-8" in message and "`encoding:`" in message
+
+
+@pytest.mark.parametrize(
+    ("encoding", "text"),
+    [("iso8859-2", "to je škola"), ("cp850", "un café is good"), ("iso8859-15", "costs 5 €"), ("cp852", "špatný den")],
+)
+def test_a_text_of_two_possible_encodings_is_refused(tmp_path, encoding, text):
+    (tmp_path / "a.csv").write_bytes(f"text,label\n{text},a\n".encode(encoding))
+    with pytest.raises(DataError, match="may be read as") as caught:
+        read_table(tmp_path / "a.csv")
+    assert "`encoding:`" in str(caught.value)
+    assert read_table(tmp_path / "a.csv", read_options(encoding=encoding))["text"].tolist() == [text]

@@ -25,7 +25,7 @@ def test_in_a_folder_and_on_the_hub(tmp_path, monkeypatch, files, refused):
     siblings = [types.SimpleNamespace(rfilename=name) for name in files]
     hub = types.SimpleNamespace(model_info=lambda *_, **__: types.SimpleNamespace(siblings=siblings))
     monkeypatch.setattr(download, "HfApi", lambda: hub)
-    monkeypatch.setattr(download, "find_missing_model", lambda base: "it is not in this machine's cache")
+    monkeypatch.setattr(download.presence, "find_missing_model", lambda base: "it is not in this machine's cache")
     monkeypatch.setattr(download.constants, "is_offline_mode", lambda: False)
     for base in (Base(str(tmp_path), None), Base("lab/pickled", "main")):
         if refused:
@@ -39,7 +39,7 @@ def test_without_an_answer_nothing_is_refused(monkeypatch):
     def fail(*_, **__):
         raise OSError("no route")
 
-    monkeypatch.setattr(download, "find_missing_model", lambda base: "it is not in this machine's cache")
+    monkeypatch.setattr(download.presence, "find_missing_model", lambda base: "it is not in this machine's cache")
     monkeypatch.setattr(download, "HfApi", lambda: types.SimpleNamespace(model_info=fail))
     for offline in (True, False):
         monkeypatch.setattr(download.constants, "is_offline_mode", lambda offline=offline: offline)

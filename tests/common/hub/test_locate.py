@@ -6,18 +6,18 @@ import shutil
 import pytest
 
 from common.config import catalog
-from common.hub import download, locate
+from common.hub import locate, presence
 from common.hub.locate import Base
 
 
 def test_a_folder_that_is_half_a_model(tiny_model, tmp_path):
     folder = shutil.copytree(tiny_model, tmp_path / "half")
-    assert download.find_missing_model(Base(str(folder), None)) is None
+    assert presence.find_missing_model(Base(str(folder), None)) is None
     for name in ("tokenizer.json", "vocab.txt", "model.safetensors"):
         (folder / name).unlink(missing_ok=True)
     assert (
         "lacks the tokenizer's vocabulary (tokenizer.json or the like), model.safetensors."
-        in download.find_missing_model(Base(str(folder), None))
+        in presence.find_missing_model(Base(str(folder), None))
     )
     (folder / "vocab.json").write_text("{}")
     (folder / "model.safetensors.index.json").write_text("[")

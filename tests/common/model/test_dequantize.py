@@ -14,7 +14,7 @@ from common.core import files
 from common.core.errors import ModelError
 from common.data.rows import Row
 from common.evaluation import inference
-from common.hub import download, locate
+from common.hub import locate, presence
 from common.model import dequantize, saved_model
 from common.model.build import build_head
 from common.model.load import load_tokenizer, quiet_libraries
@@ -67,7 +67,7 @@ def test_it_is_dequantised_once_and_its_size_said(written, cache, capsys, monkey
 def test_config_and_tokenizer_need_no_weights(written, cache):
     file, _ = written
     base = locate.locate(str(file), "main")
-    assert base.is_gguf and download.find_missing_model(base) is None
+    assert base.is_gguf and presence.find_missing_model(base) is None
     tokenizer = load_tokenizer(base)
     assert tokenizer("pro")["input_ids"] and "<|start_header_id|>" in tokenizer.chat_template
     assert not list(cache.rglob("*.safetensors"))
