@@ -17,7 +17,7 @@ from common.config.dataset import Source
 from common.core import errors
 from common.core.schema import validate
 from common.data import hub_dataset
-from common.hub import locate, presence
+from common.hub import download, locate, presence
 
 ROOT = Path(__file__).resolve().parents[1]
 OLD, NEW = "a" * 40, "b" * 40
