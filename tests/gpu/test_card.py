@@ -1,4 +1,4 @@
-"""What only a card can show, below four minutes on one H100, without network: `make test-gpu`.
+"""What only a card can show, without network: `make test-gpu`.
 
 Bounds are those of rounding; the measured figures are written to outputs/published/hardware/, and a table is made of
 them. Nothing here is about accuracy.

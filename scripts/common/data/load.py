@@ -4,18 +4,19 @@ Nothing is dropped but what the dataset's YAML names, and nothing is guessed: an
 found and what is allowed.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
 
 from common.config.catalog import ROOT
-from common.config.dataset import SPLITS, Dataset
-from common.core.errors import DataError, choices
+from common.config.dataset import SPLITS, Dataset, Source
+from common.core.errors import ConfigError, DataError, choices
 from common.data.group_split import find_shared_groups
 from common.data.labels import Frames, check_labels, discover_labels, find_unused_values
 from common.data.rows import LoadedRows, to_rows
 from common.data.splits import check_splits, check_train, divide_by_column, divide_by_fractions, require_split
-from common.data.table_files import find_split_files
+from common.data.table_files import find_split_files, format_of
 from common.data.table_reader import read_table
 
 
@@ -94,6 +95,7 @@ def _read_frames(dataset: Dataset, data_dir: Path | None) -> dict[str, tuple[pd.
     source = dataset.source
     if data_dir is not None:
         paths = find_split_files(data_dir)
+        _check_options(source, list(paths.values()))
         return {split: (read_table(path, source), str(path)) for split, path in paths.items()}
     if source.hub is not None:
         from common.data.hub_dataset import read_hub
@@ -101,8 +103,20 @@ def _read_frames(dataset: Dataset, data_dir: Path | None) -> dict[str, tuple[pd.
         return read_hub(source)
     assert source.files is not None
     files = {"train": source.files} if isinstance(source.files, str) else source.files
+    _check_options(source, [Path(name) for name in files.values()])
     frames = {}
     for split, name in files.items():
         path = Path(name) if Path(name).is_absolute() else ROOT / name
         frames[split] = (read_table(path, source), name)
     return frames
+
+
+def _check_options(source: Source, paths: Sequence[Path]) -> None:
+    """Raise a `ConfigError` for a key of `source` that no file would obey; what is named a workbook may be a text."""
+    for key in source.options_in_use():
+        deaf = {"encoding": ("parquet",), "join_lists": ()}.get(key, ("parquet", "json", "jsonl"))
+        if paths and all(format_of(path)[0] in deaf for path in paths):
+            raise ConfigError(
+                f"source.{key} has no effect on {choices(path.name for path in paths)}: it applies to other formats. "
+                "Leave it out."
+            )

@@ -7,7 +7,7 @@ from conftest import SHARED
 from toy_runs import dataset
 
 from common.config import catalog
-from common.core.errors import DataError
+from common.core.errors import ConfigError, DataError
 from common.data import table_files
 from common.data.load import load_rows
 from common.data.rows import Row, rows_fingerprint, to_rows
@@ -302,3 +302,23 @@ def test_tweeteval_stance():
     assert {split: len(members) for split, members in rows.items()} == {"train": 2620, "validation": 294, "test": 1249}
     assert Counter(row.label for row in rows["test"]) == {0: 230, 1: 715, 2: 304}
     assert len({row.group for row in rows["test"]}) == 5
+
+
+@pytest.mark.parametrize(
+    ("name", "keys", "refused"),
+    [
+        ("a.jsonl", {"skip_rows": 1}, "skip_rows"),
+        ("a.jsonl", {"header": ["text", "label"]}, "header"),
+        ("a.parquet", {"encoding": "cp1252"}, "encoding"),
+        ("a.jsonl", {"encoding": "utf-8"}, None),
+        ("a.csv", {"separator": ","}, None),
+    ],
+)
+def test_a_key_that_no_file_obeys_is_refused(tmp_path, name, keys, refused):
+    write_table(tmp_path / name, pd.DataFrame({"text": ["a", "b"], "label": ["con", "pro"]}))
+    read = dataset(text=["text"], label="label", source={"files": str(tmp_path / name), **keys})
+    if refused is None:
+        assert len(load_rows(read)["train"]) == 2
+        return
+    with pytest.raises(ConfigError, match=rf"source\.{refused} has no effect on {re.escape(name)}"):
+        load_rows(read)
