@@ -76,7 +76,7 @@ def check_strict(specs: list[selection.RunSpec]) -> None:
         except errors.DataError:
             continue  # the submission says so, of each run
         try:
-            leaks.check_strict(leaks.find_leaks(rows, dataset))
+            leaks.check_strict(leaks.find_leaks(rows, rows.dataset))
         except errors.DataError as error:
             raise errors.DataError(f"dataset {name}: {error}") from error
 

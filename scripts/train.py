@@ -77,7 +77,7 @@ def train(request: RunRequest, force: bool, strict: bool) -> None:
             print(f"{options.shown(folder)} is finished: {_headline(folder)}")
             return
     if strict:
-        leaks.check_strict(leaks.find_leaks(rows, target.dataset))
+        leaks.check_strict(leaks.find_leaks(rows, rows.dataset))
     from common.model.load import quiet_libraries
     from common.train.arguments import (
         check_training_arguments,  # seconds to import: not before it is clear that there is work

@@ -74,3 +74,11 @@ def test_without_rows_the_command_says_what_it_needs(run_script, mine):
     code, _, err = run_script("check", *arguments, "--no-data")
     assert code == 2 and "`labels: all`" in err and "NO_DATA=1" in err and "Traceback" not in err
     assert run_script("check", *arguments, "--config-only")[0] == 0
+
+
+def test_strict_knows_the_labels_of_the_rows(run_script, mine):
+    """The fixture's other splits repeat train: STRICT names the leaks, and not the labels."""
+    arguments, _ = mine
+    for script in ("check", "train"):
+        code, _, err = run_script(script, *arguments, "--strict")
+        assert code == 3 and "STRICT:" in err and "labels: all" not in err
