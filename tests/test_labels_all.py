@@ -76,9 +76,11 @@ def test_without_rows_the_command_says_what_it_needs(run_script, mine):
     assert run_script("check", *arguments, "--config-only")[0] == 0
 
 
-def test_strict_knows_the_labels_of_the_rows(run_script, mine):
-    """The fixture's other splits repeat train: STRICT names the leaks, and not the labels."""
-    arguments, _ = mine
+def test_strict_names_the_labels_of_the_rows(run_script, mine):
+    arguments, rows = mine
+    train = files.read_jsonl(rows / "train.jsonl")
+    con = next(row for row in train if row["stance"] == "con")
+    files.write_jsonl(rows / "train.jsonl", [*train, {**con, "id": "again", "stance": "neu"}])
     for script in ("check", "train"):
         code, _, err = run_script(script, *arguments, "--strict")
-        assert code == 3 and "STRICT:" in err and "labels: all" not in err
+        assert code == 3 and "has different labels" in err and "train again = neu" in err
