@@ -83,4 +83,4 @@ def test_strict_names_the_labels_of_the_rows(run_script, mine):
     files.write_jsonl(rows / "train.jsonl", [*train, {**con, "id": "again", "stance": "neu"}])
     for script in ("check", "train"):
         code, _, err = run_script(script, *arguments, "--strict")
-        assert code == 3 and "has different labels" in err and "train again = neu" in err
+        assert code == 3 and "has different labels" in err and "= con; " in err and "= neu" in err
