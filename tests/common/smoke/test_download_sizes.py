@@ -3,7 +3,7 @@
 import pytest
 
 from common.config import catalog
-from common.hub import download
+from common.hub import presence
 from common.smoke import download_sizes
 
 
@@ -35,10 +35,10 @@ def test_another_branch_may_have_safetensors(tiny_job):
 
 
 def test_what_the_cache_holds_is_not_downloaded(tiny_job, monkeypatch):
-    monkeypatch.setattr(download, "find_missing_model", lambda base: None)
+    monkeypatch.setattr(presence, "find_missing_model", lambda base: None)
     found = download_sizes.model_download(tiny_job(model="mistralai/Mistral-7B-v0.3"))
     assert found == download_sizes.ModelDownload("mistralai/Mistral-7B-v0.3, revision main: in the cache", 0)
-    monkeypatch.setattr(download, "find_missing_rows", lambda dataset: None)
+    monkeypatch.setattr(presence, "find_missing_rows", lambda dataset: None)
     assert download_sizes.describe_rows(catalog.load_dataset("emotion")).endswith(": in the cache")
 
 
