@@ -11,6 +11,24 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 PARTS = ("scripts", "jobs", "data", "slurm", "Makefile", "README.md")
 RESULTS = ("predictions-test.jsonl", "predictions-validation.jsonl")
+STEPS_OF_EPOCH = 6
+# Added to the copy's scripts/common/train/callbacks.py: a submitted run lasts, and leaves the processor to other tests.
+WAIT_IN_STEPS = """
+
+def _wait_in_steps() -> None:
+    import os
+
+    seconds, step_end = float(os.environ.get("LAB_STEP_S", 0)), RunCallback.on_step_end
+
+    def on_step_end(*arguments: Any, **keywords: Any) -> None:
+        time.sleep(seconds)
+        step_end(*arguments, **keywords)
+
+    RunCallback.on_step_end = on_step_end
+
+
+_wait_in_steps()
+"""
 _undisturbed: dict[tuple[tuple[str, ...], str, int], Path] = {}  # by settings, job and seed; every lab's rows are equal
 
 
@@ -33,12 +51,16 @@ class Lab:
                 shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__", "*.partial*"))
             else:
                 shutil.copy(source, target)
+        with (self.repository / "scripts/common/train/callbacks.py").open("a", encoding="utf-8") as stream:
+            stream.write(WAIT_IN_STEPS)
+        self.profile("testbed")
         self.env = cluster.env | {"OMP_NUM_THREADS": "1", "HF_TOKEN": "hf_neverprinted"}
         self.prefix: tuple[str, ...] = ()  # of every command, to be another Unix user
         self.python = sys.executable
 
-    def profile(self, name: str, **keys: object) -> None:
-        """Write a profile: the testbed's with other values."""
+    def profile(self, name: str, step_s: float = 0.15, **keys: object) -> None:
+        """Write a profile: the testbed's with other values, and with steps that wait for `step_s` seconds."""
+        keys.setdefault("setup", ["export ALLOW_CPU=1", f"export LAB_STEP_S={step_s}"])
         text = (ROOT / "slurm" / "testbed.yaml").read_text(encoding="utf-8")
         lines = [line for line in text.splitlines() if line.partition(":")[0] not in keys]
         text = "\n".join([*lines, *(f"{key}: {json.dumps(value)}" for key, value in keys.items())]) + "\n"
@@ -139,6 +161,17 @@ class Lab:
     def wait_queue_empty(self, seconds: float = 120) -> None:
         """Wait until no job is queued or runs."""
         self.cluster.wait_until(lambda: not self.cluster.squeue(), seconds, "no job left")
+
+
+def lasting(epochs: int, checkpoint_minutes: float = 0.03) -> tuple[str, ...]:
+    """Settings of a run of small steps, with dropout, that evaluates at its end alone; a submitted epoch takes 1 s."""
+    return (
+        f"training.epochs={epochs}",
+        f"training.eval_every={epochs}",
+        "training.batch_size=8",
+        f"runtime.checkpoint_minutes={checkpoint_minutes}",
+        "model_config_overrides.hidden_dropout_prob=0.1",
+    )
 
 
 def read(path: Path) -> dict:

@@ -7,11 +7,11 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from lab import ROOT, Lab, assert_same, last_step, read
+from lab import ROOT, Lab, assert_same, last_step, lasting, read
 
 HERE = ("--cluster", "testbed")
 SHORT = ("training.epochs=2",)
-LONG = ("training.epochs=300", "training.eval_every=300", "training.batch_size=8", "runtime.checkpoint_minutes=0.03")
+LONG = lasting(20)
 TESTBED = ROOT / "slurm" / "testbed"
 
 

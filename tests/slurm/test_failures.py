@@ -6,10 +6,10 @@ import signal
 from pathlib import Path
 
 import pytest
-from lab import read
+from lab import lasting, read
 
 HERE = ("--cluster", "testbed")
-LONG = ("training.epochs=3000", "training.batch_size=8", "training.eval_every=3000")
+LONG = lasting(300)
 
 
 def settle(lab, cluster, state: str) -> str:

@@ -9,20 +9,9 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from lab import assert_same, is_alive, last_step, read
+from lab import assert_same, is_alive, last_step, lasting, read
 
 HERE = ("--cluster", "testbed")
-
-
-def lasting(epochs: int, checkpoint_minutes: float) -> tuple[str, ...]:
-    """Settings of a run of six small steps an epoch, with dropout, that evaluates at its end alone."""
-    return (
-        f"training.epochs={epochs}",
-        f"training.eval_every={epochs}",
-        "training.batch_size=8",
-        f"runtime.checkpoint_minutes={checkpoint_minutes}",
-        "model_config_overrides.hidden_dropout_prob=0.1",
-    )
 
 
 def lines(file: Path) -> list[str]:
@@ -37,7 +26,7 @@ def children(pid: int) -> list[int]:
 
 def test_the_time_limit_comes_while_workers_load(lab, cluster):
     # No checkpoint is due: the ones that are there were made for a signal.
-    settings = lasting(40, checkpoint_minutes=30)
+    settings = lasting(20, checkpoint_minutes=30)
     lab.submit(*HERE, settings=(*settings, "runtime.dataloader_workers=2"))
     folder = lab.folder()
     job, requeues = lab.job_id(folder), folder / "slurm" / "1" / "requeues.jsonl"
@@ -89,7 +78,7 @@ def disk(cluster, place):
 
 
 def test_the_disk_is_full(lab, cluster, disk):
-    settings = lasting(200, checkpoint_minutes=0.03)
+    settings = lasting(20)
     lab.submit(*HERE, settings=settings)
     folder = lab.folder()
     lab.wait_checkpoint(folder)
