@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 from lab import Lab
+from waiting import HANG_S
 
 TESTBED = Path(__file__).resolve().parents[2] / "slurm" / "testbed"
 DAEMONS = ("slurmdbd", "slurmctld", "slurmd-n1", "slurmd-n2")
@@ -78,7 +79,7 @@ class Cluster:
         """Where Slurm's daemons keep what they must not forget: jobs, scripts, environments; and their logs."""
         return Path(self.env["SLURM_CONF"]).parents[1]
 
-    def wait_until(self, condition: Callable[[], object], seconds: float, what: str) -> object:
+    def wait_until(self, condition: Callable[[], object], what: str, seconds: float = HANG_S) -> object:
         """Poll `condition` until it holds something true and return that; after `seconds` fail with `what`."""
         end = time.monotonic() + seconds
         while not (found := condition()):
@@ -86,15 +87,15 @@ class Cluster:
             time.sleep(0.1)
         return found
 
-    def wait_for(self, job: str, state: str, seconds: float = 30) -> None:
+    def wait_for(self, job: str, state: str) -> None:
         """Wait until squeue shows the job in `state`."""
-        self.wait_until(lambda: self.state(job) == state, seconds, f"job {job} {state}, it is {self.state(job)}")
+        self.wait_until(lambda: self.state(job) == state, f"job {job} {state}, it is {self.state(job)}")
 
-    def wait_idle_nodes(self, seconds: float = 60) -> None:
+    def wait_idle_nodes(self) -> None:
         """Wait until both nodes answer and have nothing to do."""
         words = ("sinfo", "-h", "-N", "-p", "main", "-o", "%T")
         idle = ["idle", "idle"]
-        self.wait_until(lambda: self.call(*words, check=False).stdout.split() == idle, seconds, "both nodes idle")
+        self.wait_until(lambda: self.call(*words, check=False).stdout.split() == idle, "both nodes idle")
 
     def reset(self) -> None:
         """Start every daemon that is down, cancel every job, wait for idle nodes."""
@@ -103,7 +104,7 @@ class Cluster:
             self.daemon("start", name)
         if jobs := {job["id"] for job in self.squeue()}:
             self.call("scancel", *jobs, check=False)
-        self.wait_until(lambda: not self.squeue(), 60, "no job left")
+        self.wait_until(lambda: not self.squeue(), "no job left")
         self.wait_idle_nodes()
 
 

@@ -8,6 +8,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from waiting import HANG_S
+
 ROOT = Path(__file__).resolve().parents[2]
 PARTS = ("scripts", "jobs", "data", "slurm", "Makefile", "README.md")
 RESULTS = ("predictions-test.jsonl", "predictions-validation.jsonl")
@@ -77,7 +79,7 @@ class Lab:
         """Run a script to its end; fail with what it said."""
         command = [*self.prefix, self.python, f"scripts/{script}.py", *map(str, arguments)]
         done = subprocess.run(
-            command, cwd=self.repository, env=self.env | env, capture_output=True, text=True, timeout=900
+            command, cwd=self.repository, env=self.env | env, capture_output=True, text=True, timeout=HANG_S
         )
         assert done.returncode == 0 or not check, (
             f"{shlex.join(command)}: {done.returncode}\n{done.stdout}{done.stderr}"
@@ -137,7 +139,7 @@ class Lab:
 
     # --- waiting ---
 
-    def wait_finished(self, *folders: Path, seconds: float = 300) -> None:
+    def wait_finished(self, *folders: Path, seconds: float = HANG_S) -> None:
         """Wait until runs have metrics, and have cleared up after these."""
 
         def done() -> bool:
@@ -146,21 +148,19 @@ class Lab:
             )
 
         logs = "\n".join(self.log(folder)[-1500:] for folder in folders)
-        self.cluster.wait_until(done, seconds, f"finished: {folders}\n{logs}")
+        self.cluster.wait_until(done, f"finished: {folders}\n{logs}", seconds)
 
-    def wait_step(self, folder: Path, step: int, seconds: float = 120) -> None:
+    def wait_step(self, folder: Path, step: int) -> None:
         """Wait until a run has logged a step."""
-        self.cluster.wait_until(lambda: last_step(folder) >= step, seconds, f"step {step} of {folder}")
+        self.cluster.wait_until(lambda: last_step(folder) >= step, f"step {step} of {folder}")
 
-    def wait_checkpoint(self, folder: Path, seconds: float = 120) -> None:
+    def wait_checkpoint(self, folder: Path) -> None:
         """Wait until a run has a checkpoint."""
-        self.cluster.wait_until(
-            lambda: list(folder.glob("checkpoints/checkpoint-*")), seconds, f"checkpoint in {folder}"
-        )
+        self.cluster.wait_until(lambda: list(folder.glob("checkpoints/checkpoint-*")), f"checkpoint in {folder}")
 
-    def wait_queue_empty(self, seconds: float = 120) -> None:
+    def wait_queue_empty(self) -> None:
         """Wait until no job is queued or runs."""
-        self.cluster.wait_until(lambda: not self.cluster.squeue(), seconds, "no job left")
+        self.cluster.wait_until(lambda: not self.cluster.squeue(), "no job left")
 
 
 def lasting(epochs: int, checkpoint_minutes: float = 0.03) -> tuple[str, ...]:

@@ -44,7 +44,7 @@ def records(lab: Lab) -> dict[str, dict]:
 
 def kill(lab: Lab, cluster, folder: Path) -> None:
     """Kill a run as soon as it has begun, with SIGKILL."""
-    cluster.wait_until(lambda: (folder / "owner.json").exists(), 120, f"{folder} has begun\n{lab.log(folder)}")
+    cluster.wait_until(lambda: (folder / "owner.json").exists(), f"{folder} has begun\n{lab.log(folder)}")
     os.kill(read(folder / "owner.json")["pid"], signal.SIGKILL)
 
 
@@ -90,7 +90,7 @@ def test_the_controller_is_down(lab, cluster, partition):
         assert done.stderr.count("\n") == 1 and "Unable to contact slurm controller" in done.stderr
     assert {file: text for file, text in files_below(lab.outputs).items() if file in before} == before
     assert len(records(lab)) == 2 and not list(lab.outputs.rglob("*.partial*"))
-    cluster.wait_until(lambda: last_step(seed(lab, 1)) > step, 60, "the running job goes on")
+    cluster.wait_until(lambda: last_step(seed(lab, 1)) > step, "the running job goes on")
 
     cluster.daemon("start", "slurmctld")  # which starts with the partition up
     said = lab.submit(*whole, *HERE, settings=LONG)
@@ -171,7 +171,7 @@ exit $code""",
     assert "queued" in line_of(said, "seed-2") and "queued" not in line_of(said, "seed-1")
     if moment == "queued":  # the accounting, too, knows the id as the other's
         cluster.call("scancel", lost["job_id"])
-        cluster.wait_until(lambda: "cancelled" in line_of(lab.status(), "seed-2"), 30, "status: seed-2 is cancelled")
+        cluster.wait_until(lambda: "cancelled" in line_of(lab.status(), "seed-2"), "status: seed-2 is cancelled")
         assert "cancelled" not in line_of(lab.status(), "seed-1")
     lab.submit(*HERE, "--seeds", "1,2", settings=SHORT)
     names = Counter(job["name"] for job in cluster.squeue())
@@ -198,7 +198,7 @@ def test_the_accounting_is_down(lab, cluster):
     assert f"log: {seed(lab, 2)}" in said
 
     cluster.daemon("start", "slurmdbd")
-    cluster.wait_until(lambda: "exit code 0:9" in lab.status(), 90, f"the accounting has caught up\n{lab.status()}")
+    cluster.wait_until(lambda: "exit code 0:9" in lab.status(), f"the accounting has caught up\n{lab.status()}")
     said = lab.status()
     assert "note" not in said and "1 failed, 1 finished" in said
     assert "1 finished, 1 resumed" in lab.submit(*HERE, "--seeds", "1,2", settings=SHORT)

@@ -14,7 +14,7 @@ LONG = lasting(300)
 
 def settle(lab, cluster, state: str) -> str:
     """Wait until `make status` shows a state, and return all that it says."""
-    cluster.wait_until(lambda: f"1 {state}" in lab.status(), 90, f"status: 1 {state}\n{lab.status()}")
+    cluster.wait_until(lambda: f"1 {state}" in lab.status(), f"status: 1 {state}\n{lab.status()}")
     return lab.status()
 
 

@@ -98,8 +98,8 @@ def test_killed_requeued_cancelled_and_at_its_limit(lab, cluster, command, corpu
         return len(held) == 4
 
     try:
-        cluster.wait_until(all_held, 180, f"a shard of every task; there are {sorted(parts(output))}")
-        cluster.wait_until(lambda: all(map(is_stopped, held.values())), 30, "all tasks are stopped")
+        cluster.wait_until(all_held, f"a shard of every task; there are {sorted(parts(output))}")
+        cluster.wait_until(lambda: all(map(is_stopped, held.values())), "all tasks are stopped")
         before = parts(output)
         for task in range(4):
             assert 0 < sum(number % 4 == task for number in before) < 16, before
@@ -110,7 +110,7 @@ def test_killed_requeued_cancelled_and_at_its_limit(lab, cluster, command, corpu
         cluster.call("scontrol", "requeue", f"{array}_1")
         cluster.call("scancel", f"{array}_2")
         cluster.call("scancel", "--signal=USR2", "--batch", f"{array}_3")
-        cluster.wait_until(lambda: is_pending(held[3], signal.SIGUSR2), 30, "the signal waits for task 3")
+        cluster.wait_until(lambda: is_pending(held[3], signal.SIGUSR2), "the signal waits for task 3")
         for task in (1, 3):  # 2 is left to Slurm, which lets it go on for the moment until SIGTERM reaches it
             os.kill(held[task], signal.SIGCONT)
     except BaseException:
@@ -118,10 +118,8 @@ def test_killed_requeued_cancelled_and_at_its_limit(lab, cluster, command, corpu
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGCONT)
         raise
-    cluster.wait_until(
-        lambda: "task 0: failed, exit code 0:9" in lab.status(), 60, f"task 0 has failed\n{lab.status()}"
-    )
-    lab.wait_queue_empty(180)
+    cluster.wait_until(lambda: "task 0: failed, exit code 0:9" in lab.status(), f"task 0 has failed\n{lab.status()}")
+    lab.wait_queue_empty()
 
     # Those that were put back have finished, what was written before is as it was, and the merge names the others.
     after = parts(output)
@@ -133,14 +131,14 @@ def test_killed_requeued_cancelled_and_at_its_limit(lab, cluster, command, corpu
     assert {number % 4 for number in written_late} <= {2} and {number % 4 for number in missing} == {0, 2}, missing
     wanted = [["FAILED"], ["COMPLETED", "REQUEUED"], ["CANCELLED"], ["COMPLETED", "REQUEUED"]]
     cluster.wait_until(
-        lambda: [sorted(cluster.starts(f"{array}_{task}")) for task in range(4)] == wanted, 30, f"accounting: {wanted}"
+        lambda: [sorted(cluster.starts(f"{array}_{task}")) for task in range(4)] == wanted, f"accounting: {wanted}"
     )
     [line] = (plan / "slurm" / "1" / "requeues.jsonl").read_text(encoding="utf-8").splitlines()
     assert '"task": "3"' in line
     said = lab.run("logs", "--outputs", lab.outputs).stdout
     assert said.count("==> ") == 5 and f"{len(missing)} of 64 shards are not finished" in said
     assert f"shard {missing[0]}: rows {missing[0] * 150} to " in said
-    cluster.wait_until(lambda: "2 failed" in lab.status(), 30, f"status: 2 failed\n{lab.status()}")
+    cluster.wait_until(lambda: "2 failed" in lab.status(), f"status: 2 failed\n{lab.status()}")
     said = lab.status()
     assert "1 failed" not in said and "2 failed" in said, said
     assert "2 of the array's tasks have not ended well" in said and "task 2: cancelled" in said
@@ -153,9 +151,9 @@ def test_killed_requeued_cancelled_and_at_its_limit(lab, cluster, command, corpu
     again, _ = ids(said)
     [text] = (plan / "slurm" / "2").glob("[!.]*.sh")
     assert len(list(expanded(text.read_text(encoding="utf-8")))) == len(missing)
-    lab.wait_queue_empty(180)
+    lab.wait_queue_empty()
     assert {number: parts(output)[number] for number in after} == after
-    cluster.wait_until(lambda: cluster.starts(again) == ["COMPLETED"] * 2, 30, "accounting: both tasks COMPLETED")
+    cluster.wait_until(lambda: cluster.starts(again) == ["COMPLETED"] * 2, "accounting: both tasks COMPLETED")
     assert read(plan / "report.json")["rows"] == FILES * ROWS
     assert "2 finished" in lab.status()
     assert "every row once" in lab.run("predict", *words).stdout and not cluster.squeue()
@@ -189,5 +187,5 @@ def test_cancelled_as_a_whole(lab, cluster, partition, command):
     said = lab.run("cancel", "--outputs", lab.outputs).stdout
     assert f"cancelled {array} " in said and f"cancelled {merge} " in said
     lab.wait_queue_empty()
-    cluster.wait_until(lambda: "2 cancelled" in lab.status(), 30, f"status: 2 cancelled\n{lab.status()}")
+    cluster.wait_until(lambda: "2 cancelled" in lab.status(), f"status: 2 cancelled\n{lab.status()}")
     assert "submitted 64 shards in 16 tasks" in lab.run("predict", *words).stdout

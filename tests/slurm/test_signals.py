@@ -33,12 +33,12 @@ def test_the_time_limit_comes_while_workers_load(lab, cluster):
 
     def signalled(option: str, earlier: int, reached: int) -> int:
         """Send USR2 with two workers alive after a step; return the step at which the job has put itself back."""
-        cluster.wait_until(lambda: last_step(folder) > reached + 6, 120, f"training goes on\n{lab.log(folder)}")
+        cluster.wait_until(lambda: last_step(folder) > reached + 6, f"training goes on\n{lab.log(folder)}")
         main = read(folder / "owner.json")["pid"]
-        workers = cluster.wait_until(lambda: len(found := children(main)) == 2 and found, 10, "two workers")
+        workers = cluster.wait_until(lambda: len(found := children(main)) == 2 and found, "two workers")
         cluster.call("scancel", "--signal=USR2", option, job)
-        cluster.wait_until(lambda: len(lines(requeues)) > earlier, 60, f"back in the queue\n{lab.log(folder)}")
-        cluster.wait_until(lambda: not any(map(is_alive, [main, *workers])), 30, "the end of all its processes")
+        cluster.wait_until(lambda: len(lines(requeues)) > earlier, f"back in the queue\n{lab.log(folder)}")
+        cluster.wait_until(lambda: not any(map(is_alive, [main, *workers])), "the end of all its processes")
         assert len(lines(requeues)) == earlier + 1
         step = json.loads(lines(requeues)[-1])["done"]
         assert [path.name for path in (folder / "checkpoints").iterdir()] == [f"checkpoint-{step}"]
@@ -51,7 +51,7 @@ def test_the_time_limit_comes_while_workers_load(lab, cluster):
     assert len(lines(requeues)) == 2 and lab.log(folder).count("is back in the queue") == 2
     assert f"continuing from checkpoint-{reached} " in lab.log(folder)
     wanted = ["REQUEUED", "REQUEUED", "COMPLETED"]
-    cluster.wait_until(lambda: cluster.starts(job) == wanted, 30, f"the accounting of {wanted}")
+    cluster.wait_until(lambda: cluster.starts(job) == wanted, f"the accounting of {wanted}")
     assert read(folder / "owner.json")["attempt"] == 3
     assert_same(lab.undisturbed(settings), folder)
 
@@ -94,14 +94,14 @@ def test_the_disk_is_full(lab, cluster, disk):
         return []
 
     try:
-        [saved] = cluster.wait_until(held_between_two, 60, "one checkpoint, and no other on its way")
+        [saved] = cluster.wait_until(held_between_two, "one checkpoint, and no other on its way")
         disk(sum(file.stat().st_size for file in saved.iterdir()) // 2)  # not enough for the next one
     finally:
         os.kill(pid, signal.SIGCONT)
-    cluster.wait_until(lambda: "1 failed" in lab.status(), 60, f"status: 1 failed\n{lab.status()}")
+    cluster.wait_until(lambda: "1 failed" in lab.status(), f"status: 1 failed\n{lab.status()}")
     wanted = [{"State": "FAILED", "ExitCode": "5:0"}]
     cluster.wait_until(
-        lambda: cluster.sacct(lab.job_id(folder), "-X", fields="State,ExitCode") == wanted, 30, f"accounting: {wanted}"
+        lambda: cluster.sacct(lab.job_id(folder), "-X", fields="State,ExitCode") == wanted, f"accounting: {wanted}"
     )
     [saved] = (folder / "checkpoints").glob("[!.]*")
     assert not list((folder / "checkpoints").glob(".*")) and not (folder / "metrics.json").exists()

@@ -41,16 +41,16 @@ def test_a_job_runs_and_the_accounting_sees_it(cluster, place):
     log = place / "log"
     job = cluster.submit('echo "gpu $CUDA_VISIBLE_DEVICES of $SLURM_JOB_ACCOUNT"', "--gres=gpu:1", f"--output={log}")
     done = lambda: [line["State"] for line in cluster.sacct(job, "-X")] == ["COMPLETED"]  # noqa: E731
-    cluster.wait_until(done, 20, "the accounting has the job as COMPLETED")
+    cluster.wait_until(done, "the accounting has the job as COMPLETED")
     assert log.read_text() == "gpu 0 of lab\n"
 
 
 def test_requeue_keeps_the_id_and_counts(cluster, starts):
     text, notes = starts
     job = cluster.submit(text)
-    cluster.wait_until(lambda: len(lines_of(notes)) == 1, 15, "the first start")
+    cluster.wait_until(lambda: len(lines_of(notes)) == 1, "the first start")
     cluster.call("scontrol", "requeue", job)
-    cluster.wait_until(lambda: len(lines_of(notes)) == 2, 40, "the second start")
+    cluster.wait_until(lambda: len(lines_of(notes)) == 2, "the second start")
     assert [line.split()[0] for line in lines_of(notes)] == ["0", "1"]
     assert [(entry["id"], entry["state"]) for entry in cluster.squeue()] == [(job, "RUNNING")]
 
@@ -61,9 +61,9 @@ def test_a_job_puts_itself_back(cluster, place):
         f'cd "{place}"; echo "${{SLURM_RESTART_COUNT:-0}}" >>notes; '
         "[ ${SLURM_RESTART_COUNT:-0} -ge 2 ] && exit 0; scontrol requeue $SLURM_JOB_ID; exit 75"
     )
-    cluster.wait_until(lambda: lines_of(notes) == ["0", "1", "2"], 60, "three starts")
+    cluster.wait_until(lambda: lines_of(notes) == ["0", "1", "2"], "three starts")
     done = lambda: [line["State"] for line in cluster.sacct(job, "-X")] == ["COMPLETED"]  # noqa: E731
-    cluster.wait_until(done, 20, "the accounting has the last start alone, COMPLETED")
+    cluster.wait_until(done, "the accounting has the last start alone, COMPLETED")
     states = [line["State"] for line in cluster.sacct(job, "-X", "-D")]
     assert states == ["REQUEUED", "REQUEUED", "COMPLETED"]
 
@@ -71,10 +71,10 @@ def test_a_job_puts_itself_back(cluster, place):
 def test_high_takes_the_nodes_of_main(cluster, starts):
     text, notes = starts
     job = cluster.submit(text, "--exclusive", "--nodelist=n1")
-    cluster.wait_until(lambda: lines_of(notes), 15, "the job of main runs")
+    cluster.wait_until(lambda: lines_of(notes), "the job of main runs")
     urgent = cluster.submit("sleep 1", "--exclusive", "--nodelist=n1", "--partition=high")
-    cluster.wait_until(lambda: cluster.state(urgent) in ("RUNNING", "COMPLETED"), 30, "the job of high has the node")
-    cluster.wait_until(lambda: len(lines_of(notes)) == 2, 40, "the job of main runs again")
+    cluster.wait_until(lambda: cluster.state(urgent) in ("RUNNING", "COMPLETED"), "the job of high has the node")
+    cluster.wait_until(lambda: len(lines_of(notes)) == 2, "the job of main runs again")
     assert lines_of(notes)[1].startswith("1 ")
     assert cluster.state(job) == "RUNNING"
 
@@ -103,7 +103,7 @@ def test_too_much_memory_is_told_as_such(cluster):
         pytest.skip("no cgroup (v1) is writable here: memory is not limited")
     job = cluster.submit("head --bytes=300M /dev/zero | tail", "--mem=50")
     told = lambda: {line["State"] for line in cluster.sacct(job, "-X")} == {"OUT_OF_MEMORY"}  # noqa: E731
-    cluster.wait_until(told, 30, "OUT_OF_MEMORY")
+    cluster.wait_until(told, "OUT_OF_MEMORY")
 
 
 def test_another_user_submits_too(cluster):
@@ -116,16 +116,16 @@ def test_another_user_submits_too(cluster):
 def test_a_lost_node_leaves_its_process_behind(cluster, starts):
     text, notes = starts
     job = cluster.submit(text)
-    cluster.wait_until(lambda: lines_of(notes), 15, "the job runs")
+    cluster.wait_until(lambda: lines_of(notes), "the job runs")
     _, old, node = lines_of(notes)[0].split()
     cluster.daemon("kill", f"slurmd-{node}")
-    cluster.wait_until(lambda: len(lines_of(notes)) == 2, 60, "the job runs on the other node")
+    cluster.wait_until(lambda: len(lines_of(notes)) == 2, "the job runs on the other node")
     restart, new, other = lines_of(notes)[1].split()
     assert (restart, {node, other}) == ("1", {"n1", "n2"})
     assert alive(old)
     assert alive(new)
     cluster.daemon("start", f"slurmd-{node}")
-    cluster.wait_until(lambda: not alive(old), 30, "the node that is back ends the process it has forgotten")
+    cluster.wait_until(lambda: not alive(old), "the node that is back ends the process it has forgotten")
     assert cluster.state(job) == "RUNNING"
     assert alive(new)
 
@@ -134,12 +134,12 @@ def test_a_lost_node_leaves_its_process_behind(cluster, starts):
 def test_jobs_outlive_the_controller(cluster, starts, action):
     text, notes = starts
     job = cluster.submit(text)
-    cluster.wait_until(lambda: lines_of(notes), 15, "the job runs")
+    cluster.wait_until(lambda: lines_of(notes), "the job runs")
     # The controller writes its state down every few seconds only; killed before, it would start the job anew.
     mark = f"written-down-{job}"
     cluster.call("scontrol", "update", f"jobid={job}", f"comment={mark}")
     state = Path(cluster.env["SLURM_CONF"]).parents[1] / "state" / "job_state"
-    cluster.wait_until(lambda: mark.encode() in state.read_bytes(), 20, "the controller's state is on disk")
+    cluster.wait_until(lambda: mark.encode() in state.read_bytes(), "the controller's state is on disk")
     cluster.daemon(action, "slurmctld")
     assert cluster.call("squeue", "--me", check=False).returncode == 1
     cluster.daemon("start", "slurmctld")
