@@ -97,7 +97,7 @@ def _check_model(config: RunConfig, rows: Rows) -> None:
         from common.model.load import quiet_libraries
 
         quiet_libraries()
-        device.check(config.job)
+        device.check(config.job, trains_here=False)
         check_untuned(config.job, config.dataset, draw_examples(config, rows))
 
 

@@ -92,7 +92,7 @@ def _shape(target: Target, rows: Rows) -> "ModelShape":
 
     quiet_libraries()
     train = sample_train_rows(rows["train"], target.job, target.dataset) if rows else []
-    return check_training_arguments(target.job, target.dataset, train)
+    return check_training_arguments(target.job, target.dataset, train, trains_here=False)
 
 
 def _about_head(target: Target) -> dict[str, Any]:

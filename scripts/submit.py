@@ -101,6 +101,7 @@ def dry_run(
             task = make_task(submit_record.job_name(spec.folder), command, Path(place), CODE)
             run = str(spec.folder.relative_to(outputs))
             try:
+                profiles.check_card(request, spec.job)
                 said.append(cluster.scheduler.check(task, request))
             except errors.PeftableError as error:
                 if isinstance(error, errors.SlurmError) and error.is_silent:

@@ -12,8 +12,9 @@ from huggingface_hub import constants
 from pydantic import Field
 
 from common.config.catalog import ROOT, names
+from common.config.job import Job
 from common.config.resources import Minutes, Resources, SbatchOptions, Word
-from common.core import yaml_io
+from common.core import gpus, yaml_io
 from common.core.errors import ConfigError, choices, nearest
 from common.core.schema import Strict, validate
 
@@ -91,6 +92,12 @@ def for_job(profile: Profile, job: Resources | None, given: dict[str, Any], gpu:
             "itself back: nothing would get done. Raise time, or lower lead_s in the profile."
         )
     return request
+
+
+def check_card(profile: Profile, job: Job | None) -> None:
+    """Raise a `ConfigError` where a job computes in bfloat16 and asks for a type of GPU that has none."""
+    if job and job.precision == "bfloat16" and profile.gpu_type and gpus.lacks_bfloat16(profile.gpu_type):
+        raise ConfigError(gpus.no_bfloat16(f"gpu_type {profile.gpu_type}"))
 
 
 def check_cache(profile: Profile) -> None:

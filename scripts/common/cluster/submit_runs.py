@@ -205,6 +205,10 @@ class _Submitter:
         folder, job = spec.folder, spec.job
         resources = job.resources if job else None
         request = profiles.for_job(self.cluster.profile, resources, self.options.resources, gpu=job is not None)
+        try:
+            profiles.check_card(request, job)
+        except ConfigError as error:
+            return Outcome(name, Action.REFUSED, detail=str(error))
         if force:
             run_folder.archive_run(folder)
         run_folder.create_run(folder, config, spec.command)

@@ -77,8 +77,8 @@ class Job(Strict):
     calibration: Literal["none", "content-free"]  # of the prompt head's scores
     max_length: int = Field(ge=8)  # tokens
     truncation: Literal["tail", "head_and_tail"]  # of the longest text: its end is cut off, or its middle cut out
-    precision: Literal["float32", "bfloat16"]  # of computation
-    dtype: Literal["float32", "bfloat16"]  # of the base's weights that do not train and are not quantised
+    precision: Literal["float32", "tf32", "bfloat16", "float16"]  # of computation
+    dtype: Literal["float32", "bfloat16", "float16"]  # of the base's weights that do not train and are not quantised
     quantization: Literal["none", "int8", "nf4"]  # of the base's linear layers
     double_quantization: bool
     attention: Literal["sdpa", "eager"]
@@ -109,8 +109,8 @@ def _find_conflict(job: Job) -> str | None:
         return "pooling belongs to the classification head; set head: classification, or leave it out"
     if job.double_quantization and job.quantization != "nf4":
         return f"double_quantization goes with quantization nf4, not {job.quantization}"
-    if job.dtype == "bfloat16" and job.precision == "float32":
-        return "dtype bfloat16 goes with precision bfloat16: its weights cannot be multiplied in float32"
+    if job.dtype not in ("float32", job.precision):
+        return f"dtype {job.dtype} goes with precision {job.dtype}: its weights cannot be multiplied in {job.precision}"
     if isinstance(method, Full) and (quantized or job.dtype != "float32"):
         return "method full trains the base's own weights: it needs quantization: none and dtype: float32"
     if isinstance(method, LastLayers) and method.k > 0 and quantized:

@@ -58,6 +58,8 @@ def find_method_conflict(job: Any, method: LibraryMethod) -> str | None:
         return f"method {name}: {weight} would have no effect, since our loss is the cross-entropy alone"
     if name == "adalora" and not options.get("total_step"):
         return "method adalora plans its ranks over the run: give total_step, epochs times rows over batch_size"
+    if name == "adalora" and job.precision == "float16":
+        return "method adalora reads every gradient, and float16 leaves out steps whose gradients are not finite"
     if name == "adamss" and options.get("use_asa"):
         return "method adamss: use_asa needs the library's own callback between steps; leave it out"
     if name == "shira" and options.get("mask_type", "random") != "random":
@@ -76,9 +78,9 @@ def find_method_conflict(job: Any, method: LibraryMethod) -> str | None:
         return f"method.init_lora_weights {init} decomposes the base's weights: it needs quantization: none"
     if getattr(method, "use_dora", False) and job.quantization == "int8":
         return "method.use_dora needs the weights' norms, which peft cannot compute with int8: use nf4 or none"
-    if name == "shadow" and job.dtype == "bfloat16":
+    if name == "shadow" and job.dtype != "float32":
         return "method shadow trains in the base's dtype: it needs dtype: float32"
-    if (name == "p_tuning" or options.get("prefix_projection")) and job.precision == "bfloat16":
+    if (name == "p_tuning" or options.get("prefix_projection")) and job.precision in ("bfloat16", "float16"):
         return f"method {name} saves the output of its encoder, which rounds differently: it needs precision: float32"
     if name in VIRTUAL_TOKENS and not options.get("num_virtual_tokens"):
         return f"method {name} needs num_virtual_tokens, the number of tokens before the text, for example 16"

@@ -10,6 +10,7 @@ _DRIVER = Path("/proc/driver/nvidia")
 _DEVICES = Path("/dev")
 _SLURM_NUMBERS = ("SLURM_STEP_GPUS", "SLURM_JOB_GPUS")  # which GPUs: "0" is the first one
 _SLURM_COUNTS = ("SLURM_GPUS_ON_NODE",)
+_NO_BFLOAT16 = re.compile(r"\b(k80|[mp]\d{1,3}|t4|v100s?|gtx|rtx[ _-]?20\d\d|titan|quadro)\b", re.I)  # before Ampere
 _HIDDEN = ("", "-1", "NoDevFiles")  # of CUDA_VISIBLE_DEVICES: no GPU, on purpose
 
 
@@ -56,6 +57,19 @@ def expected() -> str | None:
     if found := count():
         return f"this machine has {found} NVIDIA GPU{'s' if found > 1 else ''}"
     return None
+
+
+def lacks_bfloat16(name: str) -> bool:
+    """Return whether a card is older than bfloat16, by its name ("Tesla T4") or its type in Slurm ("v100")."""
+    return _NO_BFLOAT16.search(name.replace("_", " ").replace("-", " ")) is not None
+
+
+def no_bfloat16(name: str) -> str:
+    """Return what a job in bfloat16 is told of a card without it."""
+    return (
+        f"{name} has no bfloat16, and would compute it many times slower. Set precision=float16, and dtype=float16 "
+        "where dtype is bfloat16, or use a card from 2020 on (Ampere or later)."
+    )
 
 
 def _slurm_counts() -> list[str]:

@@ -17,7 +17,7 @@ from common.model.finished_head import describe, head_labels
 from common.model.heads import ClassificationHead, Head
 from common.model.inspect import inner_model
 from common.model.load import load_base, load_tokenizer
-from common.model.precision import set_head_precision
+from common.model.precision import set_head_precision, set_products
 from common.model.prompt_head import PromptHead
 from common.model.prompts import PromptEncoder
 from common.model.shapes import check_length, model_shape
@@ -55,6 +55,7 @@ def with_head(job: Job, dataset: Dataset, model: nn.Module, tokenizer: Any, exam
     limit_ids(encoder, inner_model(model).config)
     if job.quantization == "none":
         model.to(device.choose())  # quantised models are there already
+    set_products(job.precision)
     set_head_precision(job, inner_model(model))
     if isinstance(encoder, PromptEncoder):
         calibrated = job.calibration == "content-free"

@@ -10,7 +10,7 @@ from common.core import gpus
 from common.core.errors import ModelError
 
 ALLOW_CPU = "ALLOW_CPU"  # environment variable: 1 runs on the CPU although there should be a GPU
-_NO_BFLOAT16 = 8  # cards of an earlier compute capability (T4, V100, RTX 20xx) emulate bfloat16
+_BFLOAT16_FROM = 8  # cards of an earlier compute capability (T4, V100, RTX 20xx) emulate bfloat16
 
 
 @functools.cache
@@ -47,19 +47,25 @@ def announce() -> None:
     print(f"device: {found}", flush=True)
 
 
-def check(job: Job) -> None:
+def check(job: Job, trains_here: bool = True) -> None:
     """Check that the device computes in the job's precision.
 
+    Args:
+        job: its precision.
+        trains_here: whether this process trains it.
+
     Raises:
-        ModelError: as `choose`; or the GPU has no instructions for bfloat16, and would emulate it.
+        ModelError: as `choose`; the GPU has no instructions for bfloat16, and would emulate it; or training in
+            float16 on a CPU.
     """
-    if choose().type != "cuda" or job.precision != "bfloat16":
-        return
-    if torch.cuda.get_device_capability()[0] < _NO_BFLOAT16:
-        raise ModelError(
-            f"{torch.cuda.get_device_name()} has no bfloat16, and would compute it many times slower. Set "
-            "precision=float32 and dtype=float32, or use a card from 2020 on (Ampere or later)."
-        )
+    if choose().type != "cuda":
+        if job.precision == "float16" and trains_here:
+            raise ModelError(
+                "training in float16 scales its loss, which needs a GPU, and torch sees none; on a CPU set "
+                "precision=float32 and dtype=float32."
+            )
+    elif job.precision == "bfloat16" and torch.cuda.get_device_capability()[0] < _BFLOAT16_FROM:
+        raise ModelError(gpus.no_bfloat16(torch.cuda.get_device_name()))
 
 
 def _toolkit() -> str | None:

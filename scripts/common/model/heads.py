@@ -43,7 +43,7 @@ class Head(abc.ABC):
     Args:
         model: takes token ids, returns logits.
         encoder: turns rows into token ids.
-        precision: of the backbone's computation, "float32" or "bfloat16".
+        precision: of the backbone's computation, as in a job.
     """
 
     def __init__(self, model: nn.Module, encoder: RowEncoder, precision: str) -> None:
@@ -118,7 +118,7 @@ class ClassificationHead(Head):
     Args:
         model: takes token ids, returns logits.
         encoder: turns rows into token ids.
-        precision: of the backbone's computation, "float32" or "bfloat16".
+        precision: of the backbone's computation, as in a job.
         pooling: of the job; `pooling.set_pooling` has made the head for it.
     """
 

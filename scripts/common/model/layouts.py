@@ -18,6 +18,7 @@ from torch import nn
 from common.model.batching import Batch, most_tokens, token_batches
 from common.model.inspect import inner_model
 from common.model.losses import IGNORED
+from common.model.precision import compute_dtype
 from common.model.prefix_tree import attention_mask, prefix_tree, shared_length
 
 _TREE_TOKENS = {"sdpa": 4096, "eager": 512}  # every token meets every other; eager attention keeps all T² of them
@@ -178,7 +179,7 @@ class TreeLayout(Layout):
 
     def logits(self, batch: Batch, precision: str) -> torch.Tensor:
         """Return the logits (N, V) of the kept nodes."""
-        mask = attention_mask(self.config, batch["position_ids"][0], batch["ends"], getattr(torch, precision))
+        mask = attention_mask(self.config, batch["position_ids"][0], batch["ends"], compute_dtype(precision))
         inputs: dict[str, Any] = {key: batch[key] for key in ("input_ids", "position_ids")}
         return self.model(**inputs, attention_mask=mask, logits_to_keep=batch["kept"], use_cache=False).logits[0]
 

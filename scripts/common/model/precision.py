@@ -1,4 +1,4 @@
-"""The dtype policy: which weights are float32, bfloat16 or quantised, and in which dtype each part computes.
+"""The dtype policy: which weights are float32, of 16 bits or quantised, and in which dtype each part computes.
 
 Weights. The first row that fits a parameter decides:
 
@@ -8,7 +8,7 @@ Weights. The first row that fits a parameter decides:
 | of a norm                                                      | float32                                            |
 | of a classification head                                       | float32                                            |
 | the weight of another linear layer of the backbone             | `quantization`: int8 or nf4; with none: `dtype`    |
-| every other: embeddings, biases, a language-model head         | `dtype`: float32 or bfloat16                       |
+| every other: embeddings, biases, a language-model head         | `dtype`: float32, bfloat16 or float16              |
 
 What a method adds (LoRA's matrices, adapters) is float32.
 
@@ -16,18 +16,20 @@ Computation:
 
 | part                   | computes in                                                                                |
 |------------------------|--------------------------------------------------------------------------------------------|
-| backbone               | `precision`: float32, or bfloat16 under autocast                                           |
+| backbone               | `precision`: float32; bfloat16 or float16 under autocast; tf32: float32 whose products a   |
+|                        | GPU from 2020 on rounds to TF32's 10 bits, and float32 elsewhere                           |
 | quantised linear layer | `precision`; its output has the dtype of its input                                         |
-| norm                   | float32; its output is bfloat16 where `dtype` is bfloat16                                  |
+| norm                   | float32; its output is of 16 bits where `dtype` is                                         |
 | classification head    | float32, also under autocast                                                               |
 | language-model head    | float32, also under autocast, whatever the dtype of its weight                             |
-| scores and loss        | float32                                                                                    |
+| scores and loss        | float32; with float16 the Trainer scales the loss, as small gradients would become zeros   |
 
 `load.load_base` and estimate/benchmark.py give these dtypes to real weights, estimate/memory.py to weights without
 memory.
 """
 
 import contextlib
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -56,7 +58,8 @@ def weight_dtypes(job: Job, model: PreTrainedModel) -> dict[str, str]:
             trains.
 
     Returns:
-        "float32", "bfloat16", "int8" or "nf4" by the parameter's name; a tied parameter has an entry for each name.
+        "float32", "bfloat16", "float16", "int8" or "nf4" by the parameter's name; a tied parameter has an entry for
+        each name.
     """
     trained, heads = _trained_parameters(job, model), head_modules(model)
     dtypes = {}
@@ -109,25 +112,48 @@ def is_norm(module: nn.Module) -> bool:
 # --- computation -----------------------------------------------------------------------------------------------------
 
 
+def compute_dtype(precision: str) -> torch.dtype:
+    """Return the dtype of the tensors with which a job's precision computes."""
+    return torch.float32 if precision == "tf32" else getattr(torch, precision)
+
+
 def autocast(precision: str, device_type: str) -> contextlib.AbstractContextManager[Any]:
     """Return the context in which a model of the job's precision is called."""
-    return torch.autocast(device_type, torch.bfloat16) if precision == "bfloat16" else contextlib.nullcontext()
+    dtype = compute_dtype(precision)
+    return contextlib.nullcontext() if dtype == torch.float32 else torch.autocast(device_type, dtype)
+
+
+def set_products(precision: str) -> None:
+    """Let this process's GPU multiply float32 matrices in TF32, or not, as the job's precision says."""
+    wanted, matmul = "tf32" if precision == "tf32" else "ieee", torch.backends.cuda.matmul
+    if (matmul.fp32_precision == "tf32") != (wanted == "tf32"):  # once set, torch's older names for it raise errors
+        matmul.fp32_precision = wanted
+
+
+@contextlib.contextmanager
+def _in_float32(device_type: str) -> Iterator[None]:
+    """Multiply in float32, whatever the precision of the backbone is."""
+    backbone = torch.backends.cuda.matmul.fp32_precision
+    set_products("float32")
+    try:
+        with torch.autocast(device_type, enabled=False):
+            yield
+    finally:
+        set_products(backbone)
 
 
 def set_norm_outputs(job: Job, model: nn.Module) -> None:
-    """Make the norms of a bfloat16 base return bfloat16, in place.
+    """Make the norms of a base of 16 bits return its dtype, in place.
 
     A norm computes in float32, since it sums over many numbers. A quantised layer answers in the dtype of its input:
     with float32 from the norms, all saved activations would take twice the memory.
     """
-    if job.dtype == "bfloat16":
-        for module in model.modules():
-            if is_norm(module):
-                module.register_forward_hook(_to_bfloat16)
-
-
-def _to_bfloat16(module: nn.Module, inputs: Any, output: torch.Tensor) -> torch.Tensor:
-    return output.to(torch.bfloat16)
+    if job.dtype == "float32":
+        return
+    dtype = getattr(torch, job.dtype)
+    for module in model.modules():
+        if is_norm(module):
+            module.register_forward_hook(lambda _, inputs, output: output.to(dtype))
 
 
 def set_head_precision(job: Job, model: PreTrainedModel) -> None:
@@ -155,7 +181,7 @@ def compute_in_float32(module: nn.Module) -> None:
     forward = module.forward
 
     def in_float32(hidden: torch.Tensor, *args: object, **kwargs: object) -> torch.Tensor:
-        with torch.autocast(hidden.device.type, enabled=False):
+        with _in_float32(hidden.device.type):
             return forward(hidden.float(), *args, **kwargs)
 
     module.forward = in_float32
@@ -164,13 +190,13 @@ def compute_in_float32(module: nn.Module) -> None:
 def compute_logits_in_float32(output: nn.Module) -> None:
     """Make a language-model head return float32 logits, also inside autocast, in place.
 
-    In bfloat16 the logits of two answers that are close become equal.
+    In 16 bits the logits of two answers that are close become equal.
     """
     if not isinstance(output, nn.Linear):
         return  # a method has wrapped it, and casts in its own way
 
     def in_float32(hidden: torch.Tensor) -> torch.Tensor:
-        with torch.autocast(hidden.device.type, enabled=False):
+        with _in_float32(hidden.device.type):
             if output.weight.dtype == torch.float32:
                 return F.linear(hidden.float(), output.weight, output.bias)
             logits = Float32Product.apply(hidden, output.weight)
@@ -180,7 +206,7 @@ def compute_logits_in_float32(output: nn.Module) -> None:
 
 
 class Float32Product(torch.autograd.Function):
-    """The product of hidden (…, d) and a frozen bfloat16 weight (V, d), in float32, for a block of rows at a time.
+    """The product of hidden (…, d) and a frozen weight (V, d) of 16 bits, in float32, for a block of rows at a time.
 
     At the width of Gemma 2, a vocabulary of 256,000 words in float32 would take 3.7 GB.
     """

@@ -32,7 +32,7 @@ class PromptHead(Head):
     Args:
         model: a causal language model.
         encoder: turns rows into prompts, and has the token ids of the answers.
-        precision: of the backbone's computation, "float32" or "bfloat16"; logits and loss are float32.
+        precision: of the backbone's computation, as in a job; logits and loss are float32.
         length_normalization: divide a score by the answer's number of scored tokens.
         is_calibrated: divide the answers' probabilities by those after a prompt with empty texts (`prior`).
 

@@ -4,14 +4,13 @@ NF4 (4-bit, blocks of 64 weights with a scale each) follows Dettmers et al. (202
 https://arxiv.org/abs/2305.14314; int8 follows Dettmers et al. (2022), "LLM.int8()", https://arxiv.org/abs/2208.07339.
 """
 
-import torch
 from torch import nn
 from transformers import BitsAndBytesConfig, PreTrainedModel
 
 from common.config.job import Job
 from common.core.errors import ModelError
 from common.methods.modules import head_modules
-from common.model.precision import QUANTIZED, is_linear
+from common.model.precision import QUANTIZED, compute_dtype, is_linear
 
 
 def quantization_config(job: Job, model: PreTrainedModel, dtypes: dict[str, str]) -> BitsAndBytesConfig | None:
@@ -34,7 +33,7 @@ def quantization_config(job: Job, model: PreTrainedModel, dtypes: dict[str, str]
         load_in_4bit=True,
         bnb_4bit_quant_type="nf4",
         bnb_4bit_use_double_quant=job.double_quantization,
-        bnb_4bit_compute_dtype=getattr(torch, job.precision),
+        bnb_4bit_compute_dtype=compute_dtype(job.precision),
         llm_int8_skip_modules=unquantized,  # 4-bit loading reads it, too
     )
 

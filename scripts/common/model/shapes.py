@@ -14,7 +14,7 @@ from common.core.errors import ModelError
 from common.methods import attach, peft_library
 from common.model import base_config
 from common.model.inspect import parameter_counts
-from common.model.precision import QUANTIZED, set_norm_outputs, weight_dtypes
+from common.model.precision import QUANTIZED, compute_dtype, set_norm_outputs, weight_dtypes
 
 
 @dataclasses.dataclass(frozen=True)
@@ -104,7 +104,7 @@ def _set_dtypes(job: Job, model: PreTrainedModel) -> dict[int, int]:
         for name, parameter in module.named_parameters(recurse=False):
             dtype = dtypes[f"{path}.{name}".lstrip(".")]
             is_quantized = dtype in QUANTIZED
-            parameter.data = parameter.data.to(getattr(torch, job.precision if is_quantized else dtype))
+            parameter.data = parameter.data.to(compute_dtype(job.precision if is_quantized else dtype))
             if is_quantized:
                 sizes[id(parameter)] = _packed_bytes(job, *parameter.shape)
                 parameter.requires_grad_(False)

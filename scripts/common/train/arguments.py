@@ -55,6 +55,7 @@ def training_arguments(job: Job, folder: Path, seed: int) -> TrainingArguments:
             report_to=runtime.report_to or "none",
             seed=seed,
             disable_tqdm=True,
+            fp16=is_on_gpu and job.precision == "float16",  # for its scaled loss
             use_cpu=not is_on_gpu,  # the Trainer would take a Mac's GPU
             dataloader_pin_memory=is_on_gpu,
             accelerator_config={"non_blocking": is_on_gpu},
@@ -73,8 +74,14 @@ def training_arguments(job: Job, folder: Path, seed: int) -> TrainingArguments:
     return arguments
 
 
-def check_training_arguments(job: Job, dataset: Dataset, rows: Sequence[Row]) -> ModelShape:
+def check_training_arguments(job: Job, dataset: Dataset, rows: Sequence[Row], trains_here: bool = True) -> ModelShape:
     """Return the shape of a job's model; raise an error for what the libraries would refuse later. Write nothing.
+
+    Args:
+        job: to train.
+        dataset: its labels, and its prompt.
+        rows: to train on; none where they are not known.
+        trains_here: as in `device.check`.
 
     Raises:
         ConfigError: a method that trains nothing, a warm-up longer than the run, an optimizer, scheduler or tracker
@@ -83,7 +90,7 @@ def check_training_arguments(job: Job, dataset: Dataset, rows: Sequence[Row]) ->
         ModelError: no such model, a method that does not fit it, more tokens than it has positions, or label words that
             its tokenizer cannot tell apart.
     """
-    device.check(job)
+    device.check(job, trains_here)
     if job.method.name == "none":
         raise ConfigError("method none trains nothing; evaluate the base with: make baseline BASELINE=untuned")
     _check_scheduler_mode(job)

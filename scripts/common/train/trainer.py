@@ -137,6 +137,8 @@ class StepTrainer(Trainer):
             loss += part.detach()
         if not torch.isfinite(loss):  # once a step: the CPU waits here for the GPU
             raise divergence_error(f"the loss is {loss.item()} at step {self.state.global_step + 1}")
+        if self.accelerator.scaler is not None and self.accelerator.scaler.get_scale() < 1:
+            raise divergence_error(f"the gradients in float16 are not finite before step {self.state.global_step + 1}")
         return loss
 
     def _halve_budget(self, batches: Sequence[Batch]) -> None:

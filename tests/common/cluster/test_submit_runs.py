@@ -317,6 +317,12 @@ def test_what_is_asked_for(submit, wanted, fake_slurm):
     assert "#SBATCH --time=120" in text and "#SBATCH --cpus-per-task=3" in text and "#SBATCH --gres=gpu:1" in text
 
 
+def test_a_card_without_bfloat16_is_refused(submit, wanted, fake_slurm):
+    found = submit(wanted(precision="bfloat16"), resources={"gpu_type": "t4"})["seed-1"]
+    assert found.action == "refused" and "gpu_type t4 has no bfloat16" in found.detail
+    assert not fake_slurm.calls("sbatch")
+
+
 # --- what goes wrong -------------------------------------------------------------------------------------------------
 
 

@@ -94,3 +94,13 @@ def test_who_asks_for_a_gpu(machine, monkeypatch, variables, named, reason):
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
     assert gpus.visible() == named and gpus.expected() == reason
+
+
+@pytest.mark.parametrize("name", ["Tesla T4", "Tesla V100-SXM2-32GB", "NVIDIA GeForce RTX 2080 Ti", "v100", "tesla_t4"])
+def test_cards_before_bfloat16(name):
+    assert gpus.lacks_bfloat16(name)
+
+
+@pytest.mark.parametrize("name", ["NVIDIA A100-SXM4-40GB", "NVIDIA GeForce RTX 4080", "h100", "NVIDIA L4", "rtx_3090"])
+def test_cards_with_bfloat16(name):
+    assert not gpus.lacks_bfloat16(name)

@@ -60,9 +60,18 @@ def test_a_card_without_bfloat16(machine):
     exact, _ = catalog.load_job("minilm-lora", {"precision": "float32"})
     machine(sees=1, capability=(7, 5))
     device.check(exact)
-    with pytest.raises(ModelError, match=r"Tesla T4 has no bfloat16.*precision=float32"):
+    with pytest.raises(ModelError, match=r"Tesla T4 has no bfloat16.*precision=float16"):
         device.check(slow)
+    device.check(catalog.load_job("minilm-lora", {"precision": "float16"})[0])
     machine(sees=1, capability=(8, 9))
     device.check(slow)
     machine()
     device.check(slow)
+
+
+def test_float16_needs_a_gpu_where_it_trains(machine):
+    job, _ = catalog.load_job("minilm-lora", {"precision": "float16", "dtype": "float16"})
+    machine()
+    device.check(job, trains_here=False)  # as `make check` on a login node
+    with pytest.raises(ModelError, match=r"float16 .*needs a GPU.*precision=float32"):
+        device.check(job)

@@ -8,7 +8,14 @@ from transformers import set_seed
 from common.core.errors import ModelError
 from common.model import base_config
 from common.model.load import load_base
-from common.model.precision import Float32Product, compute_in_float32, weight_dtypes
+from common.model.precision import (
+    Float32Product,
+    autocast,
+    compute_dtype,
+    compute_in_float32,
+    set_products,
+    weight_dtypes,
+)
 
 DATASET = dataset(labels=["con", "neu", "pro"])
 BFLOAT16 = {"dtype": "bfloat16", "precision": "bfloat16"}
@@ -90,3 +97,38 @@ def test_the_product_in_blocks_has_the_gradient_of_the_whole_product(monkeypatch
     for product in (wanted, found):
         product.backward(direction, retain_graph=True)
     torch.testing.assert_close(hidden.grad, 2 * torch.autograd.grad(wanted, hidden, direction)[0])
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_norms_of_a_base_of_16_bits_return_its_dtype(tiny_job, dtype):
+    job = tiny_job("minilm-full", method={"name": "lora", "r": 4}, dtype=dtype, precision=dtype)
+    model = load_base(job, DATASET, 0)
+    assert model.bert.embeddings(torch.tensor([[1, 2]])).dtype == getattr(torch, dtype)
+
+
+def test_the_products_of_a_head_are_those_of_float32():
+    seen = []
+
+    class Head(torch.nn.Linear):
+        def forward(self, hidden):
+            seen.append(torch.backends.cuda.matmul.fp32_precision)
+            return super().forward(hidden)
+
+    head = Head(4, 2)
+    compute_in_float32(head)
+    try:
+        set_products("tf32")
+        head(torch.randn(1, 4))
+        assert seen == ["ieee"] and torch.backends.cuda.matmul.fp32_precision == "tf32"
+    finally:
+        set_products("float32")
+    assert torch.backends.cuda.matmul.fp32_precision == "ieee"
+
+
+def test_the_dtypes_of_computation():
+    wanted = {"float32": torch.float32, "tf32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+    for precision, dtype in wanted.items():
+        assert compute_dtype(precision) == dtype
+        with autocast(precision, "cpu"):
+            product = torch.nn.functional.linear(torch.ones(1, 2), torch.ones(2, 2))
+        assert product.dtype == dtype

@@ -201,6 +201,31 @@ def test_one_device_whatever_the_trainer_sees(tiny_job, tmp_path, monkeypatch):
     assert found.n_gpu == 1
 
 
+def test_the_loss_of_float16_is_scaled_on_a_gpu(tiny_job, tmp_path, monkeypatch):
+    half = tiny_job("minilm-full", precision="float16", method={"name": "lora", "r": 4})
+    monkeypatch.setattr(arguments.device, "choose", lambda: torch.device("cuda"))
+    assert arguments.training_arguments(half, tmp_path, 1).fp16
+    assert not arguments.training_arguments(tiny_job("minilm-full", precision="bfloat16"), tmp_path, 1).fp16
+
+
+def test_gradients_that_no_scale_makes_finite_are_divergence(make_trainer):
+    class Scaler:
+        """As torch.amp.GradScaler, whose scale is halved for every step that is not finite."""
+
+        def scale(self, loss):
+            return loss
+
+        def get_scale(self):
+            return 2.0 if trainer.state.global_step < 17 else 0.5
+
+    trainer = make_trainer(make_rows(12))
+    trainer.accelerator.scaler = Scaler()
+    one_step(trainer, [0, 1])
+    trainer.state.global_step = 17
+    with pytest.raises(ModelError, match=r"float16 are not finite before step 18.*diverged"):
+        one_step(trainer, [0, 1])
+
+
 # 12 rows hold con, neu, pro 6, 2, 4 times: balanced is 12 / (3 n_c).
 @pytest.mark.parametrize(
     ("chosen", "weights"),
