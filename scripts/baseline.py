@@ -24,6 +24,7 @@ from common.cli.target import resolve_baseline
 from common.config.dataset import Dataset
 from common.config.run_request import RunRequest, make_command
 from common.core import errors, files
+from common.core.formatting import one_line
 from common.data.load import load_rows
 from common.data.rows import LoadedRows, Rows, rows_fingerprint
 from common.data.splits import check_splits
@@ -52,7 +53,7 @@ def evaluate(request: RunRequest, force: bool) -> Path:
     target = resolve_baseline(request)
     rows = _load(target.dataset, request.data_dir)
     for note in rows.notes:
-        print(f"note: {note}")
+        print(f"note: {one_line(note)}")
     folder, command = target.folder, target.request.command("baseline")
     config = target.config(rows_fingerprint(rows)).with_rows(rows)
     if force or not (folder / run_folder.CONFIG).exists():

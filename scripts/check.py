@@ -23,7 +23,7 @@ from common.cli.target import Target, resolve_target
 from common.config import recipe
 from common.config.job import Job
 from common.core import errors
-from common.core.formatting import text_table
+from common.core.formatting import one_line, printable_json, text_table
 from common.data import checks, leaks
 from common.data.load import load_all_splits
 from common.data.rows import LoadedRows, Rows
@@ -76,7 +76,8 @@ def main(argv: list[str] | None = None) -> None:
             found |= {"memory_estimate_variant": estimated.variant} if len(each) > 1 else {}
             found |= memory.estimate(estimated.job, estimated.dataset, shape)
     found |= each[0] if len(each) == 1 else {"variants": each}
-    print(json.dumps(found, indent=2, ensure_ascii=False) if flags.json else _for_people(found, targets))
+    as_json = printable_json(json.dumps(found, indent=2, ensure_ascii=False)) if flags.json else ""
+    print(as_json or _for_people(found, targets))
 
 
 def _with_labels(target: Target, rows: LoadedRows) -> Target:
@@ -113,7 +114,11 @@ def _about_rows(target: Target, rows: LoadedRows, strict: bool) -> dict[str, Any
     about = check_rows(target.job, target.dataset, rows)
     if strict:
         leaks.check_strict(about)
-    return about | {"dropped_rows_count": rows.dropped_rows_count, "notes": rows.notes}
+    return about | {
+        "dropped_rows_count": rows.dropped_rows_count,
+        "notes": rows.notes,
+        "file_notes": rows.file_notes,
+    }
 
 
 def _for_people(found: dict[str, Any], targets: Sequence[Target]) -> str:
@@ -122,7 +127,7 @@ def _for_people(found: dict[str, Any], targets: Sequence[Target]) -> str:
     lines = [f"job {found['job']}{variant} on dataset {found['dataset']}"]
     if "splits" in found:
         lines += checks.describe(found, target.dataset, target.job.max_length)
-        lines += [f"note: {note}" for note in found["notes"]]
+        lines += [f"note: {one_line(note)}" for note in found["notes"]]
     if "finished_head" in found:
         lines += ["", found["finished_head"]]
     if len(each) > 1:

@@ -22,6 +22,7 @@ from common.cli.main import guard
 from common.cluster.scheduler import AUTO
 from common.config.run_request import RunRequest
 from common.core import errors
+from common.core.formatting import printable
 from common.predict import sharded
 from common.predict.inputs import SEPARATOR, check_free_output, find_run, input_files, output_file
 from common.predict.plan import read_plan
@@ -43,7 +44,7 @@ def main(argv: list[str] | None = None) -> None:
     folder, config = find_run(request, flags.run, flags.adapter)
     scorer = Scorer(config, flags.adapter or folder / run_folder.MODEL, flags.adapter is not None)
     if flags.text is not None:
-        print(predict_text(flags.text, scorer))
+        print(printable(predict_text(flags.text, scorer)))
         return
     files = input_files(flags.input)
     output = output_file(flags.output, flags.input, files)

@@ -25,7 +25,7 @@ from common.cluster.scheduler import AUTO, SLURM, Cluster, choose_cluster
 from common.cluster.task import make_task
 from common.config.catalog import CODE
 from common.core import errors, yaml_io
-from common.core.formatting import text_table
+from common.core.formatting import printable, text_table
 from common.data import leaks
 from common.data.load import load_rows
 
@@ -52,33 +52,39 @@ def main(argv: list[str] | None = None) -> int:
         specs, skipped = selection.runs_of_all_jobs(request, flags.jobs, flags.seeds)
     else:
         specs, skipped = selection.runs_of_job(request, flags.seeds), []
-    if flags.strict:
-        check_strict(specs)
+    unread = check_strict(specs) if flags.strict else {}
     cluster = choose_cluster(flags.cluster, request.outputs)
     given = yaml_io.split_overrides(flags.resources, "RESOURCES", "time=02:00:00")
     if flags.dry_run:
-        return dry_run(specs, skipped, request.outputs, cluster, given)
+        return dry_run(specs, skipped, request.outputs, cluster, given, unread)
     how = submit_runs.Options(given, force=flags.force, of_all_jobs=flags.all)
     found = submit_runs.submit_runs(specs, skipped, request.outputs, cluster, how)
     print(text_table(("run", "what", "job"), [(one.name, one.action, one.job_id) for one in found]))
-    print(_reasons([(f"{one.name}: {one.action}", one.detail) for one in found if one.detail]))
+    print(printable(_reasons([(f"{one.name}: {one.action}", one.detail) for one in found if one.detail])))
     actions = sorted({one.action for one in found})
     counts = ", ".join(f"{sum(one.action == action for one in found)} {action}" for action in actions)
     print(f"{cluster.name}: {counts}. make status shows their state.")
     return errors.RunError.exit_code if any(one.is_failure for one in found) else 0
 
 
-def check_strict(specs: list[selection.RunSpec]) -> None:
-    """Raise a `DataError` when a dataset of the runs has leaks or contradictory labels; nothing is submitted then."""
+def check_strict(specs: list[selection.RunSpec]) -> dict[tuple[str, Path | None], str]:
+    """Raise a `DataError` when a dataset of the runs has leaks or contradictory labels; nothing is submitted then.
+
+    Returns:
+        {(dataset, DATA_DIR): why its rows cannot be read}: a submission refuses the runs on these.
+    """
+    unread = {}
     for (name, data_dir), dataset in {(spec.dataset_name, spec.data_dir): spec.dataset for spec in specs}.items():
         try:
             rows = load_rows(dataset, data_dir)
-        except errors.DataError:
-            continue  # the submission says so, of each run
+        except errors.DataError as error:
+            unread[name, data_dir] = str(error)
+            continue
         try:
             leaks.check_strict(leaks.find_leaks(rows, rows.dataset))
         except errors.DataError as error:
             raise errors.DataError(f"dataset {name}: {error}") from error
+    return unread
 
 
 def dry_run(
@@ -87,8 +93,18 @@ def dry_run(
     outputs: Path,
     cluster: Cluster,
     given: dict[str, object],
+    unread: dict[tuple[str, Path | None], str],
 ) -> int:
-    """Print whether the scheduler would accept every run, queue none, and return an exit code."""
+    """Print whether the scheduler would accept every run, queue none, and return an exit code.
+
+    Args:
+        specs: of `selection`.
+        skipped: of `selection`.
+        outputs: the folder of all runs.
+        cluster: the scheduler and its profile.
+        given: RESOURCES=.
+        unread: of `check_strict`.
+    """
     if cluster.profile.executor == SLURM:
         batch_script.check_log_path(outputs.resolve())
     refused = [(f"{one.name}: left out", one.reason) for one in skipped]
@@ -100,6 +116,9 @@ def dry_run(
             command = [spec.verb, "--run", str(spec.folder)]
             task = make_task(submit_record.job_name(spec.folder), command, Path(place), CODE)
             run = str(spec.folder.relative_to(outputs))
+            if problem := unread.get((spec.dataset_name, spec.data_dir)):
+                refused.append((f"{run}: refused", f"STRICT: {problem}"))
+                continue
             try:
                 profiles.check_card(request, spec.job)
                 said.append(cluster.scheduler.check(task, request))
@@ -110,7 +129,7 @@ def dry_run(
     if said:
         print(f"{cluster.name}: {len(said)} of {len(specs)} runs would be accepted. Of the first it says:")
         print(f"  {said[0]}")
-    print(_reasons(refused), end="")
+    print(printable(_reasons(refused)), end="")
     return errors.SlurmError.exit_code if len(said) < len(specs) else 0
 
 

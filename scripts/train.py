@@ -20,6 +20,7 @@ from common.cli.main import guard
 from common.cli.target import resolve_target
 from common.config.run_request import RunRequest, make_command
 from common.core import errors, files
+from common.core.formatting import one_line
 from common.data import leaks
 from common.data.load import load_all_splits
 from common.data.rows import rows_fingerprint
@@ -67,7 +68,7 @@ def train(request: RunRequest, force: bool, strict: bool) -> None:
     target = resolve_target(request)
     rows = load_all_splits(target.dataset, request.data_dir)
     for note in rows.notes:
-        print(f"note: {note}")
+        print(f"note: {one_line(note)}")
     config = target.config(rows_fingerprint(rows)).with_rows(rows)
     folder, command = target.folder, request.command("train")
     is_new = force or not (folder / run_folder.CONFIG).exists()
@@ -76,8 +77,9 @@ def train(request: RunRequest, force: bool, strict: bool) -> None:
         if run_folder.is_finished(folder):
             print(f"{options.shown(folder)} is finished: {_headline(folder)}")
             return
-    if strict:
-        leaks.check_strict(leaks.find_leaks(rows, rows.dataset))
+    found_leaks = leaks.find_leaks(rows, rows.dataset) if strict else None
+    if found_leaks is not None:
+        leaks.check_strict(found_leaks)
     from common.model.load import quiet_libraries
     from common.train.arguments import (
         check_training_arguments,  # seconds to import: not before it is clear that there is work
@@ -99,7 +101,7 @@ def train(request: RunRequest, force: bool, strict: bool) -> None:
         job = job_of(recorded).model_copy(update={"runtime": target.job.runtime})
         from common.train.run import run
 
-        run(folder, dataclasses.replace(recorded, job=job), rows)
+        run(folder, dataclasses.replace(recorded, job=job), rows, found_leaks)
     print(f"{options.shown(folder)}: {_headline(folder)}")
 
 

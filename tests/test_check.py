@@ -10,6 +10,7 @@ from marks import slow_except
 from waiting import HANG_S
 
 from common.core import files
+from common.data import leaks
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -259,13 +260,43 @@ def test_strict_refuses_a_leak_in_check_train_and_submit(run_script, tiny_argume
 
 def test_training_counts_and_keeps_what_check_counts(run_script, trained, tiny_arguments):
     _, folder = trained
+    document = files.read_json(folder / "metrics.json")
     found = checked(run_script, tiny_arguments())
     kept = files.read_json(folder / "checks.json")
-    for key in ("splits", "tokens", "duplicates", "near_duplicates", "contradictions", "near_contradictions"):
+    assert document["number_text_count"] == 0 and document["unknown_token_count"] == sum(
+        part["unknown_token_count"] for part in found["tokens"].values()
+    )
+    for key in (
+        "file_notes",
+        "notes",
+        "dropped_rows_count",
+        "splits",
+        "tokens",
+        "duplicates",
+        "near_duplicates",
+        "contradictions",
+        "near_contradictions",
+    ):
         assert kept[key] == found[key], key
-    document = files.read_json(folder / "metrics.json")
     assert document["near_duplicate_count"] == sum(found["near_duplicates"]["within"].values())
     assert document["leaked_count"] == 24 and document["contradiction_count"] == 0
+
+
+def test_strict_looks_for_leaks_once(run_script, tiny_arguments, rows_dir, monkeypatch):
+    train = files.read_jsonl(rows_dir / "train.jsonl")
+    for split in ("validation", "test"):  # the fixture's are rows of train
+        own = [one | {"id": f"{split} {n}", "sentence": f"{split} {n} " * 3} for n, one in enumerate(train[:6])]
+        files.write_jsonl(rows_dir / f"{split}.jsonl", own)
+    counted, find_leaks = [], leaks.find_leaks
+
+    def count(*arguments):
+        counted.append(arguments)
+        return find_leaks(*arguments)
+
+    monkeypatch.setattr(leaks, "find_leaks", count)
+    code, _, err = run_script("train", *tiny_arguments("training.epochs=1"), "--strict")
+    assert code == 0, err
+    assert len(counted) == 1
 
 
 def test_what_was_not_looked_at_is_named(run_script, tiny_arguments):

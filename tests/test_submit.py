@@ -169,6 +169,14 @@ def test_every_job(run_script, fake_slurm, few_jobs, tmp_path):
     assert code == 0 and "left out" not in out
 
 
+def test_a_dry_run_with_strict_names_the_datasets_that_cannot_be_read(run_script, fake_slurm, few_jobs, tmp_path):
+    words = ["--all", "--jobs", "one missing", "--outputs", str(tmp_path / "other")]
+    assert run_script("submit", *words, "--dry-run")[0] == 0
+    code, out, _ = run_script("submit", *words, "--dry-run", "--strict")
+    assert code == 7 and "STRICT: data/perspectrum/train.tsv: there is no such file" in out.replace(f"{ROOT}/", "")
+    assert "perspectrum/missing/seed-1: refused" in out and "stance-sample/one/seed-1: refused" not in out
+
+
 def test_no_torch_and_no_secret(fake_slurm, words, folders, tmp_path):
     """As a person types it, in a process of its own."""
     code = (

@@ -13,6 +13,8 @@ from common.core.schema import Strict, validate
 
 SPLITS = ("train", "validation", "test")
 Split = Literal["train", "validation", "test"]
+# What files and columns call the splits.
+SPLIT_NAMES = {name: name for name in SPLITS} | dict.fromkeys(("valid", "val", "dev"), "validation")
 ALL = "all"  # `labels: all`: the labels are those of the train rows
 Score = Literal["accuracy", "f1_macro", "f1_micro", "f1_weighted", "matthews_corrcoef", "f1_mean_labels"]
 

@@ -69,12 +69,16 @@ def _widths(header: TableRow, rows: Sequence[TableRow]) -> list[int]:
 
 
 def text_table(header: TableRow, rows: Sequence[TableRow]) -> str:
-    """Return an aligned table for a terminal; columns after the first are right-aligned."""
+    """Return an aligned table for a terminal; columns after the first are right-aligned.
+
+    Control characters and line breaks of cells are shown as escapes.
+    """
+    header, *rows = [[one_line(str(cell)) for cell in row] for row in (header, *rows)]
     widths = _widths(header, rows)
 
     def line(row: TableRow) -> str:
-        cells = [str(row[0]).ljust(widths[0])]
-        cells += [str(cell).rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True)]
+        cells = [row[0].ljust(widths[0])]
+        cells += [cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True)]
         return "  ".join(cells).rstrip()
 
     return "\n".join([line(header), "  ".join("─" * width for width in widths), *map(line, rows)])
@@ -105,6 +109,16 @@ _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 def printable(text: str) -> str:
     """Return a text with its control characters shown as escapes: "\\x1b"; line breaks and tabs stay."""
     return _CONTROL.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
+
+
+def one_line(text: str) -> str:
+    """Return a text as `printable` does, with its line breaks and tabs as escapes, too."""
+    return printable(text).replace("\n", "\\n").replace("\t", "\\t")
+
+
+def printable_json(text: str) -> str:
+    """Return a JSON text with the control characters inside its strings as JSON's escapes; its own line breaks stay."""
+    return _CONTROL.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
 def shortened(text: str, limit: int) -> str:

@@ -2,6 +2,8 @@
 
 import datetime
 import io
+import re
+import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -20,7 +22,7 @@ class CalamineReader(LoadedReader):
 
     def __init__(self, path: Path, columns: Sequence[str] | None, options: ReadOptions) -> None:
         with open_binary(path) as stream:
-            content = stream.read()
+            content = _with_white_space(stream.read())
         try:
             book = CalamineWorkbook.from_filelike(io.BytesIO(content))
             sheets = [
@@ -35,6 +37,24 @@ class CalamineReader(LoadedReader):
         except CalamineError as error:
             raise ValueError(str(error)) from error
         super().__init__(path, columns, sheet_frame(([_value(cell) for cell in row] for row in rows), options))
+
+
+def _with_white_space(content: bytes) -> bytes:
+    """Return an ods file with the tabs and line breaks inside its cells as characters: the library skips their tags."""
+    if not zipfile.is_zipfile(io.BytesIO(content)):
+        return content
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        names = [name for name in archive.namelist() if name == "content.xml"]
+        text = archive.read(names[0]) if names else b""
+        if b"<text:tab" not in text and b"<text:line-break" not in text:
+            return content
+        for tag, character in ((b"tab", b"\t"), (b"line-break", b"\n")):
+            text = re.sub(b"<text:%s\\b[^>]*?(?:/>|>\\s*</text:%s>)" % (tag, tag), character, text)
+        changed = io.BytesIO()
+        with zipfile.ZipFile(changed, "w") as copy:
+            for name in archive.namelist():
+                copy.writestr(name, text if name == "content.xml" else archive.read(name))
+    return changed.getvalue()
 
 
 def _has_rows(sheet: Any, options: ReadOptions) -> bool:

@@ -75,7 +75,7 @@ def read_weight(value: Any, where: str, column: str) -> float:
     if isinstance(value, BrokenCell):
         raise DataError(f"{where}, column '{column}': {value.problem}.")
     try:
-        weight = float(value)
+        weight = math.nan if isinstance(value, bool | np.bool_) else float(value)
     except (TypeError, ValueError):
         weight = math.nan
     if not (math.isfinite(weight) and weight > 0):

@@ -1,5 +1,6 @@
 """Summarize the rows of a dataset for `make check`: counts, duplicates, contradicting labels, token lengths."""
 
+import re
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from itertools import combinations
@@ -8,15 +9,21 @@ from typing import Any
 import numpy as np
 
 from common.config.dataset import Dataset
-from common.core.formatting import text_table
+from common.core.formatting import one_line, text_table
+from common.data.near_duplicates import how_compared
 from common.data.rows import Row, Rows
 
 _EXAMPLES = 5
 _WARN_SHARE = 0.01  # of tokens or rows
+_NUMBER = re.compile(r"\s*(?:[+-]?(?:\d+\.?\d*|\.\d+)(?:e[+-]?\d+)?|true|false)\s*", re.IGNORECASE)
 
 
 def count_rows(rows: Rows, dataset: Dataset) -> dict[str, Any]:
-    """Return {split: {"n": rows, "labels": {label: rows}, "groups": {group: rows}}}."""
+    """Return {split: {"n": rows, "labels": {label: rows}, "groups": {group: rows}, "number_texts": {column: rows}}}.
+
+    "number_texts" are rows whose text is a number, true or false and nothing else, as in a column of another kind; it
+    does not matter whether the file stores it as a number or as text.
+    """
     result = {}
     for split, members in rows.items():
         by_label = Counter(row.label for row in members)
@@ -25,6 +32,10 @@ def count_rows(rows: Rows, dataset: Dataset) -> dict[str, Any]:
             "n": len(members),
             "labels": {str(label): by_label[index] for index, label in enumerate(dataset.labels)},
             "groups": dict(sorted(by_group.items())),
+            "number_texts": {
+                column: sum(_NUMBER.fullmatch(row.texts[place]) is not None for row in members)
+                for place, column in enumerate(dataset.text)
+            },
         }
     return result
 
@@ -131,7 +142,7 @@ def describe(found: dict[str, Any], dataset: Dataset, max_length: int) -> list[s
     lines = ["", "Rows", _count_table(found["splits"], "labels", labels)]
     groups = sorted({group for split in found["splits"].values() for group in split["groups"]})
     if groups:
-        lines += ["", f"Rows by {dataset.group}", _group_table(found["splits"], groups)]
+        lines += ["", f"Rows by {one_line(str(dataset.group))}", _group_table(found["splits"], groups)]
     return [*lines, "", f"Tokens (max_length {max_length})", _token_table(found["tokens"]), "", *_problem_lines(found)]
 
 
@@ -176,24 +187,37 @@ def _problem_lines(found: dict[str, Any]) -> list[str]:
         f"Rows shared between splits: {', '.join(shared) or 'none'}",
         f"Identical texts with different labels: {contradictions['count'] or 'none'}",
     ]
-    lines += _example_lines(contradictions["examples"])
-    about = (
-        ""
-        if near["searched"]
-        else " (too many rows or too much alike: only texts equal up to punctuation were looked for)"
-    )
+    lines += example_lines(contradictions["examples"])
+    about = how_compared(near)
     lines.append(f"Nearly repeated rows, beside these: {', '.join(nearly) or 'none'}{about}")
-    lines += [f"  {split} {one} = train {other}" for split, one, other in near["leaked"]]
-    lines.append(f"Nearly identical texts with different labels: {near_contradictions['count'] or 'none'}{about}")
-    return [*lines, *_example_lines(near_contradictions["examples"]), *_reading_lines(found["tokens"])]
+    lines += [f"  {one_line(f'{split} {one} = train {other}')}" for split, one, other in near["leaked"]]
+    lines.append(f"Nearly identical texts with different labels: {near_contradictions['count'] or 'none'}")
+    return [*lines, *example_lines(near_contradictions["examples"]), *reading_lines(found)]
 
 
-def _example_lines(examples: list[Any]) -> list[str]:
-    return ["  " + "; ".join(f"{split} {row_id} = {label}" for split, row_id, label in one) for one in examples]
+def example_lines(examples: list[Any]) -> list[str]:
+    """Return a line for each example of texts with different labels."""
+    return [
+        "  " + one_line("; ".join(f"{split} {row_id} = {label}" for split, row_id, label in one)) for one in examples
+    ]
 
 
-def _reading_lines(tokens: dict[str, Any]) -> list[str]:
-    """Return the lines about what the tokenizer makes of the texts, with a warning where the model cannot see it."""
+def reading_counts(found: dict[str, Any]) -> dict[str, int]:
+    """Return what `reading_lines` is about as fields of metrics.json, each a number of all splits together."""
+    names = ("unknown_token_count", "collapsed_count", "special_spelled_count")
+    counts = {name: sum(part[name] for part in found["tokens"].values()) for name in names}
+    return {"number_text_count": sum(sum(part["number_texts"].values()) for part in found["splits"].values()), **counts}
+
+
+def reading_lines(found: dict[str, Any]) -> list[str]:
+    """Return the lines about texts that are numbers, and about what the tokenizer makes of texts.
+
+    A warning is among them where the model cannot see the texts.
+
+    Args:
+        found: "splits" of `count_rows`, "tokens" {split: `summarize_token_ids`}.
+    """
+    tokens = found["tokens"]
 
     def shares(name: str) -> str:
         parts = [
@@ -204,7 +228,14 @@ def _reading_lines(tokens: dict[str, Any]) -> list[str]:
         return ", ".join(parts) or "none"
 
     spelled = [f"{t['special_spelled_count']} in {split}" for split, t in tokens.items() if t["special_spelled_count"]]
+    numbers = [
+        f"{count} in {split}, column '{one_line(column)}'"
+        for split, part in found["splits"].items()
+        for column, count in part["number_texts"].items()
+        if count
+    ]
     lines = [
+        f"Texts that are a number, true or false alone: {'; '.join(numbers) or 'none'}",
         f"Unknown tokens: {shares('unknown_token')}",
         f"Rows with the same tokens as a row of other texts: {shares('collapsed')}",
         f"Rows that spell a special token, which is read as ordinary text: {', '.join(spelled) or 'none'}",

@@ -18,6 +18,8 @@ from common.data.notes import say_once
 _SEPARATORS = (",", ";", "\t", "|")
 _NAMES = {"\t": "a tab", " ": "a space"}
 _BREAK = re.compile(r"\r\n|\r|\n")
+_LINES = "\x1f"  # between cells, where each line is one cell
+ONE_COLUMN = '; where each line is one text, a separator that occurs in no text, such as "\\t"'
 HINT = "set `separator:`, `quoting:` or `skip_rows:` below `source:` in the dataset YAML"
 
 
@@ -62,7 +64,7 @@ def find_dialect(path: Path, sample: str, is_whole: bool, default: str | None, o
     quoting = True if options.quoting is None else options.quoting
     names = options.header
     usual = Dialect(given, quoting) if given else None
-    is_open = False
+    columns, is_open = 0, False
     if usual:
         columns, is_open = _fit(sample, is_whole, usual, names)
         in_quotes = quoting and not names and _has_quoted_header(sample, usual)
@@ -91,8 +93,10 @@ def find_dialect(path: Path, sample: str, is_whole: bool, default: str | None, o
         ]
     if len(fitting) == 1:
         return _said(path, fitting[0])
+    if not columns and not options.separator and _is_one_column(sample, names):
+        return _said(path, Dialect(_LINES, quoting=False))
     if usual is None:
-        raise ValueError(f"it is not clear what separates its cells; {HINT}")
+        raise ValueError(f"it is not clear what separates its cells; {HINT}{ONE_COLUMN}")
     return _with_proof(usual, sample, is_whole, options, False)  # whose reader names the row that is wrong
 
 
@@ -111,7 +115,7 @@ def holds_rows(record: Sequence[str], dialect: Dialect) -> bool:
         return False  # as for most records: the rest takes longer
 
     def is_row(line: str) -> bool:
-        cells = line.split(separator)
+        cells = line.split(separator) if line.count(separator) == width - 1 else []
         return len(cells) == width and (
             separator == "\t"
             or not any(cell[:1].isspace() or (not cell and filled) for cell, filled in zip(cells, record, strict=True))
@@ -119,9 +123,13 @@ def holds_rows(record: Sequence[str], dialect: Dialect) -> bool:
 
     if len(lines) < 4:
         return all(is_row(line) for line in lines)
-    rows = [is_row(line) for line in lines]
-    inner = rows[1:-1]
-    return sum(inner) > len(inner) / 2 or sum(rows) > len(rows) / 2
+
+    def are_most(rows: list[bool]) -> bool:
+        inner = rows[1:-1]
+        return sum(inner) > len(inner) / 2 or sum(rows) > len(rows) / 2
+
+    # Counting separators is enough for most records.
+    return are_most([line.count(separator) == width - 1 for line in lines]) and are_most([*map(is_row, lines)])
 
 
 def _fit(sample: str, is_whole: bool, dialect: Dialect, names: Sequence[str] | None) -> tuple[int, bool]:
@@ -163,6 +171,19 @@ def _with_proof(dialect: Dialect, sample: str, is_whole: bool, options: ReadOpti
     return dataclasses.replace(dialect, proof="seen" if seen else "")
 
 
+def _is_one_column(sample: str, names: Sequence[str] | None) -> bool:
+    """Return whether each line is one cell: the header holds no separator, and the lines do not agree in any number."""
+    lines = [line for line in _BREAK.split(sample) if line.strip()]
+    header = list(names) if names else lines[:1]
+    texts = lines if names else lines[1:]
+    if len(header) != 1 or any(sign in header[0] for sign in (*_SEPARATORS, '"')) or _LINES in sample:
+        return False
+    if not texts or any(text.startswith('"') or text.count('"') % 2 for text in texts):
+        return False  # quotes may enclose cells
+    counts = ({text.count(separator) for text in texts} for separator in _SEPARATORS)
+    return all(len(found) > 1 or found == {0} for found in counts)
+
+
 def _has_quoted_header(sample: str, dialect: Dialect) -> bool:
     try:
         names: list[str] = next(dialect.records(_lines(sample)), [])
@@ -183,6 +204,9 @@ def _unescaped(lines: Iterable[str]) -> Iterator[str]:
 
 
 def _said(path: Path, dialect: Dialect) -> Dialect:
+    if dialect.separator == _LINES:
+        say_once(f"{path}: each line is one cell, of its only column (`source.separator` changes this)")
+        return dialect
     parts = [f"cells are separated by {_shown(dialect.separator)}"]
     parts += [] if dialect.quoting else ['" is read as a part of the text (`source.quoting` changes this)']
     parts += ['a quote within quotes is written \\"'] if dialect.backslash else []

@@ -17,10 +17,12 @@ class TableReader(abc.ABC):
     Attributes:
         columns: of the table; for jsonl opened without `columns`, the keys seen so far.
         position: number of rows read or skipped.
+        finds_columns: whether `columns` grow while rows are read (jsonl).
         schema: the types of a parquet file's columns; None for other formats, which have no column types.
     """
 
     schema: pa.Schema | None = None
+    finds_columns = False
 
     def __init__(self, path: Path, columns: Sequence[str] | None) -> None:
         self.path, self.position = path, 0

@@ -3,25 +3,17 @@
 import json
 import os
 import re
-import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 from huggingface_hub import constants
 
-from common.config.dataset import SPLITS, HubPart, Source
+from common.config.dataset import SPLIT_NAMES, SPLITS, Source
 from common.core import hub_errors
 from common.core.errors import DataError, choices
-
-_SPLIT_NAMES = {
-    "train": "train",
-    "validation": "validation",
-    "valid": "validation",
-    "val": "validation",
-    "dev": "validation",
-    "test": "test",
-}
+from common.data.notes import say_once
 
 
 def read_hub(source: Source) -> dict[str, tuple[pd.DataFrame, str]]:
@@ -50,11 +42,11 @@ def read_hub(source: Source) -> dict[str, tuple[pd.DataFrame, str]]:
         except Exception as error:  # the library raises a dozen unrelated types
             raise load_error(_ask_hub_for_error(error, source), source, part.config) from error
         for hub_split, rows in loaded.items():
-            split = _SPLIT_NAMES.get(str(hub_split))
+            split = SPLIT_NAMES.get(str(hub_split))
             if split is None:  # such as "unsupervised"
-                print(f"note: the split '{hub_split}' of {name} is not used", file=sys.stderr)
+                say_once(f"the split '{hub_split}' of {name} is not used")
                 continue
-            parts.setdefault(split, []).append(_to_frame(rows, part).rename(columns=source.rename))
+            parts.setdefault(split, []).append(to_frame(rows, part.constants).rename(columns=source.rename))
     if not parts:
         raise DataError(f"the Hub dataset {source.hub} has none of the splits {choices(SPLITS)}.")
     joined = {split: pd.concat(frames, ignore_index=True) for split, frames in parts.items()}
@@ -63,15 +55,15 @@ def read_hub(source: Source) -> dict[str, tuple[pd.DataFrame, str]]:
     return {split: (joined[split], f"{source.hub} {split}") for split in SPLITS if split in joined}
 
 
-def _to_frame(rows: Any, part: HubPart) -> pd.DataFrame:
-    """Return a `datasets.Dataset` as a table, with class names instead of numbers, and with the part's constants."""
+def to_frame(rows: Any, constants: Mapping[str, Any] | None = None) -> pd.DataFrame:
+    """Return a `datasets.Dataset` as a table, with class names instead of numbers, and with constants as columns."""
     from datasets import ClassLabel
 
     frame: pd.DataFrame = rows.to_pandas().astype(object)
     for column, feature in rows.features.items():
         if isinstance(feature, ClassLabel):
             frame[column] = [feature.int2str(int(value)) if value >= 0 else None for value in frame[column]]
-    for column, constant in part.constants.items():
+    for column, constant in (constants or {}).items():
         frame[column] = constant
     return frame
 

@@ -9,11 +9,12 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from common.config.dataset import ALL, Dataset
 from common.config.label_values import Label, label_text
-from common.core.errors import ConfigError, DataError, choices, nearest
+from common.core.errors import ConfigError, DataError, choices
 from common.data.cells import is_missing, whole_number
 from common.data.sheet_cells import BrokenCell
 from common.data.visible_text import suggestion, visible
@@ -22,6 +23,8 @@ _BROKEN = "cell of a spreadsheet without a value"
 DROPPED = -1  # in place of the index of a label: the row is left out
 _PLACES, _PROBLEMS = 3, 20  # rows of one value, and different values, that a message names
 _INTEGER = re.compile(r"0|-?[1-9]\d*")
+_WHOLE = re.compile(r"(0|-?[1-9]\d*)\.0+")
+_WITH_HEADER = (".csv", ".tsv", ".txt", ".xlsx", ".xls", ".xlsb", ".ods")
 _FEW_LABELS = 20  # no column of texts or numbers, whatever the number of rows
 
 Frames = Mapping[str, tuple[pd.DataFrame, str]]  # {split: (table, file for messages)}
@@ -41,16 +44,37 @@ class _Wrong:
     kind: str = ""
 
 
-def _read(cell: Any, dataset: Dataset) -> tuple[str | None, str]:
-    """Return a cell as text after `label_map`, None where it is missing; and its type where it cannot be a label."""
-    if isinstance(cell, BrokenCell):
-        return cell.problem, _BROKEN
-    if is_missing(cell):
-        return None, ""
-    if isinstance(cell, list | dict | tuple | bytes) or not pd.api.types.is_scalar(cell):
-        return str(cell), type(cell).__name__
-    text = label_text(str(whole_number(cell)))
-    return label_text(dataset.label_map.get(text, text)), ""
+class _Cells:
+    """Read label cells of a dataset.
+
+    A cell that is none of the known names is tried in the other ways in which files write it: "1.0" as 1, as pandas
+    writes whole numbers beside empty cells, and a boolean as true and TRUE, as JSON and spreadsheets write it.
+    """
+
+    def __init__(self, dataset: Dataset) -> None:
+        self._map = {name: label_text(label) for name, label in dataset.label_map.items()}
+        self._known = set(self._map) | _dropped(dataset)
+        self._known |= set() if dataset.takes_all_labels else {str(label) for label in dataset.labels}
+
+    def __call__(self, cell: Any) -> tuple[str | None, str]:
+        """Return a cell as text after `label_map`, None for a missing one; and its type where it cannot be a label."""
+        if isinstance(cell, BrokenCell):
+            return cell.problem, _BROKEN
+        if is_missing(cell):
+            return None, ""
+        if isinstance(cell, list | dict | tuple | bytes) or not pd.api.types.is_scalar(cell):
+            return str(cell), type(cell).__name__
+        text = label_text(str(whole_number(cell)))
+        if text not in self._known:
+            text = next((name for name in _other_names(cell, text) if name in self._known), text)
+        return self._map.get(text, text), ""
+
+
+def _other_names(cell: Any, text: str) -> tuple[str, ...]:
+    if isinstance(cell, bool | np.bool_):
+        return text.lower(), text.upper()
+    found = _WHOLE.fullmatch(text)
+    return (found[1],) if found else ()
 
 
 def read_labels(frame: pd.DataFrame, dataset: Dataset, origin: str) -> list[int]:
@@ -64,9 +88,9 @@ def read_labels(frame: pd.DataFrame, dataset: Dataset, origin: str) -> list[int]
     Raises:
         DataError: cells are missing or are no labels; all are listed.
     """
-    positions, found = _positions(dataset), []
+    positions, found, read = _positions(dataset), [], _Cells(dataset)
     for cell in frame[dataset.label].tolist():
-        text, kind = _read(cell, dataset)
+        text, kind = read(cell)
         if kind or text not in positions:
             check_labels({"": (frame, origin)}, dataset)
         found.append(positions[text])
@@ -85,13 +109,13 @@ def check_labels(frames: Frames, dataset: Dataset) -> None:
     Raises:
         DataError: cells are missing or are no labels; the message lists each value with its rows and the nearest label.
     """
-    positions = _positions(dataset)
+    positions, read = _positions(dataset), _Cells(dataset)
     wrong: dict[_Wrong, list[int]] = {}
     for frame, origin in frames.values():
         if dataset.label not in frame.columns:
             continue
         for place, cell in zip(frame.index.tolist(), frame[dataset.label].tolist(), strict=True):
-            text, kind = _read(cell, dataset)
+            text, kind = read(cell)
             if kind or text not in positions:
                 wrong.setdefault(_Wrong(origin, text, kind), []).append(place)
     if not wrong:
@@ -136,7 +160,7 @@ def find_unused_values(frames: Frames, dataset: Dataset) -> list[str]:
         return []
     plain = dataset.model_copy(update={"label_map": {}})
     cells = [cell for frame, _ in frames.values() for cell in frame[dataset.label].tolist()]
-    found, renamed = ({_read(cell, one)[0] for cell in cells} for one in (plain, dataset))
+    found, renamed = ({read(cell)[0] for cell in cells} for read in (_Cells(plain), _Cells(dataset)))
     notes = []
     for key, names in (
         ("label_map", [name for name in dataset.label_map if name not in found]),
@@ -147,10 +171,24 @@ def find_unused_values(frames: Frames, dataset: Dataset) -> list[str]:
     return notes
 
 
+def find_other_names(frames: Frames, dataset: Dataset) -> list[str]:
+    """Return a sentence about labels that the rows write in another way than the YAML: "1.0" for 1."""
+    read = _Cells(dataset)
+    found = {}
+    for frame, _ in frames.values():
+        for cell in frame[dataset.label].tolist():
+            if isinstance(cell, str | bool | np.bool_):
+                text = label_text(str(cell))
+                if text not in dataset.label_map and (name := read(cell)[0]) not in (None, text):
+                    found[text] = name
+    pairs = [f"{visible(text)} as {visible(name)}" for text, name in sorted(found.items())]
+    return [f"labels of the rows that are read as those of the YAML: {choices(pairs)}"] if pairs else []
+
+
 def discover_labels(frames: Frames, dataset: Dataset) -> Dataset:
     """Return the dataset with the labels of the train rows, sorted, for a dataset with `labels: all`.
 
-    If all are whole numbers, the labels are integers, in the order of numbers.
+    If all are whole numbers, also as 1.0, the labels are integers, in the order of numbers.
 
     Raises:
         DataError: there is no train table, it lacks the column, a label is missing, or there are fewer than two labels
@@ -160,29 +198,50 @@ def discover_labels(frames: Frames, dataset: Dataset) -> Dataset:
         raise DataError("`labels: all` takes the labels from the train rows, and there are none. Name a train file.")
     frame, origin = frames["train"]
     if dataset.label not in frame.columns:
-        existing = [str(name) for name in frame.columns]
-        raise DataError(
-            f"{origin}: there is no column '{dataset.label}', which the dataset YAML names as `label`."
-            f"{nearest(dataset.label, existing)} Columns found: {choices(existing)}."
-        )
-    found = Counter(_read(cell, dataset) for cell in frame[dataset.label].tolist())
+        raise no_column(frame, origin, dataset.label, "label", dataset)
+    _check_header_once(frame, origin, dataset)
+    found = Counter(map(_Cells(dataset), frame[dataset.label].tolist()))
     names = sorted({text for text, kind in found if text is not None and not kind} - _dropped(dataset))
     if len(names) > _FEW_LABELS and 2 * len(names) > len(frame):
         raise DataError(
             f"{origin}, column '{dataset.label}': `labels: all` found {len(names)} labels in {len(frame)} rows, for "
             f"example '{visible(names[0])}'. Is this the column of the labels? If it is, write `labels` as a list."
         )
+    if odd := next((kind for _, kind in found if kind and kind != _BROKEN), None):
+        raise DataError(f"{origin}, column '{dataset.label}': found a {odd}; a label is a text or a whole number.")
     if len(names) < 2:
         raise DataError(
             f"{origin}, column '{dataset.label}': `labels: all` found {choices(map(visible, names)) or 'no label'}; a "
             "classifier needs at least two labels."
         )
-    numbers = all(map(_INTEGER.fullmatch, names))
-    labels: list[Label] = sorted(map(int, names)) if numbers else list(names)
+    whole = {match[1] if (match := _WHOLE.fullmatch(name)) else name for name in names}
+    labels: list[Label] = sorted(map(int, whole)) if all(map(_INTEGER.fullmatch, whole)) else list(names)
     try:
         return dataset.with_labels(labels)
     except ConfigError as error:
         raise DataError(f"{origin}, column '{dataset.label}', `labels: {ALL}`: {error}") from error
+
+
+def no_column(frame: pd.DataFrame, origin: str, column: str, key: str, dataset: Dataset) -> DataError:
+    """Return the error of a table that lacks the column which the dataset's YAML names as `key`."""
+    existing = [str(name) for name in frame.columns]
+    if not existing:
+        return DataError(f"{origin}: there are no rows, so there is no column '{visible(column)}'.")
+    near = suggestion(column, existing)
+    has_header = near or dataset.source.header or not origin.lower().endswith(_WITH_HEADER)
+    hint = "" if has_header else " If its first row is no header, name the columns with `header:` below `source:`."
+    return DataError(
+        f"{origin}: there is no column '{visible(column)}', which the dataset YAML names as `{key}`.{near} Columns "
+        f"found: {choices(map(visible, existing))}.{hint}"
+    )
+
+
+def _check_header_once(frame: pd.DataFrame, origin: str, dataset: Dataset) -> None:
+    """Raise a `DataError` for a row that repeats the header, as where files were joined: it would become a label."""
+    names = frame.columns.tolist()
+    for number, cell in enumerate(frame[dataset.label].tolist()):
+        if isinstance(cell, str) and cell == dataset.label and len(names) > 1 and frame.iloc[number].tolist() == names:
+            raise DataError(f"{origin}, row {frame.index[number]}: it repeats the header; delete it.")
 
 
 def _dropped(dataset: Dataset) -> set[str]:

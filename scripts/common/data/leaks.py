@@ -10,8 +10,8 @@ from typing import Any
 
 from common.config.dataset import Dataset
 from common.core.errors import DataError
-from common.data.checks import count_duplicates, find_contradictions, key
-from common.data.near_duplicates import MAX_ROWS, find_near_pairs, without_punctuation
+from common.data.checks import count_duplicates, example_lines, find_contradictions, key
+from common.data.near_duplicates import HEAD, MAX_ROWS, find_near_pairs, how_compared, without_punctuation
 from common.data.rows import Row, Rows
 
 _EXAMPLES = 5
@@ -22,11 +22,12 @@ def find_leaks(rows: Rows, dataset: Dataset) -> dict[str, Any]:
 
     Returns:
         "duplicates" of `count_duplicates` and "contradictions" of `find_contradictions`, which compare texts up to case
-        and spaces; "near_duplicates": {"searched": bool, "within", "between": as in "duplicates", without those counted
-        there; "leaked": [[split, id, train id], …], some rows of other splits that are in train, exactly or nearly};
-        "near_contradictions": {"count": pairs of nearly the same texts with no label in common, "punctuation_count": of
-        these, how many differ in punctuation alone, "examples": as in "contradictions"}. Where the
-        texts are too many to be compared, "searched" is False: near duplicates then differ in punctuation alone.
+        and spaces; "near_duplicates": {"searched": bool, "heads_only": bool, "within", "between": as in "duplicates",
+        without those counted there; "leaked": [[split, id, train id], …], some rows of other splits that are in train,
+        exactly or nearly}; "near_contradictions": {"count": pairs of nearly the same texts with no label in common,
+        "punctuation_count": of these, how many differ in punctuation alone, "examples": as in "contradictions"}. Where
+        the texts are too many to be compared, "searched" is False: near duplicates then differ in punctuation alone.
+        "heads_only": some texts are longer than `HEAD` characters, and count only if they also begin nearly alike.
     """
     plain = {split: [(row, key(row), without_punctuation(row.texts)) for row in found] for split, found in rows.items()}
     texts = list(dict.fromkeys(text for found in plain.values() for _, _, text in found))
@@ -56,9 +57,14 @@ def find_leaks(rows: Rows, dataset: Dataset) -> dict[str, Any]:
             if first == "train" and place is not None and len(leaked) < _EXAMPLES:
                 leaked.append([second, row.id, place])
         between[f"{second} in {first}"] = count
+    near_duplicates = {
+        "searched": pairs is not None,
+        "heads_only": any(len(text) > HEAD for one in texts for text in one),
+        **{"within": within, "between": between, "leaked": leaked},
+    }
     return {
         "duplicates": count_duplicates(rows),
-        "near_duplicates": {"searched": pairs is not None, "within": within, "between": between, "leaked": leaked},
+        "near_duplicates": near_duplicates,
         "contradictions": find_contradictions(rows, dataset),
         "near_contradictions": _near_contradictions(plain, near, dataset),
     }
@@ -118,9 +124,10 @@ def summary(found: dict[str, Any]) -> str:
         near = counts[f"near_{name}_count"]
         return f"{counts[f'{name}_count']} (nearly: {'not looked for' if near is None else near})"
 
+    about = how_compared(found["near_duplicates"])
     return (
         f"rows repeated within a split: {both('duplicate')}; rows of validation and test that are in train: "
-        f"{both('leaked')}\ntexts with different labels: {both('contradiction')}"
+        f"{both('leaked')}\ntexts with different labels: {both('contradiction')}{about}"
     )
 
 
@@ -150,8 +157,3 @@ def check_strict(found: dict[str, Any]) -> None:
         lines.append("  Correct the labels, or remove the rows.")
     if lines:
         raise DataError("\n".join([*lines, "Without STRICT they are counted and the command goes on."]))
-
-
-def example_lines(examples: list[Any]) -> list[str]:
-    """Return a line for each example of texts with different labels."""
-    return ["  " + "; ".join(f"{split} {row_id} = {label}" for split, row_id, label in one) for one in examples]

@@ -12,12 +12,14 @@ import pandas as pd
 from common.config.catalog import ROOT
 from common.config.dataset import SPLITS, Dataset, Source
 from common.core.errors import ConfigError, DataError, choices
+from common.data import notes
+from common.data.folders import find_split_paths, is_saved_dataset, read_path
 from common.data.group_split import find_shared_groups
-from common.data.labels import Frames, check_labels, discover_labels, find_unused_values
+from common.data.labels import Frames, check_labels, discover_labels, find_other_names, find_unused_values
 from common.data.rows import LoadedRows, to_rows
 from common.data.splits import check_splits, check_train, divide_by_column, divide_by_fractions, require_split
-from common.data.table_files import find_split_files, format_of
-from common.data.table_reader import read_table
+from common.data.table_files import format_of
+from common.data.table_reader import read_tables
 
 
 def load_rows(dataset: Dataset, data_dir: Path | None = None) -> LoadedRows:
@@ -34,7 +36,10 @@ def load_rows(dataset: Dataset, data_dir: Path | None = None) -> LoadedRows:
         DataError: a file or column is missing, a cell is empty or not allowed, an id occurs twice, or nothing can be
             learned from train.
     """
-    frames = _read_frames(dataset, data_dir)
+    with notes.collected() as file_notes:
+        frames = _read_frames(dataset, data_dir)
+    if not any(len(frame) for frame, _ in frames.values()):
+        raise _no_rows(frames)
     if dataset.splits.test is not None:
         frames.pop("test", None)  # its labels are hidden
     if dataset.splits.column is not None and data_dir is None:
@@ -47,9 +52,8 @@ def load_rows(dataset: Dataset, data_dir: Path | None = None) -> LoadedRows:
     rows = {split: to_rows(frame, dataset, origin, split) for split, (frame, origin) in frames.items()}
     dropped = {split: len(frame) - len(rows[split]) for split, (frame, _) in frames.items()}
     if not any(rows.values()):
-        origins = choices(origin for _, origin in frames.values())
-        raise DataError(f"{origins}: there are no rows below the header; the train split is empty.")
-    notes = divide_by_fractions(rows, dataset, keep_given=data_dir is not None)
+        raise _no_rows(frames)
+    divided = divide_by_fractions(rows, dataset, keep_given=data_dir is not None)
     if dataset.splits.test is not None:
         rows["test"] = require_split(rows, dataset.splits.test, "because splits.test says that test is a copy of it")
     check_train(rows, dataset)
@@ -57,24 +61,30 @@ def load_rows(dataset: Dataset, data_dir: Path | None = None) -> LoadedRows:
     if dataset.drop_labels:
         loaded.dropped_rows_count = dropped
     loaded.notes = [f"labels: all, of the train rows: {choices(dataset.labels, 100)}"] if takes_all else []
-    loaded.notes += [*_notes(dataset, frames, dropped), *notes]
+    loaded.notes += [*_notes(dataset, frames, dropped), *divided]
+    loaded.file_notes = file_notes
     if warning := find_shared_groups(loaded):
         loaded.notes.append(f"warning: {warning}")
     return loaded
 
 
+def _no_rows(frames: Frames) -> DataError:
+    origins = choices(origin for _, origin in frames.values())
+    return DataError(f"{origins}: there are no rows below the header; the train split is empty.")
+
+
 def _notes(dataset: Dataset, frames: Frames, dropped: dict[str, int]) -> list[str]:
     """Return sentences about what the dataset's YAML did with the rows."""
-    notes = []
+    found = []
     if dataset.drop_labels:
         counts = ", ".join(f"{count:,} of {split}" for split, count in dropped.items())
-        notes.append(f"rows left out by drop_labels: {counts}")
-    notes += find_unused_values(frames, dataset)
+        found.append(f"rows left out by drop_labels: {counts}")
+    found += [*find_unused_values(frames, dataset), *find_other_names(frames, dataset)]
     if dataset.splits.test is not None:
-        notes.append(
+        found.append(
             "test is a copy of validation (splits.test): test scores are validation scores, which chose the model"
         )
-    return notes
+    return found
 
 
 def load_all_splits(dataset: Dataset, data_dir: Path | None) -> LoadedRows:
@@ -94,29 +104,41 @@ def load_all_splits(dataset: Dataset, data_dir: Path | None) -> LoadedRows:
 def _read_frames(dataset: Dataset, data_dir: Path | None) -> dict[str, tuple[pd.DataFrame, str]]:
     source = dataset.source
     if data_dir is not None:
-        paths = find_split_files(data_dir)
+        paths = find_split_paths(data_dir)
         _check_options(source, list(paths.values()))
-        return {split: (read_table(path, source), str(path)) for split, path in paths.items()}
+        return {split: (read_path(path, source), str(path)) for split, path in paths.items()}
     if source.hub is not None:
         from common.data.hub_dataset import read_hub
 
         return read_hub(source)
     assert source.files is not None
-    files = {"train": source.files} if isinstance(source.files, str) else source.files
-    _check_options(source, [Path(name) for name in files.values()])
-    frames = {}
-    for split, name in files.items():
-        path = Path(name) if Path(name).is_absolute() else ROOT / name
-        frames[split] = (read_table(path, source), name)
-    return frames
+    if isinstance(source.files, str):
+        path = ROOT / source.files
+        if not path.is_dir():
+            _check_options(source, [path])
+            return {split: (frame, source.files) for split, frame in read_tables(path, source).items()}
+        paths = find_split_paths(path)
+        names = {split: f"{source.files}{str(part).removeprefix(str(path))}" for split, part in paths.items()}
+    else:
+        names = {str(split): name for split, name in source.files.items()}
+        paths = {split: ROOT / name for split, name in names.items()}
+    _check_options(source, list(paths.values()))
+    return {split: (read_path(path, source), names[split]) for split, path in paths.items()}
 
 
 def _check_options(source: Source, paths: Sequence[Path]) -> None:
     """Raise a `ConfigError` for a key of `source` that no file would obey; what is named a workbook may be a text."""
     for key in source.options_in_use():
-        deaf = {"encoding": ("parquet",), "join_lists": ()}.get(key, ("parquet", "json", "jsonl"))
-        if paths and all(format_of(path)[0] in deaf for path in paths):
+        if paths and not any(_obeys(path, key) for path in paths):
             raise ConfigError(
                 f"source.{key} has no effect on {choices(path.name for path in paths)}: it applies to other formats. "
                 "Leave it out."
             )
+
+
+def _obeys(path: Path, key: str) -> bool:
+    if key == "join_lists":
+        return True
+    if path.is_dir():
+        return key == "encoding" and not is_saved_dataset(path)
+    return format_of(path)[0] not in ({"parquet"} if key == "encoding" else {"parquet", "json", "jsonl"})

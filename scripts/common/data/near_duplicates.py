@@ -17,7 +17,8 @@ TF-IDF with scikit-learn's nearest neighbours 17, the latter growing with the sq
 
 import re
 import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
@@ -27,7 +28,7 @@ from common.core.progress import Progress
 THRESHOLD = 0.8
 MAX_ROWS = 200_000  # different texts; more are not compared
 _N = 5  # characters
-_HEAD = 200  # characters of each text by which rows are compared first; a pair is then compared as a whole
+HEAD = 200  # characters of each text by which rows are compared first; a pair is then compared as a whole
 _SHARED, _SHARE = 3, 20  # rare 5-grams that two rows must share to be compared: 3, or a 20th of theirs
 _BITS = 24  # of a hashed 5-gram
 _MAX_COST = 10**9  # pairs of equal rare 5-grams; above it nearly all rows are alike
@@ -102,7 +103,7 @@ def _gram_matrix(texts: Sequence[tuple[str, ...]]) -> sp.csr_matrix:
     """Return which row (N) has which 5-gram (2^24 hashes), with the rarest 5-grams in the first columns."""
     sizes, columns = [np.zeros(1, np.int64)], [np.zeros(0, np.int64)]
     for start in range(0, len(texts), _CHUNK):
-        heads = ["\0".join(text[:_HEAD].ljust(_N) for text in row) for row in texts[start : start + _CHUNK]]
+        heads = ["\0".join(text[:HEAD].ljust(_N) for text in row) for row in texts[start : start + _CHUNK]]
         codes = np.frombuffer("".join(heads).encode("utf-32-le", "surrogatepass"), np.uint32).astype(np.uint64)
         count = len(codes) - _N + 1
         lengths = np.array([len(head) for head in heads])
@@ -161,3 +162,16 @@ def _similar(grams: sp.csr_matrix, sizes: np.ndarray, i: np.ndarray, j: np.ndarr
         both = np.asarray(grams[a].multiply(grams[b]).sum(axis=1)).ravel()
         near = both >= THRESHOLD * (sizes[a] + sizes[b] - both) - 1e-6
         yield from zip(a[near].tolist(), b[near].tolist(), strict=True)
+
+
+def how_compared(found: Mapping[str, Any]) -> str:
+    """Return what the search did not look at, in brackets; "" where it compared whole texts.
+
+    Args:
+        found: "near_duplicates" of `leaks.find_leaks`.
+    """
+    if not found["searched"]:
+        return " (too many rows or too much alike: only texts equal up to punctuation were looked for)"
+    if not found["heads_only"]:
+        return ""
+    return f" (of texts with more than {HEAD} characters only those whose first {HEAD} are nearly the same)"

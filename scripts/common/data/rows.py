@@ -7,10 +7,10 @@ from typing import Any
 import pandas as pd
 
 from common.config.dataset import Dataset
-from common.core.errors import DataError, choices, nearest
+from common.core.errors import DataError
 from common.core.files import sha256
 from common.data.cells import read_text, read_weight
-from common.data.labels import DROPPED, read_labels
+from common.data.labels import DROPPED, no_column, read_labels
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -42,6 +42,7 @@ class LoadedRows(Rows):
         dataset: with the labels of the rows, also where its YAML says `labels: all`.
         dropped_rows_count: {split: rows that `drop_labels` left out}; empty without `drop_labels`.
         notes: sentences for the user about what was done with the rows.
+        file_notes: sentences about how the files were read, such as their separator; printed while they were read.
     """
 
     def __init__(self, rows: Rows, dataset: Dataset) -> None:
@@ -49,6 +50,7 @@ class LoadedRows(Rows):
         self.dataset = dataset
         self.dropped_rows_count: dict[str, int] = {}
         self.notes: list[str] = []
+        self.file_notes: list[str] = []
 
 
 def to_rows(frame: pd.DataFrame, dataset: Dataset, origin: str, split: str, labelled: bool = True) -> list[Row]:
@@ -70,11 +72,7 @@ def to_rows(frame: pd.DataFrame, dataset: Dataset, origin: str, split: str, labe
     for key, columns in columns_of.items():
         for column in columns:
             if column not in frame.columns:
-                existing = [str(name) for name in frame.columns]
-                raise DataError(
-                    f"{origin}: there is no column '{column}', which the dataset YAML names as `{key}`."
-                    f"{nearest(column, existing)} Columns found: {choices(existing)}."
-                )
+                raise no_column(frame, origin, column, key, dataset)
     labels = read_labels(frame, dataset, origin) if labelled else []
     cells: dict[str, list[Any]] = {name: frame[name].tolist() for names in columns_of.values() for name in names}
     join_lists = dataset.source.join_lists

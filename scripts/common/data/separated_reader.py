@@ -2,6 +2,7 @@
 
 import csv
 import io
+import re
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -10,12 +11,13 @@ from typing import Any
 import pandas as pd
 
 from common.config.dataset import ReadOptions
-from common.data.dialect import HINT, find_dialect, holds_rows
+from common.data.dialect import HINT, ONE_COLUMN, find_dialect, holds_rows
 from common.data.format_reader import check_distinct_columns
 from common.data.table_files import SEPARATORS
 from common.data.text_reader import TextReader, rows_frame
 
 _SAMPLE_CHARACTERS = 2**20  # that decide about the dialect
+_STATED = re.compile(r'"?sep=([^\w"\r\n])"?\s*')  # the line by which a spreadsheet program learns the separator
 
 
 class SeparatedReader(TextReader):
@@ -24,23 +26,30 @@ class SeparatedReader(TextReader):
     def __init__(self, path: Path, columns: Sequence[str] | None, options: ReadOptions, name: str) -> None:
         super().__init__(path, columns, options)
         csv.field_size_limit(sys.maxsize)  # the module's own limit, 131,072 characters, is shorter than some reviews
+        skipped = options.skip_rows
         with self._decoding(), self._open("") as stream:
-            self._skip_lines(stream, options.skip_rows)
-            sample = stream.read(_SAMPLE_CHARACTERS)
+            self._skip_lines(stream, skipped)
+            sample = stream.readline()
+            if stated := _STATED.fullmatch(sample):
+                skipped, sample = skipped + 1, ""
+                options = options.model_copy(update={"separator": options.separator or stated[1]})
+            sample += stream.read(_SAMPLE_CHARACTERS)
             is_whole = len(sample) < _SAMPLE_CHARACTERS
         if not is_whole:
             sample = sample[: max(sample.rfind("\n"), sample.rfind("\r"))] + "\n"
         self._dialect = find_dialect(path, sample, is_whole, SEPARATORS.get(name), options)
         self._stream = self._open("")
-        self._skip_lines(self._stream, options.skip_rows)
+        self._skip_lines(self._stream, skipped)
         records = self._dialect.records(self._stream)
-        self._first = 1 + options.skip_rows
+        self._first = 1 + skipped
         header: list[str] | None = options.header
         if header is None:
             header = next(records, None)
             self._first += 1
         if not header:
-            raise ValueError("there is no header row")
+            raise ValueError(
+                "there is no header row; set `skip_rows:` below `source:` in the dataset YAML where it is further down"
+            )
         # A spreadsheet's index column may have no name; two such columns get different names.
         self._names = [name or f"Unnamed: {number}" for number, name in enumerate(header)]
         check_distinct_columns(self._names)
@@ -62,7 +71,7 @@ class SeparatedReader(TextReader):
                     if record:
                         raise ValueError(
                             f"row {number} has {len(record)} cells, the header has {width} names; if the cells are "
-                            f"separated or quoted in another way, {HINT}"
+                            f"separated or quoted in another way, {HINT}{ONE_COLUMN if width == 1 else ''}"
                         )
                 elif checks and records.line_num != before + 1 and holds_rows(record, dialect):
                     raise ValueError(

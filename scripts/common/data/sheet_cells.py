@@ -1,4 +1,4 @@
-"""Cells of a spreadsheet: dates as the sheet shows them, and cells without a value, which are refused when read."""
+"""Cells of a spreadsheet: dates as the sheet shows them, cells without a value, which are refused, escapes of xlsx."""
 
 import datetime
 import re
@@ -14,6 +14,27 @@ _MONTHS = [
     *("September", "October", "November", "December"),
 ]
 _DAYS = ["Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday"]
+
+
+# ST_Xstring of ECMA-376 part 1, 22.9.2.19: `_xHHHH_` is a character, and `_x005F_` an underscore before what looks so.
+_ESCAPED = re.compile("_x([0-9A-Fa-f]{4})_")
+_UNDERSCORE = re.compile("_(?=x[0-9A-Fa-f]{4}_)")
+_NOT_IN_XML = re.compile("[\x00-\x08\x0b-\x1f\ufffe\uffff]")  # with the carriage return, which XML makes a line feed
+
+
+def escape_xlsx(text: str) -> str:
+    """Return a text as a cell of an xlsx file holds it: characters that XML lacks become `_xHHHH_`."""
+    return _NOT_IN_XML.sub(lambda found: f"_x{ord(found[0]):04X}_", _UNDERSCORE.sub("_x005F_", text))
+
+
+def unescape_xlsx(text: str) -> str:
+    """Return the text of a cell of an xlsx file, as `escape_xlsx` writes it; half characters stay escapes."""
+
+    def character(found: re.Match[str]) -> str:
+        code = int(found[1], 16)
+        return found[0] if 0xD800 <= code < 0xE000 else chr(code)
+
+    return _ESCAPED.sub(character, text) if "_x" in text else text
 
 
 class BrokenCell(str):

@@ -1,17 +1,20 @@
 """Divide rows into train, validation and test, check that the needed splits exist, and draw stratified samples."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
 
-from common.config.dataset import SPLITS, Dataset
+from common.config.dataset import SPLIT_NAMES, Dataset
 from common.config.job import Job
 from common.config.label_values import Label
 from common.core.errors import DataError, choices, nearest
+from common.core.formatting import shortened
 from common.data.rows import Row, Rows
 from common.data.visible_text import visible
+
+_SHOWN_CHARACTERS = 60  # of a cell in a message
 
 
 def require_split(rows: Rows, split: str, why: str) -> list[Row]:
@@ -59,13 +62,33 @@ def sample_rows(rows: list[Row], count: int | None, seed: int) -> list[Row]:
         return rows
     from sklearn.model_selection import train_test_split
 
-    try:
-        chosen, _ = train_test_split(
-            range(len(rows)), train_size=count, random_state=seed, stratify=[row.label for row in rows]
-        )
-    except ValueError as error:
-        raise DataError(f"cannot sample {count} of {len(rows)} rows, stratified by label: {error}") from error
+    number = Counter(row.label for row in rows)
+    if (problem := _stratifies(number, count)) is not None:
+        raise DataError(f"cannot sample {count} of {len(rows)} rows, stratified by label: {problem}")
+    chosen, _ = train_test_split(
+        range(len(rows)), train_size=count, random_state=seed, stratify=[row.label for row in rows]
+    )
     return [rows[index] for index in sorted(chosen)]
+
+
+def _stratifies(number: Mapping[int | None, int], count: int) -> str | None:
+    """Return why `count` rows cannot be chosen by label, with rows of every label among them and among the others.
+
+    Args:
+        number: rows of each label.
+        count: of the rows to choose.
+    """
+    rows, labels = sum(number.values()), len(number)
+    if rows and min(number.values()) < 2:
+        return "a label has one row, which cannot be in both parts. Add rows of it, or leave it out by drop_labels."
+    if min(count, rows - count) < labels:
+        return (
+            f"there are {labels} labels, and each needs a row among the {count} and among the other {rows - count}: "
+            f"allowed are {labels} to {rows - labels} rows."
+            if rows >= 2 * labels
+            else f"there are {labels} labels with {rows} rows in all, and each needs two."
+        )
+    return None
 
 
 def sample_train_rows(rows: list[Row], job: Job, dataset: Dataset) -> list[Row]:
@@ -100,7 +123,7 @@ def sample_balanced(rows: list[Row], count: int, labels: Sequence[Label], seed: 
 
 
 def divide_by_column(frames: dict[str, tuple[pd.DataFrame, str]], column: str) -> dict[str, tuple[pd.DataFrame, str]]:
-    """Divide tables by a column whose cells say train, validation or test.
+    """Divide tables by a column whose cells say train, validation (also valid, val or dev) or test, in any case.
 
     Args:
         frames: {any name: (table, file for messages)}.
@@ -110,21 +133,31 @@ def divide_by_column(frames: dict[str, tuple[pd.DataFrame, str]], column: str) -
         {split: (table, files for messages)}.
 
     Raises:
-        DataError: a table lacks the column, or a cell says something else.
+        DataError: a table lacks the column, a cell says something else, or two words mean one split.
     """
     divided: dict[str, list[tuple[pd.DataFrame, str]]] = {}
+    words: dict[str, str] = {}  # {split: how the cells call it}
     for frame, origin in frames.values():
         if column not in frame.columns:
             raise DataError(
                 f"{origin}: there is no column '{column}', which the dataset YAML names as `splits.column`."
                 f"{nearest(column, frame.columns)} Columns found: {choices(frame.columns)}."
             )
+        splits = []
         for place, value in frame[column].items():
-            if value not in SPLITS:
+            split = SPLIT_NAMES.get(value.casefold()) if isinstance(value, str) else None
+            if split is None:
                 raise DataError(
-                    f"{origin}, row {place}, column '{column}': found {value!r}; allowed: {choices(SPLITS)}."
+                    f"{origin}, row {place}, column '{column}': found {shortened(repr(value), _SHOWN_CHARACTERS)}; "
+                    f"allowed: {choices(SPLIT_NAMES)}."
                 )
-        for split, part in frame.groupby(column, sort=False):
+            if words.setdefault(split, value) != value:
+                raise DataError(
+                    f"{origin}, row {place}, column '{column}': found '{value}', and '{words[split]}' before it; both "
+                    f"mean {split}. Use one word for it."
+                )
+            splits.append(split)
+        for split, part in frame.groupby(pd.Series(splits, frame.index, dtype=object), sort=False):
             divided.setdefault(str(split), []).append((part, origin))
     return {
         split: (pd.concat([part for part, _ in parts]), ", ".join(dict.fromkeys(origin for _, origin in parts)))
@@ -171,15 +204,15 @@ def _cut_by_label(
     number = Counter(row.label for row in train)
     single = [row for row in train if number[row.label] == 1]
     others = [row for row in train if number[row.label] > 1]
-    try:
-        kept, cut = train_test_split(
-            others,
-            test_size=round(fraction * count),
-            random_state=dataset.splits.seed,
-            stratify=[row.label for row in others],
+    size = round(fraction * count)
+    if (problem := _stratifies({label: rows for label, rows in number.items() if rows > 1}, size)) is not None:
+        raise DataError(
+            f"cannot cut {split}, {fraction:.1%} of {count} rows, off train by label: {problem} Change the fraction in "
+            f"splits.fractions, add rows, or name a {split} file."
         )
-    except ValueError as error:
-        raise DataError(f"cannot cut {fraction:.0%} of {count} rows off train, stratified by label: {error}") from error
+    kept, cut = train_test_split(
+        others, test_size=size, random_state=dataset.splits.seed, stratify=[row.label for row in others]
+    )
     names = [visible(dataset.labels[row.label]) for row in single if row.label is not None]
     note = f"train keeps the only row of the labels {choices(names)}; {split} has none of them" if names else ""
     return kept + single, cut, note

@@ -1,4 +1,4 @@
-"""Find table files, tell their format from their names, and open those that are compressed."""
+"""Tell the format of table files from their names, and open those that are compressed."""
 
 import bz2
 import contextlib
@@ -13,15 +13,16 @@ from pathlib import Path
 from typing import Any, BinaryIO, cast
 from xml.etree.ElementTree import ParseError
 
-from common.config.dataset import SPLITS
 from common.core.errors import DataError, choices
 
 FORMATS = ("xlsx", "csv", "tsv", "jsonl", "parquet")  # read and written, also as .gz
 READ_FORMATS = (*FORMATS, "txt", "json", "xls", "xlsb", "ods")
-_COMPRESSIONS = ("gz", "bz2", "xz", "zip")
+COMPRESSIONS = ("gz", "bz2", "xz", "zst", "zip")
 SEPARATORS = {"csv": ",", "tsv": "\t"}
-_BROKEN = (ValueError, KeyError, OSError, EOFError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, ParseError)
-_SPLIT_FILES = {split: (split,) for split in SPLITS} | {"validation": ("validation", "val", "dev")}
+_BROKEN = (
+    *(ValueError, KeyError, OSError, EOFError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, ParseError),
+    NotImplementedError,  # of a zip archive that is compressed in a way that Python lacks
+)
 
 
 def format_of(path: Path) -> tuple[str, bool]:
@@ -39,15 +40,15 @@ def format_of(path: Path) -> tuple[str, bool]:
     if not name or name[0] not in READ_FORMATS:
         raise DataError(
             f"{path}: unknown file format; allowed endings: {choices(READ_FORMATS)}, each also with "
-            f"{choices(f'.{end}' for end in _COMPRESSIONS)}."
+            f"{choices(f'.{end}' for end in COMPRESSIONS)}."
         )
     return name[0], compression == "gz"
 
 
 def compression_of(path: Path) -> str:
-    """Return the ending of a compressed file, "gz", "bz2", "xz" or "zip"; "" where the file is not compressed."""
+    """Return the ending of a compressed file, one of `COMPRESSIONS`; "" where the file is not compressed."""
     ending = path.suffix.lower().lstrip(".")
-    return ending if ending in _COMPRESSIONS else ""
+    return ending if ending in COMPRESSIONS else ""
 
 
 def check_writable(path: Path) -> None:
@@ -74,9 +75,16 @@ def open_binary(path: Path) -> BinaryIO:
     """Open a file for reading; what is compressed is decompressed as it is read."""
     openers: dict[str, Any] = {"": Path.open, "gz": gzip.GzipFile, "bz2": bz2.BZ2File, "xz": lzma.LZMAFile}
     compression = compression_of(path)
+    if compression == "zst":
+        import pyarrow as pa  # not for those who want the names of files alone
+
+        return cast(BinaryIO, io.BufferedReader(pa.input_stream(path, compression="zstd")))
     if compression == "zip":
         archive = zipfile.ZipFile(path)
-        return cast(BinaryIO, io.BufferedReader(cast(io.RawIOBase, archive.open(_only_member(archive)))))
+        member = _only_member(archive)
+        if archive.getinfo(member).flag_bits & 1:
+            raise ValueError("the archive has a password; unpack it and name the file")
+        return cast(BinaryIO, io.BufferedReader(cast(io.RawIOBase, archive.open(member))))
     return cast(BinaryIO, openers[compression](path, "rb"))
 
 
@@ -86,37 +94,6 @@ def _only_member(archive: zipfile.ZipFile) -> str:
     if len(names) != 1:
         raise ValueError(f"the archive holds {len(names)} files ({choices(names, 5)}); unpack it and name one of them")
     return names[0]
-
-
-def find_split_files(folder: Path) -> dict[str, Path]:
-    """Return {split: file} for the {train,validation,test}.<format> files of a folder; val and dev mean validation.
-
-    Raises:
-        DataError: no such folder, no such file in it, or two files for one split.
-    """
-    if not folder.is_dir():
-        raise DataError(f"DATA_DIR={folder}: there is no such folder.")
-    found: dict[str, Path] = {}
-    for split in SPLITS:
-        endings = ("", *(f".{compression}" for compression in _COMPRESSIONS))
-        candidates = [
-            folder / f"{word}.{name}{end}" for word in _SPLIT_FILES[split] for name in READ_FORMATS for end in endings
-        ]
-        present = [path for path in candidates if path.is_file()]
-        # Beside a table, a .txt file is a note.
-        present = [path for path in present if format_of(path)[0] != "txt"] or present
-        if len(present) > 1:
-            raise DataError(
-                f"DATA_DIR={folder}: found both {present[0].name} and {present[1].name} for one split; keep one."
-            )
-        if present:
-            found[split] = present[0]
-    if not found:
-        raise DataError(
-            f"DATA_DIR={folder}: no split found; allowed are {{train,validation,test}}.<format> (validation may also "
-            f"be called val or dev) with format {choices(FORMATS)}."
-        )
-    return found
 
 
 @contextlib.contextmanager

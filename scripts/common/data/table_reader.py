@@ -18,8 +18,9 @@ from common.config.dataset import ReadOptions
 from common.core.errors import DataError
 from common.data.content import real_format
 from common.data.excel_reader import ExcelReader
+from common.data.fasttext_reader import FastTextReader
 from common.data.format_reader import TableReader
-from common.data.json_reader import JsonLinesReader, JsonReader
+from common.data.json_reader import JsonLinesReader, JsonReader, read_json
 from common.data.parquet_reader import ParquetReader
 from common.data.separated_reader import SeparatedReader
 from common.data.table_files import format_of, reading
@@ -41,6 +42,25 @@ def read_table(path: Path, options: ReadOptions = _PLAIN) -> pd.DataFrame:
         return reader.read()
 
 
+def read_tables(path: Path, options: ReadOptions = _PLAIN) -> dict[str, pd.DataFrame]:
+    """Read a file that may hold several tables: {split: table} of such a json file, else {"train": table}.
+
+    Args and errors: as of `read_table`.
+    """
+    _check_file(path)
+    with reading(path):
+        if real_format(path) == "json":
+            tables = read_json(path, options)
+            return {name or "train": table for name, table in tables.items()}
+    return {"train": read_table(path, options)}
+
+
+def _check_file(path: Path) -> None:
+    format_of(path)
+    if not path.is_file():
+        raise DataError(f"{path}: there is no such file.")
+
+
 @contextlib.contextmanager
 def open_table(
     path: Path, columns: Sequence[str] | None = None, options: ReadOptions = _PLAIN
@@ -55,9 +75,7 @@ def open_table(
     Raises:
         DataError: no such file, unknown format, or content that is not of that format; `read` and `skip` raise it, too.
     """
-    format_of(path)
-    if not path.is_file():
-        raise DataError(f"{path}: there is no such file.")
+    _check_file(path)
     with reading(path):
         reader = _open(path, columns, options)
     try:
@@ -68,7 +86,9 @@ def open_table(
 
 def _open(path: Path, columns: Sequence[str] | None, options: ReadOptions) -> TableReader:
     name = real_format(path)
-    readers: dict[str, Any] = {"jsonl": JsonLinesReader, "json": JsonReader, "xlsx": ExcelReader}
+    readers: dict[str, Any] = {
+        **{"jsonl": JsonLinesReader, "json": JsonReader, "fasttext": FastTextReader, "xlsx": ExcelReader}
+    }
     if name == "parquet":
         return ParquetReader(path, columns)
     if name in ("xls", "xlsb", "ods"):

@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 
 from common.core.errors import DataError
 from common.core.files import atomic_path
+from common.data.sheet_cells import escape_xlsx
 from common.data.table_files import SEPARATORS, check_writable, format_of, writing
 from common.data.table_reader import open_table
 
@@ -187,7 +188,6 @@ def _as_json(value: Any) -> Any:
 def _write_excel(frame: pd.DataFrame, stream: io.BytesIO) -> None:
     """Write a table as the only sheet of a workbook."""
     from openpyxl import Workbook
-    from openpyxl.cell.cell import ILLEGAL_CHARACTERS_RE
 
     book = Workbook()
     sheet = book.active
@@ -198,8 +198,7 @@ def _write_excel(frame: pd.DataFrame, stream: io.BytesIO) -> None:
                     f"row {number} has a text of {len(value)} characters; a cell holds {_EXCEL_CELL_CHARACTERS}"
                 )
             cell = sheet.cell(number, column)
-            # xlsx cannot hold control characters.
-            cell.value = ILLEGAL_CHARACTERS_RE.sub("\ufffd", value) if isinstance(value, str) else value
+            cell.value = escape_xlsx(value) if isinstance(value, str) else value
             if isinstance(value, str):
                 cell.data_type = "s"  # a text that begins with "=" is not a formula
     book.save(stream)

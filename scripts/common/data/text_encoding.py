@@ -87,6 +87,9 @@ def _find_legacy(path: Path) -> str:
         for number, line in enumerate(stream, start=1):
             if not line.isascii():
                 (utf8 if _decode(line, "utf-8") is not None else others).append((number, line))
+    # A broken byte beside characters in UTF-8: any other encoding would make several signs of each of these.
+    if any(_count_utf8(line) >= _count_other(line) for _, line in others):
+        raise ValueError(describe_undecodable(path, "utf-8"))
     if utf8:
         raise ValueError(
             f"line {utf8[0][0]} is utf-8, line {others[0][0]} is not; save the file in one encoding, or set "
@@ -110,6 +113,16 @@ def _decode(line: bytes, encoding: str) -> str | None:
         return line.decode(encoding)
     except UnicodeDecodeError:
         return None
+
+
+def _count_utf8(line: bytes) -> int:
+    """Return the number of characters beyond ASCII that a line holds in UTF-8."""
+    return sum(char > "\x7f" for char in line.decode("utf-8", "ignore"))
+
+
+def _count_other(line: bytes) -> int:
+    """Return the number of bytes of a line that are no part of a character in UTF-8."""
+    return len(line) - len(line.decode("utf-8", "ignore").encode())
 
 
 def _is_plausible(lines: Sequence[tuple[int, bytes]], encoding: str) -> bool:

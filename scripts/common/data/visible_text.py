@@ -5,12 +5,13 @@ import unicodedata
 from collections.abc import Iterable
 
 _MOST = 60  # characters of a value that a message shows
-# Letters of other scripts that look like Latin ones, by the Latin letter; in lower case after `casefold`.
+# Letters of other scripts, and signs, that look like Latin ones, by the Latin letter; in lower case after `casefold`.
 _LOOK_ALIKES = {
     **{"a": "аα", "b": "ь", "c": "сϲ", "d": "ԁ", "e": "е", "h": "һ", "i": "іι", "j": "ј", "k": "кκ", "l": "ӏ"},
     **{"m": "м", "n": "п", "o": "оοо", "p": "рρ", "q": "ԛ", "r": "г", "s": "ѕ", "t": "тτ", "u": "υ", "v": "ѵν"},
     **{"w": "ԝ", "x": "хχ", "y": "уүγ"},
 }
+_LOOK_ALIKES["-"] = "\u2010\u2011\u2012\u2013\u2014\u2212"  # hyphens, dashes, the minus sign
 _LATIN = str.maketrans({other: letter for letter, others in _LOOK_ALIKES.items() for other in others})
 
 

@@ -7,7 +7,7 @@ from common.config.dataset import Dataset
 from common.config.job import Job
 from common.core.errors import DataError, ModelError, choices
 from common.data import hub_dataset
-from common.data.table_files import find_split_files
+from common.data.folders import find_split_paths
 from common.hub import locate
 from common.hub.locate import Base
 
@@ -53,7 +53,7 @@ def find_missing_rows(dataset: Dataset, data_dir: Path | None = None) -> str | N
     """Return which files of a dataset's rows are not on this machine, None if all are."""
     if data_dir is not None:
         try:
-            find_split_files(data_dir)
+            find_split_paths(data_dir)
         except DataError as error:
             return str(error)
         return None
@@ -61,5 +61,5 @@ def find_missing_rows(dataset: Dataset, data_dir: Path | None = None) -> str | N
     if source.hub is not None:
         return hub_dataset.find_missing(source)
     files = [source.files] if isinstance(source.files, str) else list((source.files or {}).values())
-    absent = [name for name in files if not (ROOT / name).is_file()]
+    absent = [name for name in files if not (ROOT / name).exists()]
     return f"missing: {', '.join(absent)}; put them there, or give DATA_DIR=<folder>" if absent else None

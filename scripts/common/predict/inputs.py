@@ -1,8 +1,9 @@
 """What a prediction reads and where it writes: the run that predicts, the input files, the output file."""
 
+import contextlib
 import dataclasses
 import glob
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from common.cli import sweeps
@@ -16,6 +17,20 @@ from common.runs import run_folder
 from common.runs.run_config import RunConfig
 
 SEPARATOR = "||"
+
+
+@contextlib.contextmanager
+def reading_input() -> Iterator[None]:
+    """Add to an error that advises keys of a dataset's YAML that they do not hold for the files of INPUT=."""
+    try:
+        yield
+    except DataError as error:
+        if "below `source:`" not in str(error):
+            raise
+        raise DataError(
+            f"{str(error).removesuffix('.')}. But such keys hold for the dataset's own files, not for INPUT=: save it "
+            "as csv with commas in UTF-8, as jsonl or as parquet."
+        ) from error
 
 
 def find_run(request: RunRequest, run: Path | None, adapter: Path | None) -> tuple[Path, RunConfig]:

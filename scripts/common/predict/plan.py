@@ -25,6 +25,7 @@ from common.data import table_files
 from common.data.rows import Row, to_rows
 from common.data.table_reader import open_table
 from common.predict.columns import check_free_columns
+from common.predict.inputs import reading_input
 from common.runs import run_folder
 from common.runs.run_config import RunConfig
 
@@ -224,8 +225,9 @@ def _survey(files: Sequence[Path], dataset: Dataset) -> tuple[list[int], list[st
     columns: list[str] = []
     progress = Progress("check the input", len(files), "file")
     for path in files:
-        rows, found = _survey_file(path, dataset)
-        if table_files.format_of(path)[0] == "jsonl":
+        with reading_input():
+            rows, found, is_open = _survey_file(path, dataset)
+        if is_open:
             columns += [name for name in found if name not in columns]
         elif columns and set(found) != set(columns):
             differing = [name for name in [*found, *columns] if (name in found) != (name in columns)]
@@ -241,16 +243,16 @@ def _survey(files: Sequence[Path], dataset: Dataset) -> tuple[list[int], list[st
     return counts, columns
 
 
-def _survey_file(path: Path, dataset: Dataset) -> tuple[int, list[str]]:
-    lines = table_files.format_of(path)[0] == "jsonl"
+def _survey_file(path: Path, dataset: Dataset) -> tuple[int, list[str], bool]:
+    """Return a file's number of rows, its columns, and whether other files of its kind may have others (jsonl)."""
     with open_table(path) as source:
-        columns = source.columns
-    if not lines:
+        columns, is_open = source.columns, source.finds_columns
+    if not is_open:
         _texts(pd.DataFrame(columns=columns, dtype=object), dataset, path)
-    with open_table(path, None if lines else dataset.text) as source:
+    with open_table(path, None if is_open else dataset.text) as source:
         while len(frame := source.read(_CHECKED_AT_ONCE)):
             _texts(frame, dataset, path)
-        return source.position, source.columns if lines else columns
+        return source.position, source.columns if is_open else columns, is_open
 
 
 def _texts(frame: pd.DataFrame, dataset: Dataset, path: Path) -> list[Row]:

@@ -10,7 +10,7 @@ from common.data.rows import to_rows
 from common.data.table_reader import read_table
 from common.data.table_writer import write_table
 from common.predict.columns import check_free_columns, with_predictions
-from common.predict.inputs import one_row
+from common.predict.inputs import one_row, reading_input
 from common.predict.scorer import Scorer
 
 
@@ -20,10 +20,11 @@ def predict_table(source: Path, output: Path, scorer: Scorer) -> str:
     Raises:
         DataError: a row is wrong, or the table has a column of that name already.
     """
-    frame = read_table(source)
     dataset = scorer.config.dataset
-    check_free_columns(frame.columns.tolist(), dataset.labels, source)
-    rows = to_rows(frame, dataset, str(source), "input", labelled=False)
+    with reading_input():
+        frame = read_table(source)
+        check_free_columns(frame.columns.tolist(), dataset.labels, source)
+        rows = to_rows(frame, dataset, str(source), "input", labelled=False)
     scorer.announce()
     start = time.perf_counter()
     scores = scorer(rows)

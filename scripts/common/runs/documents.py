@@ -21,6 +21,8 @@ class Metrics(TypedDict):
         test_f1_mean_labels_of: the labels whose F1 scores `test_f1_mean_labels` averages.
         leaked_count, near_leaked_count: rows of validation and test that are in train, exactly or nearly
             (`leaks.leak_counts` has all such counts); None where near duplicates were not looked for.
+        number_text_count: texts that are a number, true or false alone (`checks.reading_counts` has the other counts of
+            what the model reads: unknown tokens, rows of other texts with the same tokens, spelled special tokens).
         provenance: code, packages and time of the process that wrote it (`provenance.collect`).
         attempts: provenance and hardware of every process that worked on a fine-tuned model's run, oldest first.
     """
@@ -48,6 +50,10 @@ class Metrics(TypedDict):
     leaked_count: NotRequired[int]
     near_leaked_count: NotRequired[int | None]
     contradiction_count: NotRequired[int]
+    number_text_count: NotRequired[int]
+    unknown_token_count: NotRequired[int]
+    collapsed_count: NotRequired[int]
+    special_spelled_count: NotRequired[int]
     near_contradiction_count: NotRequired[int | None]
     train_accuracy: NotRequired[float | None]
     test_n: NotRequired[int]

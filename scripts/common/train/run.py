@@ -8,7 +8,7 @@ from transformers import set_seed
 
 from common.config import recipe
 from common.core import errors, files
-from common.data.rows import Row, Rows
+from common.data.rows import LoadedRows, Row, Rows
 from common.data.splits import sample_rows, sample_train_rows
 from common.evaluation import inference, partial_results
 from common.evaluation.memory_limit import free_memory
@@ -29,8 +29,15 @@ _GPU_ROUNDING = 1e-3  # nats
 _PROBE_ROWS = 64  # validation rows that the trained and the reloaded model both score
 
 
-def run(folder: Path, config: RunConfig, rows: Rows) -> None:
-    """Run or resume a training run until its metrics are written."""
+def run(folder: Path, config: RunConfig, rows: LoadedRows, found_leaks: dict[str, Any] | None = None) -> None:
+    """Run or resume a training run until its metrics are written.
+
+    Args:
+        folder: of the run.
+        config: its recorded config.
+        rows: of all splits.
+        found_leaks: by `leaks.find_leaks` of these rows, where it has run already.
+    """
     device.announce()
     provenance.record_attempt(folder)
     job, model_folder = job_of(config), folder / run_folder.MODEL
@@ -38,7 +45,7 @@ def run(folder: Path, config: RunConfig, rows: Rows) -> None:
         head = saved_model.load(job, config.dataset, model_folder)
     else:
         probe = rows["validation"][:_PROBE_ROWS]
-        counts = row_checks.check_rows_of_run(folder, job, config.dataset, rows)
+        counts = row_checks.check_rows_of_run(folder, job, config.dataset, rows, found_leaks)
         facts, scores = _train(folder, config, rows, probe)
         free_memory()  # two large models do not fit one card
         head = saved_model.load(job, config.dataset, model_folder)

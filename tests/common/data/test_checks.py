@@ -1,6 +1,11 @@
+import json
+
 from toy_runs import dataset
 
+from common.core.formatting import printable_json
 from common.data import checks
+from common.data.leaks import find_leaks
+from common.data.load import load_rows
 from common.data.rows import Row
 
 
@@ -11,8 +16,18 @@ def row(number, text, label=0, group=None):
 def test_counts_name_every_label():
     rows = {"train": [row(1, "a", 1, "x"), row(2, "b", 1, "y"), row(3, "c", 0, "x")], "test": [row(1, "d", 1)]}
     assert checks.count_rows(rows, dataset()) == {
-        "train": {"n": 3, "labels": {"con": 1, "pro": 2}, "groups": {"x": 2, "y": 1}},
-        "test": {"n": 1, "labels": {"con": 0, "pro": 1}, "groups": {}},
+        "train": {
+            "n": 3,
+            "labels": {"con": 1, "pro": 2},
+            "groups": {"x": 2, "y": 1},
+            "number_texts": {"claim": 0, "sentence": 0},
+        },
+        "test": {
+            "n": 1,
+            "labels": {"con": 0, "pro": 1},
+            "groups": {},
+            "number_texts": {"claim": 0, "sentence": 0},
+        },
     }
 
 
@@ -50,3 +65,32 @@ def test_token_lengths():
     assert (found["min"], found["median"], found["max"]) == (2, 4.0, 10)
     assert 5 < found["p95"] < 10
     assert (found["truncated_count"], found["truncated_share"]) == (1, 0.25)
+
+
+def test_texts_that_are_numbers_are_counted_by_column():
+    texts = ["12", "-1.5e3", " True ", "false", ".5", "3 films", "No. 4", "1,2", "nan"]
+    rows = {"train": [row(number, text) for number, text in enumerate(texts)], "test": [row(1, "7")]}
+    found = {"splits": checks.count_rows(rows, dataset()), "tokens": {}}
+    assert found["splits"]["train"]["number_texts"] == {"claim": 0, "sentence": 5}
+    assert checks.reading_counts(found)["number_text_count"] == 6
+    assert "alone: 5 in train, column 'sentence'; 1 in test, column 'sentence'" in checks.reading_lines(found)[0]
+
+
+def test_terminal_escapes(case):
+    source = {"files": str(case("terminal-escapes.jsonl"))}
+    rows = load_rows(dataset(source=source, text=["text"], label="label", labels=["bad", "good"], id="id", group="g"))
+    found = {"splits": checks.count_rows(rows, rows.dataset), "tokens": {}, **find_leaks(rows, rows.dataset)}
+    lines = "\n".join(checks.describe(found, rows.dataset, 64))
+    assert "train 0\\x1b]0;PWNTITLE\\x07" in lines and not any(char < " " and char != "\n" for char in lines)
+
+
+def test_lines_for_people_hold_no_control_characters():
+    odd = "\x1b[2J\n\u202e"
+    rows = {
+        "train": [Row(odd, ("a", "b"), 0, odd), Row("2", ("a", "b"), 1, odd)],
+        "test": [Row("3", ("a", "b"), 0, odd)],
+    }
+    found = {"splits": checks.count_rows(rows, dataset()), "tokens": {}, **find_leaks(rows, dataset())}
+    lines = "\n".join(checks.describe(found, dataset(group="claim"), 64))
+    assert "\\x1b[2J\\n\\u202e" in lines and not set(lines) & {"\x1b", "\u202e"}
+    assert json.loads(printable_json(json.dumps(found, ensure_ascii=False))) == found

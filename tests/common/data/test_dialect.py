@@ -164,3 +164,34 @@ def test_a_stray_quote_beside_empty_cells_and_spaces(tmp_path, text):
 def test_a_byte_order_mark_is_no_part_of_a_name(tmp_path, encoding):
     (tmp_path / "a.csv").write_bytes("\ufefftext,label\na,b\n".encode())
     assert list(read_table(tmp_path / "a.csv", read_options(encoding=encoding)).columns) == ["text", "label"]
+
+
+@pytest.mark.parametrize("first", ["sep=;\n", "sep=;\r\n", '"sep=;"\n'])
+def test_the_first_line_of_a_spreadsheet_program_states_the_separator(tmp_path, first):
+    path = write(tmp_path / "a.csv", first + "text;label\na, b;x\nc;d;y\n")
+    assert "row 4 has 3 cells" in refusal(path)
+    path = write(tmp_path / "a.csv", first + "text;label\na, b;x\n")
+    found = read_table(path)
+    assert found.to_dict("records") == [{"text": "a, b", "label": "x"}] and found.index.tolist() == [3]
+
+
+@pytest.mark.parametrize("name", ["a.csv", "a.txt", "a.tsv"])
+def test_one_column_whose_texts_hold_separators(tmp_path, name, capsys):
+    texts = ["Well, yes, no", "plain", 'he said "no", then; left\there']
+    path = write(tmp_path / name, "text\n" + "\n".join(texts) + "\n")
+    assert read_table(path)["text"].tolist() == texts
+    assert "each line is one cell" in capsys.readouterr().err
+
+
+def test_one_text_a_line(tmp_path):
+    assert read_table(write(tmp_path / "a.txt", "text\none\ntwo\n"))["text"].tolist() == ["one", "two"]
+    path = write(tmp_path / "b.txt", "one, two\nthree\n")
+    assert read_table(path, read_options(header=["text"]))["text"].tolist() == ["one, two", "three"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["text\na,b\nc,d\n", 'text\n"a, b",\nc\n', 'text\n"1","a"\n"2","b, c"\n'],
+)
+def test_one_name_above_several_columns_is_refused(tmp_path, text):
+    assert "`separator:`" in refusal(write(tmp_path / "a.csv", text))

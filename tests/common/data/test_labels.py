@@ -136,6 +136,11 @@ def test_what_looks_like_a_label_is_shown_by_code_point(cell, parts):
     assert not set(found) & {"\u200b", "\ufeff", "\u00a0", "\x1b"}
 
 
+def test_a_minus_sign_is_no_hyphen():
+    found = message(read, "\u22121", labels=[-1, 1])
+    assert "Did you mean '-1'?" in found and "U+2212 MINUS SIGN in the cell" in found
+
+
 def test_an_odd_character_in_the_yaml_is_shown_too():
     found = message(read, "con", labels=["con\u200b", "pro"])
     assert "Allowed: con<U+200B>, pro" in found and "mean 'con<U+200B>'?" in found
@@ -173,6 +178,45 @@ def test_integers_are_keys():
 def test_a_key_twice():
     with pytest.raises(ConfigError, match="answers: the label '0' occurs twice"):
         dataset(labels=[0, 1], answers={0: "bad", "0": "worse", 1: "good"})
+
+
+# --- other ways to write a label ---
+
+
+@pytest.mark.parametrize(
+    ("cells", "labels", "read_as"),
+    [
+        (["1.0", "0.0", "1"], [0, 1], [1, 0, 1]),  # as pandas writes whole numbers beside empty cells
+        (["1.0", "1"], ["1", "1.0"], [1, 0]),  # both are labels
+        ([True, False, "true"], ["true", "false"], [0, 1, 0]),
+        ([True, False], ["FALSE", "TRUE"], [1, 0]),
+        ([True, np.False_], ["True", "False"], [0, 1]),
+        (["TRUE", "false"], ["TRUE", "false"], [0, 1]),
+    ],
+)
+def test_a_number_or_boolean_in_another_spelling(cells, labels, read_as):
+    assert read(*cells, labels=labels) == read_as
+
+
+@pytest.mark.parametrize(
+    ("cell", "labels"), [("1.5", [1, 2]), ("01.0", [1, 2]), ("TRUE", ["true", "false"]), ("1.0", [2, 3])]
+)
+def test_a_text_in_another_spelling_is_no_label(cell, labels):
+    assert f"found '{cell}', which is not a label" in message(read, cell, labels=labels)
+
+
+def test_another_spelling_is_mapped_dropped_and_said(tmp_path):
+    values = ["1.0", "0.0", "2.0", "1.0"]
+    rows = load(tmp_path, *values, labels=["bad", "good"], label_map={0: "bad", 1: "good"}, drop_labels=[2])
+    assert [row.label for row in rows["train"]] == [1, 0, 1] and rows.dropped_rows_count == {"train": 1}
+    rows = load(tmp_path, "1.0", "0.0", labels=[0, 1])
+    assert "labels of the rows that are read as those of the YAML: 0.0 as 0, 1.0 as 1" in rows.notes
+    assert load(tmp_path, 1.0, 0.0, labels=[0, 1]).notes == []
+
+
+def test_all_labels_that_are_whole_numbers(tmp_path):
+    rows = load(tmp_path, "10.0", "2.0", "10", labels="all")
+    assert rows.dataset.labels == [2, 10] and [row.label for row in rows["train"]] == [1, 0, 1]
 
 
 # --- label_map and drop_labels ---------------------------------------------------------------------------------------
@@ -257,6 +301,16 @@ def test_01_is_no_number(tmp_path):
 def test_what_all_cannot_be(tmp_path, train, test, parts):
     found = message(load, tmp_path, *train, more={"test": test}, labels="all")
     assert all(part in found for part in parts), found
+
+
+def test_a_repeated_header_is_no_label(tmp_path):
+    (tmp_path / "train.csv").write_text("claim,sentence,stance\nA,one,x\nclaim,sentence,stance\nA,two,y\n")
+    assert "train.csv, row 3: it repeats the header" in message(load_rows, dataset(labels="all"), tmp_path)
+
+
+@pytest.mark.parametrize(("cells", "part"), [([["x"], ["y"]], "found a list"), ([], "there are no rows")])
+def test_all_finds_no_labels(tmp_path, cells, part):
+    assert part in message(load, tmp_path, *cells, labels="all")
 
 
 def test_all_needs_train_rows(tmp_path):

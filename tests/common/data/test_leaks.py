@@ -61,6 +61,16 @@ def test_strict_passes_clean_rows():
     leaks.check_strict(leaks.find_leaks({"train": [row(1, "one"), row(2, "two")], "test": [row(3, "six")]}, dataset()))
 
 
+def test_that_long_texts_are_compared_by_their_beginnings_is_said():
+    body = "some words that go on " * 20
+    rows = {"train": [row(1, "First published in 2019. " * 5 + body)], "test": [row(2, "Read here: " * 9 + body)]}
+    found = leaks.find_leaks(rows, dataset())
+    assert leaks.leak_counts(found)["near_leaked_count"] == 0
+    assert found["near_duplicates"]["heads_only"] and "first 200 are nearly the same" in leaks.summary(found)
+    found = leaks.find_leaks({"train": [row(1, "short")]}, dataset())
+    assert not found["near_duplicates"]["heads_only"] and "first 200" not in leaks.summary(found)
+
+
 def test_what_was_not_searched_is_said(monkeypatch):
     monkeypatch.setattr(near_duplicates, "MAX_ROWS", 1)
     found = leaks.find_leaks({"train": [row(1, "one"), row(2, "two")]}, dataset())

@@ -8,10 +8,10 @@ from toy_runs import dataset
 
 from common.config import catalog
 from common.core.errors import ConfigError, DataError
-from common.data import table_files
+from common.data import folders
 from common.data.load import load_rows
 from common.data.rows import Row, rows_fingerprint, to_rows
-from common.data.splits import require_split
+from common.data.splits import require_split, sample_rows
 from common.data.table_writer import write_table
 
 ROWS = {
@@ -111,7 +111,7 @@ def test_rows_of_a_spreadsheet_count_from_its_header(tmp_path):
     [
         (frame(stance=["con"] * 4), {}, "every train row has the label 'con'"),
         (frame(), {"labels": ["con", "neu", "pro"]}, "no train row has the label neu"),
-        (frame().iloc[:0], {}, "there is no column 'claim'"),  # an empty jsonl file has no columns
+        (frame().iloc[:0], {}, "there are no rows"),
     ],
 )
 def test_train_that_cannot_be_learned_from(tmp_path, table, changes, message):
@@ -176,10 +176,16 @@ def test_a_fault_in_a_split_by_column_keeps_its_row_number(tmp_path):
 
 @pytest.mark.parametrize(
     ("column", "message"),
-    [("part", "row 3, column 'part': found 'dev'; allowed: train, validation, test"), ("prt", "Did you mean 'part'?")],
+    [
+        ("part", "row 3, column 'part': found 'later'; allowed: train, validation, test, valid, val, dev"),
+        ("other", "row 4, column 'other': found 'val', and 'dev' before it; both mean validation"),
+        ("prt", "Did you mean 'part'?"),
+    ],
 )
 def test_a_wrong_split_column(tmp_path, column, message):
-    write_table(tmp_path / "all.csv", frame(part=["test", "dev", "train", "train"]))
+    write_table(
+        tmp_path / "all.csv", frame(part=["test", "later", "train", "train"], other=["train", "dev", "val", "test"])
+    )
     with pytest.raises(DataError, match=re.escape(message)):
         load_rows(dataset(source={"files": str(tmp_path / "all.csv")}, splits={"column": column}))
 
@@ -219,13 +225,44 @@ def test_fractions_depend_on_their_seed_alone(tmp_path):
 
 
 def test_a_fraction_that_cannot_be_stratified(tmp_path):
-    with pytest.raises(DataError, match=r"cannot cut 0% of 200 rows off train"):
+    with pytest.raises(DataError, match=r"cannot cut validation, 0\.1% of 200 rows, off train by label: there are 2"):
         cut(tmp_path, {"validation": 0.001})
+
+
+def test_a_column_may_call_the_splits_otherwise(tmp_path):
+    write_table(tmp_path / "all.csv", frame(part=["Train", "Train", "dev", "TEST"]))
+    rows = load_rows(dataset(source={"files": str(tmp_path / "all.csv")}, splits={"column": "part"}))
+    assert {split: len(members) for split, members in rows.items()} == {"train": 2, "validation": 1, "test": 1}
+
+
+def test_fractions_of_many_labels(tmp_path):
+    names = [f"intent {number}" for number in range(60)]
+    table = many(120).assign(stance=names * 2)
+    with pytest.raises(DataError) as raised:
+        load(tmp_path, table, labels=names, splits={"fractions": {"test": 0.1}})
+    assert (
+        "there are 60 labels, and each needs a row among the 12 and among the other 108: allowed are 60 to 60"
+        in str(raised.value)
+    )
+    with pytest.raises(DataError, match=r"cannot sample 5 of 60 rows.*a label has one row"):
+        sample_rows([Row(str(number), ("a",), number) for number in range(60)], 5, 1)
+    rows = load(tmp_path, table, labels=names, splits={"fractions": {"test": 0.5}})
+    assert len({row.label for row in rows["test"]}) == len({row.label for row in rows["train"]}) == 60
+
+
+def test_a_missing_header_and_an_invisible_character_in_a_name_are_named(tmp_path):
+    (tmp_path / "a.csv").write_text("great film,good\nx,bad\n")
+    keys = {"source": {"files": str(tmp_path / "a.csv")}, "text": ["text"], "label": "label"}
+    with pytest.raises(DataError, match=r"Columns found: great film, good\. If its first row is no header.*`header:`"):
+        load_rows(dataset(**keys))
+    (tmp_path / "a.csv").write_text("\u200btext,label\nx,con\n", encoding="utf-8")
+    with pytest.raises(DataError, match=r"Did you mean '<U\+200B>text'\?"):
+        load_rows(dataset(**keys))
 
 
 def test_a_split_cannot_come_from_two_places(tmp_path):
     folder = folder_with(tmp_path, train=many(), validation=many())
-    files = {split: str(path) for split, path in table_files.find_split_files(folder).items()}
+    files = {split: str(path) for split, path in folders.find_split_paths(folder).items()}
     divided = {"splits": {"fractions": {"validation": 0.1}}}
     with pytest.raises(DataError, match=r"splits\.fractions asks for validation, but the source has"):
         load_rows(dataset(source={"files": files}, **divided))
@@ -294,6 +331,14 @@ def test_cmv_stance():
     first = rows["train"][0]
     assert first.texts[0] == first.group == "Abortion should be legal."
     assert first.label == 1  # neu
+
+
+def test_perspectrum():
+    """Counts of its provenance; 17 rows have the id of another row, so rows are numbered."""
+    rows = load_rows(catalog.load_dataset("perspectrum"), shared("perspectrum"))
+    assert {split: len(members) for split, members in rows.items()} == {"train": 6978, "validation": 2071, "test": 2773}
+    assert Counter(row.label for row in rows["test"]) == {0: 1302, 1: 1471}
+    assert not {row.group for row in rows["train"]} & {row.group for row in rows["test"]}
 
 
 def test_tweeteval_stance():

@@ -1,7 +1,7 @@
 import pytest
 
 from common.core.errors import DataError
-from common.data import table_files
+from common.data import folders, table_files
 
 
 @pytest.mark.parametrize("name", ["a.doc", "a", "a.gz", "a.xml", ".csv", "a.zip"])
@@ -18,7 +18,7 @@ def test_format_of_takes_any_case_and_dots(tmp_path):
 def test_find_split_files(tmp_path):
     for name in ("test.jsonl", "train.csv.gz", "other.csv", "train.txt"):
         (tmp_path / name).touch()
-    found = table_files.find_split_files(tmp_path)
+    found = folders.find_split_paths(tmp_path)
     assert {split: path.name for split, path in found.items()} == {"train": "train.csv.gz", "test": "test.jsonl"}
     assert list(found) == ["train", "test"]
 
@@ -27,7 +27,7 @@ def test_find_split_files(tmp_path):
 def test_validation_has_further_names(tmp_path, name):
     for other in ("train.xlsx", "test.xlsx", name):
         (tmp_path / other).touch()
-    found = table_files.find_split_files(tmp_path)
+    found = folders.find_split_paths(tmp_path)
     assert {split: path.name for split, path in found.items()} == {
         **{"train": "train.xlsx", "validation": name, "test": "test.xlsx"}
     }
@@ -37,24 +37,24 @@ def test_two_names_of_one_split_are_refused(tmp_path):
     for name in ("train.xlsx", "val.xlsx", "validation.xlsx"):
         (tmp_path / name).touch()
     with pytest.raises(DataError, match=r"found both validation\.xlsx and val\.xlsx"):
-        table_files.find_split_files(tmp_path)
+        folders.find_split_paths(tmp_path)
 
 
 def test_find_split_files_refuses(tmp_path):
     with pytest.raises(DataError, match="there is no such folder"):
-        table_files.find_split_files(tmp_path / "absent")
+        folders.find_split_paths(tmp_path / "absent")
     with pytest.raises(DataError, match="no split found"):
-        table_files.find_split_files(tmp_path)
+        folders.find_split_paths(tmp_path)
     (tmp_path / "train.csv").touch()
     (tmp_path / "train.csv.gz").touch()
     with pytest.raises(DataError, match=r"found both train\.csv and train\.csv\.gz"):
-        table_files.find_split_files(tmp_path)
+        folders.find_split_paths(tmp_path)
 
 
 def test_split_files_of_every_format_that_is_read(tmp_path):
     for name in ("train.csv", "dev.tsv.zip", "test.json"):
         (tmp_path / name).touch()
-    found = table_files.find_split_files(tmp_path)
+    found = folders.find_split_paths(tmp_path)
     assert {split: path.name for split, path in found.items()} == {
         "train": "train.csv",
         "validation": "dev.tsv.zip",

@@ -6,7 +6,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from hard_table import FORMATS, TABLE
-from openpyxl import load_workbook
+from openpyxl import Workbook, load_workbook
 
 from common.core.errors import DataError
 from common.data.table_chain import ChainedReader
@@ -43,9 +43,21 @@ def test_control_characters_and_carriage_returns_survive(tmp_path, ending):
     assert [int(number) for number in found["n"]] == [0, 1, 2, 3]
 
 
-def test_control_characters_become_visible_in_xlsx(tmp_path):
-    write_table(tmp_path / "a.xlsx", pd.DataFrame({"text": ["a\x07b", "a\x00b"]}))
-    assert read_table(tmp_path / "a.xlsx")["text"].tolist() == ["a\ufffdb", "a\ufffdb"]
+def test_control_characters_are_escapes_in_xlsx(tmp_path):
+    """As spreadsheet programs write and read them: ST_Xstring."""
+    texts = ["a\x07b", "a\x00b", "a\r\nb", "_x000D_", "_x005F_x000D_", "_x00GG_", "\uffff"]
+    write_table(tmp_path / "a.xlsx", pd.DataFrame({"text": texts}))
+    stored = [row[0].value for row in load_workbook(tmp_path / "a.xlsx").active.iter_rows(min_row=2)]
+    assert stored[0] == "a_x0007_b" and stored[3] == "_x005F_x000D_"
+    assert read_table(tmp_path / "a.xlsx")["text"].tolist() == texts
+
+
+def test_escapes_of_other_programs_are_read(tmp_path):
+    book = Workbook()
+    for text in ("text", "one_x000D_\ntwo", "_x005F_x000d_", "_xD83D_"):
+        book.active.append([text])
+    book.save(tmp_path / "a.xlsx")
+    assert read_table(tmp_path / "a.xlsx")["text"].tolist() == ["one\r\ntwo", "_x000d_", "_xD83D_"]
 
 
 def test_a_text_with_an_equals_sign_is_no_formula(tmp_path):

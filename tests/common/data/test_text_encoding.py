@@ -81,3 +81,9 @@ def test_a_text_of_two_possible_encodings_is_refused(tmp_path, encoding, text):
         read_table(tmp_path / "a.csv")
     assert "`encoding:`" in str(caught.value)
     assert read_table(tmp_path / "a.csv", read_options(encoding=encoding))["text"].tolist() == [text]
+
+
+@pytest.mark.parametrize("harm", [b"\xff", "é".encode()[:1]])
+def test_a_broken_byte_in_utf_8_is_no_other_encoding(tmp_path, harm):
+    message = refusal(write(tmp_path / "a.csv", b"text,label\nplain,y\n" + "Café ".encode() + harm + b",x\n"))
+    assert "line 3 is not utf-8" in message and "`encoding:`" in message

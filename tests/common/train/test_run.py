@@ -14,13 +14,13 @@ from transformers import PreTrainedModel
 
 from common.core import files
 from common.core.errors import Interrupted, ModelError
-from common.data.rows import Row
+from common.data.rows import LoadedRows, Row
 from common.evaluation import write_results
 from common.model import load, saved_model
 from common.model.inspect import inner_model
 from common.model.load import quiet_libraries
 from common.runs.run_config import RunConfig
-from common.train import callbacks, fit, run
+from common.train import callbacks, fit, row_checks, run
 
 DATASET = dataset(labels=["con", "neu", "pro"])
 TRAINING = {"training.epochs": 2, "training.batch_size": 3, "runtime.log_every": 4, "training.learning_rate": 0.003}
@@ -30,7 +30,7 @@ def rows(split: str, count: int) -> list[Row]:
     return [Row(f"{split}{n}", (f"Claim {n % 2}.", "really " * (n % 5) + f"idea {n}"), n % 3) for n in range(count)]
 
 
-ROWS = {"train": rows("train", 24), "validation": rows("validation", 6), "test": rows("test", 6)}
+ROWS = LoadedRows({"train": rows("train", 24), "validation": rows("validation", 6), "test": rows("test", 6)}, DATASET)
 
 
 @pytest.fixture
@@ -256,3 +256,10 @@ def test_out_of_memory_in_the_optimizer_is_one_message(train, monkeypatch):
     monkeypatch.setattr(torch.optim.AdamW, "step", fails)
     with pytest.raises(ModelError, match="out of memory in an optimizer step"):
         train("run")
+
+
+def test_counts_of_rows_by_an_older_version_are_made_again(tiny_job, tmp_path, capsys):
+    files.write_json(tmp_path / row_checks.FILE, {"schema": 1})
+    counts = row_checks.check_rows_of_run(tmp_path, tiny_job("minilm-lora"), DATASET, ROWS, None)
+    assert counts["number_text_count"] == 0 and files.read_json(tmp_path / row_checks.FILE)["schema"] > 1
+    assert "Unknown tokens" in capsys.readouterr().out
