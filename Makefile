@@ -7,6 +7,7 @@ PY := .venv/bin/python
 option.MODEL     := --model=     # a job: jobs/<MODEL>.yaml
 option.DATASET   := --dataset=   # data/<DATASET>.yaml instead of the job's own dataset
 option.SET       := --set=       # overrides of the job, e.g. SET="training.epochs=1 method.r=8"
+option.FOLDS     := --folds=     # all, or 1,3: a run for each of these folds, for a dataset with splits.folds
 option.SEED      := --seed=      # of initialisation and order, default 1
 option.SEEDS     := --seeds=     # 1,2,3: one run for each seed
 option.DATA_DIR  := --data-dir=  # folder with {train,validation,test}.<format> to read instead of the dataset's source
@@ -66,13 +67,13 @@ check: .venv/requirements ## check MODEL= before training: rows, token lengths, 
 takes.bench := MODEL DATASET SET MEMORY_GB JSON
 bench: .venv/requirements ## measure memory and speed of MODEL= on this machine, with random weights [JSON=1, MEMORY_GB=14.5]
 	@$(PY) scripts/bench.py $(options)
-takes.train := MODEL DATASET SET SEED DATA_DIR OUTPUTS RUN FORCE STRICT
+takes.train := MODEL DATASET SET FOLDS SEED DATA_DIR OUTPUTS RUN FORCE STRICT
 train: .venv/requirements ## fine-tune and evaluate MODEL=; the same command resumes an interrupted run
 	@$(PY) scripts/train.py $(options)
-takes.evaluate := MODEL DATASET SET SEED DATA_DIR OUTPUTS SPLIT ADAPTER
+takes.evaluate := MODEL DATASET SET FOLDS SEED DATA_DIR OUTPUTS SPLIT ADAPTER
 evaluate: .venv/requirements ## evaluate a trained run again, on another SPLIT=, or with an ADAPTER= of the peft library
 	@$(PY) scripts/evaluate.py $(options)
-takes.baseline := MODEL DATASET SET SEED DATA_DIR OUTPUTS RUN BASELINE SHOTS FORCE
+takes.baseline := MODEL DATASET SET FOLDS SEED DATA_DIR OUTPUTS RUN BASELINE SHOTS FORCE
 baseline: .venv/requirements ## evaluate BASELINE=untuned|zero-shot|few-shot|embedding|majority|tfidf
 	@$(PY) scripts/baseline.py $(options)
 takes.predict := MODEL DATASET SET SEED OUTPUTS RUN ADAPTER INPUT OUTPUT TEXT SHARDS PROCESSES CLUSTER RESOURCES FORCE
@@ -83,13 +84,13 @@ report: .venv/requirements ## publish finished runs; write the tables and plots 
 	@$(PY) scripts/collect.py $(options)
 
 ## A cluster, or this machine's queue
-takes.submit := MODEL DATASET SET DATA_DIR OUTPUTS SEED SEEDS BASELINE SHOTS CLUSTER RESOURCES FORCE DRY_RUN STRICT
+takes.submit := MODEL DATASET SET FOLDS DATA_DIR OUTPUTS SEED SEEDS BASELINE SHOTS CLUSTER RESOURCES FORCE DRY_RUN STRICT
 submit: .venv/requirements ## train MODEL= as a job, for each of SEEDS=; resumes what was interrupted [BASELINE=, CLUSTER=, RESOURCES=]
 	@$(PY) scripts/submit.py $(options)
-takes.submit-all := JOBS DATASET SET DATA_DIR OUTPUTS SEED SEEDS CLUSTER RESOURCES FORCE DRY_RUN STRICT
+takes.submit-all := JOBS DATASET SET FOLDS DATA_DIR OUTPUTS SEED SEEDS CLUSTER RESOURCES FORCE DRY_RUN STRICT
 submit-all: .venv/requirements ## submit every job and baseline, and a report after the last of them [JOBS=, SEEDS=]
 	@$(PY) scripts/submit.py --all $(options)
-takes.submit-check := MODEL JOBS DATASET SET DATA_DIR OUTPUTS SEED SEEDS BASELINE SHOTS CLUSTER RESOURCES STRICT
+takes.submit-check := MODEL JOBS DATASET SET FOLDS DATA_DIR OUTPUTS SEED SEEDS BASELINE SHOTS CLUSTER RESOURCES STRICT
 submit-check: .venv/requirements ## ask the cluster whether it would accept MODEL=, or every job; queues nothing
 	@$(PY) scripts/submit.py --dry-run $(if $(MODEL),,--all) $(options)
 takes.status := MODEL DATASET OUTPUTS WATCH

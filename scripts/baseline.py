@@ -18,7 +18,7 @@ output. The files are those of a fine-tuned run, in outputs/<dataset>/<job or cl
 import sys
 from pathlib import Path
 
-from common.cli import options
+from common.cli import folds, options, sweeps
 from common.cli.main import guard
 from common.cli.target import resolve_baseline
 from common.config.dataset import Dataset
@@ -33,19 +33,23 @@ from common.runs.lifecycle import recorded_failure, resume_run
 from common.runs.run_config import RunConfig
 
 
-def main(argv: list[str] | None = None) -> None:
-    """Evaluate one baseline; see the module."""
+def main(argv: list[str] | None = None) -> int:
+    """Evaluate one baseline, or that of each fold; see the module."""
     parser = options.parser(
-        __doc__, "model", "dataset", "set", "seed", "data", "baseline", "shots", "outputs", "run", "force"
+        __doc__, "model", "dataset", "set", "folds", "seed", "data", "baseline", "shots", "outputs", "run", "force"
     )
     request, flags = options.parse(parser, argv)
     provenance.of_process()  # the commit of the code that runs, not of what is there when it ends
     if flags.run:
-        options.check_run_alone(flags.run, request, FORCE=flags.force)
+        options.check_run_alone(flags.run, request, FORCE=flags.force, FOLDS=flags.folds)
         folder = resume(flags.run)
     else:
-        folder = evaluate(request, flags.force)
+        requests = folds.expand([request], flags.folds)
+        if len(requests) > 1:
+            return sweeps.run_each(__file__, argv, requests, "baseline")
+        folder = evaluate(requests[0], flags.force)
     print(f"{options.shown(folder)}: {run_folder.headline(files.read_json(folder / run_folder.METRICS), 'test')}")
+    return 0
 
 
 def evaluate(request: RunRequest, force: bool) -> Path:

@@ -14,10 +14,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from common.cli import options, sweeps
+from common.cli import folds, options, sweeps
 from common.cli.main import guard
 from common.cli.target import adapter_folder, adapter_hash, resolve_target, trained_folder
-from common.config.dataset import SPLITS
+from common.config.dataset import IN_GROUP, SPLITS
 from common.config.run_request import RunRequest
 from common.core import errors, files
 from common.data.load import load_rows
@@ -31,8 +31,8 @@ from common.runs.run_config import job_of
 
 def main(argv: list[str] | None = None) -> int:
     """Evaluate one run, or those of a sweep; see the module."""
-    parser = options.parser(__doc__, "model", "dataset", "set", "seed", "data", "outputs")
-    parser.add_argument("--split", choices=SPLITS, default="test", help="which rows to score (default test)")
+    parser = options.parser(__doc__, "model", "dataset", "set", "folds", "seed", "data", "outputs")
+    parser.add_argument("--split", choices=(*SPLITS, IN_GROUP), default="test", help="which rows to score")
     parser.add_argument(
         "--adapter", metavar="DIR", type=options.path, help="a folder that peft's save_pretrained wrote"
     )
@@ -41,7 +41,7 @@ def main(argv: list[str] | None = None) -> int:
     if flags.adapter:
         folder, document = evaluate_adapter(request, flags.adapter, flags.split)
     else:
-        variants = sweeps.variants(request)
+        variants = folds.expand(sweeps.variants(request), flags.folds)
         if len(variants) > 1:
             return sweeps.run_each(__file__, argv, _finished(variants, request), "evaluate")
         folder, document = evaluate_run(variants[0], flags.split)

@@ -33,7 +33,7 @@ from common.data.load import load_rows
 def main(argv: list[str] | None = None) -> int:
     """Submit; see the module."""
     parser = options.parser(
-        __doc__, "model", "dataset", "set", "data", "baseline", "shots", "outputs", "force", "strict"
+        __doc__, "model", "dataset", "set", "folds", "data", "baseline", "shots", "outputs", "force", "strict"
     )
     parser.add_argument("--all", action="store_true", help="all jobs and their baselines, and a report at the end")
     parser.add_argument("--jobs", metavar="PATTERN", default="*", help="with --all: only jobs of these names")
@@ -49,9 +49,9 @@ def main(argv: list[str] | None = None) -> int:
     if flags.all and request.baseline:
         raise errors.ConfigError("BASELINE= goes with MODEL=; make submit-all submits every baseline")
     if flags.all:
-        specs, skipped = selection.runs_of_all_jobs(request, flags.jobs, flags.seeds)
+        specs, skipped = selection.runs_of_all_jobs(request, flags.jobs, flags.seeds, flags.folds)
     else:
-        specs, skipped = selection.runs_of_job(request, flags.seeds), []
+        specs, skipped = selection.runs_of_job(request, flags.seeds, flags.folds), []
     unread = check_strict(specs) if flags.strict else {}
     cluster = choose_cluster(flags.cluster, request.outputs)
     given = yaml_io.split_overrides(flags.resources, "RESOURCES", "time=02:00:00")
@@ -74,7 +74,8 @@ def check_strict(specs: list[selection.RunSpec]) -> dict[tuple[str, Path | None]
         {(dataset, DATA_DIR): why its rows cannot be read}: a submission refuses the runs on these.
     """
     unread = {}
-    for (name, data_dir), dataset in {(spec.dataset_name, spec.data_dir): spec.dataset for spec in specs}.items():
+    datasets = {(spec.dataset_name, spec.dataset.splits.fold, spec.data_dir): spec.dataset for spec in specs}
+    for (name, _, data_dir), dataset in datasets.items():
         try:
             rows = load_rows(dataset, data_dir)
         except errors.DataError as error:

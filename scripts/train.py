@@ -3,6 +3,7 @@
     python scripts/train.py --model minilm-lora
     python scripts/train.py --model minilm-lora --dataset mine --seed 2 --set training.epochs=1 method.r=8
     make train MODEL=minilm-lora DATASET=mine SEED=2 SET="training.epochs=1 method.r=8"
+    make train MODEL=minilm-lora DATASET=mine FOLDS=all  each fold of a dataset with `splits.folds`
     make train RUN=outputs/mine/minilm-lora/seed-2      a run that exists, by its config.yaml alone
 
 The run's folder is outputs/<dataset>/<job>[/<variant>]/seed-<n>/. A finished run is left alone; a killed one continues
@@ -15,7 +16,7 @@ import dataclasses
 import sys
 from pathlib import Path
 
-from common.cli import options, sweeps
+from common.cli import folds, options, sweeps
 from common.cli.main import guard
 from common.cli.target import resolve_target
 from common.config.run_request import RunRequest, make_command
@@ -33,14 +34,16 @@ from common.runs.run_config import RunConfig, job_of
 
 def main(argv: list[str] | None = None) -> int:
     """Train one run, or those of a sweep; see the module."""
-    parser = options.parser(__doc__, "model", "dataset", "set", "seed", "data", "outputs", "run", "force", "strict")
+    parser = options.parser(
+        __doc__, "model", "dataset", "set", "folds", "seed", "data", "outputs", "run", "force", "strict"
+    )
     request, flags = options.parse(parser, argv)
     provenance.of_process()  # the commit of the code that runs, not of what is there when it ends
     if flags.run:
-        options.check_run_alone(flags.run, request, FORCE=flags.force, STRICT=flags.strict)
+        options.check_run_alone(flags.run, request, FORCE=flags.force, STRICT=flags.strict, FOLDS=flags.folds)
         resume(flags.run)
         return 0
-    variants = sweeps.variants(request)
+    variants = folds.expand(sweeps.variants(request), flags.folds)
     if len(variants) > 1:
         _check_shared(variants, flags.force)
         return sweeps.run_each(__file__, argv, variants, "train")

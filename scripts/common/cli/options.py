@@ -42,6 +42,7 @@ _GROUPS: dict[str, tuple[str, dict[str, Any]]] = {
     "model": ("--model", {"metavar": "NAME", "help": "a job: jobs/<NAME>.yaml"}),
     "dataset": ("--dataset", {"metavar": "NAME", "help": "data/<NAME>.yaml instead of the job's own dataset"}),
     "set": ("--set", _SET | {"help": "overrides, e.g. --set training.epochs=1 method.r=8"}),
+    "folds": ("--folds", {"metavar": "all|N,…", "help": "a run for each fold of a dataset with splits.folds"}),
     "seed": (
         "--seed",
         {"metavar": "N", "type": _seed, "default": 1, "help": "of initialisation and order (default 1)"},
@@ -85,8 +86,8 @@ def parser(docstring: str | None, *groups: str) -> argparse.ArgumentParser:
 
     Args:
         docstring: of the script; its text is the help.
-        groups: which options: "model", "dataset", "set", "seed", "data", "baseline", "shots", "outputs", "run",
-            "force", "strict".
+        groups: which options: "model", "dataset", "set", "folds", "seed", "data", "baseline", "shots", "outputs",
+            "run", "force", "strict".
     """
     result = argparse.ArgumentParser(
         description=docstring, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
@@ -115,7 +116,7 @@ def parse(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> tuple[
     return RunRequest(**fields), argparse.Namespace(**given)
 
 
-def check_run_alone(run: Path, request: RunRequest, **flags: bool) -> None:
+def check_run_alone(run: Path, request: RunRequest, **flags: object) -> None:
     """Raise a `ConfigError` when --run is given with an option that says which run is meant, or how to make it.
 
     Args:

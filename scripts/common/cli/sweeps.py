@@ -80,7 +80,8 @@ def run_each(script: str, argv: Sequence[str] | None, found: Sequence[RunRequest
     """
     own = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     own.add_argument("--set", nargs="+")
-    _, words = own.parse_known_args(argv)  # a variant's --set holds the given one
+    own.add_argument("--folds")
+    _, words = own.parse_known_args(argv)  # a variant's --set holds the given one, and its fold
     failed: list[tuple[int, RunRequest]] = []
     for number, variant in enumerate(found, 1):
         print(f"[{number}/{len(found)}] {label(variant)}", flush=True)

@@ -14,7 +14,7 @@ from common.core.files import sha256, sha256_file
 from common.runs import run_folder
 from common.runs.run_config import RunConfig
 
-_SAMPLE = "training.max_train_samples"
+_SAMPLE, _FOLD = "training.max_train_samples", "fold"  # the settings that a classical baseline takes
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,7 +68,8 @@ class ClassicalTarget:
     @property
     def variant(self) -> str:
         """The name of the variant: the setting, or ""."""
-        return "" if self.max_train_samples is None else f"{_SAMPLE}={self.max_train_samples}"
+        settings = {_FOLD: self.dataset.splits.fold, _SAMPLE: self.max_train_samples}
+        return ",".join(f"{key}={value}" for key, value in settings.items() if value is not None)
 
     def config(self, data_sha256: str) -> RunConfig:
         """Return the configuration that the run's config.yaml records."""
@@ -104,7 +105,7 @@ def resolve_target(request: RunRequest) -> Target:
     """
     job, variant = catalog.load_job(request.model, request.settings)
     dataset_name = request.dataset or job.dataset
-    dataset = catalog.load_dataset(dataset_name)
+    dataset = catalog.load_dataset(dataset_name).with_fold(job.fold)
     if job.training.best_metric == "validation_f1_mean_labels" and not dataset.mean_f1_labels:
         raise ConfigError(
             f"training.best_metric is validation_f1_mean_labels, but data/{dataset_name}.yaml has no mean_f1_labels."
@@ -141,7 +142,8 @@ def resolve_baseline(request: RunRequest) -> Target | ClassicalTarget:
     if request.baseline in CLASSICAL_BASELINES:
         name = request.dataset or catalog.load_job(request.model)[0].dataset
         _shots(request, catalog.load_dataset(name))
-        return ClassicalTarget(request, name, catalog.load_dataset(name), _sample_size(request))
+        size, fold = (_positive(request, key, least) for key, least in ((_SAMPLE, 2), (_FOLD, 1)))
+        return ClassicalTarget(request, name, catalog.load_dataset(name).with_fold(fold), size)
     if not request.baseline:
         head = catalog.load_job(request.model, request.settings)[0].head
         request = dataclasses.replace(request, baseline=MODEL_BASELINES[head][0])
@@ -149,24 +151,24 @@ def resolve_baseline(request: RunRequest) -> Target | ClassicalTarget:
 
 
 def without_job_settings(request: RunRequest) -> RunRequest:
-    """Return the request of a classical baseline beside a job's runs: it takes over their sample of train rows only."""
+    """Return the request of a classical baseline beside a job's runs: it has their fold and sample of train rows."""
     settings = request.settings
     dataset = request.dataset or settings.get("dataset")
-    size = settings.get(_SAMPLE)
-    return dataclasses.replace(request, dataset=dataset, overrides=() if size is None else (f"{_SAMPLE}={size}",))
+    words = (f"{key}={settings[key]}" for key in (_FOLD, _SAMPLE) if settings.get(key) is not None)
+    return dataclasses.replace(request, dataset=dataset, overrides=tuple(words))
 
 
-def _sample_size(request: RunRequest) -> int | None:
-    """Return the number of train rows that SET= gives a classical baseline, None where it gives none."""
+def _positive(request: RunRequest, key: str, least: int) -> int | None:
+    """Return a whole number that SET= gives a classical baseline, None where it gives none."""
     settings = request.settings
-    if other := next((key for key in settings if key != _SAMPLE), None):
+    if other := next((name for name in settings if name not in (_SAMPLE, _FOLD)), None):
         raise ConfigError(
-            f"SET: BASELINE={request.baseline} has no model and takes no '{other}'; allowed is {_SAMPLE} alone."
+            f"SET: BASELINE={request.baseline} has no model and takes no '{other}'; allowed are {_SAMPLE} and {_FOLD}."
         )
-    size = settings.get(_SAMPLE)
-    if size is not None and (isinstance(size, bool) or not isinstance(size, int) or size < 2):
-        raise ConfigError(f"SET: {_SAMPLE} is {size!r}; allowed is a whole number from 2.")
-    return size
+    found = settings.get(key)
+    if found is not None and (isinstance(found, bool) or not isinstance(found, int) or found < least):
+        raise ConfigError(f"SET: {key} is {found!r}; allowed is a whole number from {least}.")
+    return found
 
 
 def trained_folder(target: Target) -> Path:

@@ -9,6 +9,7 @@ import fnmatch
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from common.cli import folds as fold_requests
 from common.cli import sweeps
 from common.cli.target import ClassicalTarget, Target, resolve_baseline, resolve_target, without_job_settings
 from common.config import catalog
@@ -54,20 +55,21 @@ class Skipped:
     reason: str
 
 
-def runs_of_job(request: RunRequest, seeds: Sequence[int] = (1,)) -> list[RunSpec]:
-    """Return the runs of one job: its variants × seeds, or its baseline where the request names one.
+def runs_of_job(request: RunRequest, seeds: Sequence[int] = (1,), folds: str | None = None) -> list[RunSpec]:
+    """Return the runs of one job: its variants × folds × seeds, or its baseline where the request names one.
 
     The baseline few-shot has a run for each seed, which draws its examples; the others do not depend on it.
     """
-    if request.baseline == FEW_SHOT:
-        return [_baseline(dataclasses.replace(request, seed=seed)) for seed in seeds]
     if request.baseline:
-        return [_baseline(request)]
-    return [_trained(dataclasses.replace(variant, seed=seed)) for variant in sweeps.variants(request) for seed in seeds]
+        each = fold_requests.expand([request], folds)
+        drawn = seeds if request.baseline == FEW_SHOT else (request.seed,)
+        return [_baseline(dataclasses.replace(one, seed=seed)) for one in each for seed in drawn]
+    variants = fold_requests.expand(sweeps.variants(request), folds)
+    return [_trained(dataclasses.replace(variant, seed=seed)) for variant in variants for seed in seeds]
 
 
 def runs_of_all_jobs(
-    request: RunRequest, jobs: str = "*", seeds: Sequence[int] = (1,)
+    request: RunRequest, jobs: str = "*", seeds: Sequence[int] = (1,), folds: str | None = None
 ) -> tuple[list[RunSpec], list[Skipped]]:
     """Return the runs of all jobs, baselines first, and the jobs that cannot be read.
 
@@ -75,6 +77,7 @@ def runs_of_all_jobs(
         request: dataset, overrides and outputs of all of them.
         jobs: JOBS=, patterns of job names.
         seeds: of each trained run.
+        folds: FOLDS=, as `cli.folds.expand` takes it.
 
     Raises:
         ConfigError: no job has a name of that pattern.
@@ -92,9 +95,10 @@ def runs_of_all_jobs(
         own = dataclasses.replace(request, model=name)
         try:
             baselines = [*CLASSICAL_BASELINES, MODEL_BASELINES[catalog.load_job(name)[0].head][0]]
-            resolve_target(own)  # a wrong job or override stops its classical baselines, too
-            specs = [_baseline(_of_baseline(own, baseline)) for baseline in baselines]
-            specs += runs_of_job(own, seeds)
+            each = fold_requests.expand([own], folds)
+            resolve_target(each[0])  # a wrong job or override stops its classical baselines, too
+            specs = [_baseline(_of_baseline(one, baseline)) for one in each for baseline in baselines]
+            specs += runs_of_job(own, seeds, folds)
         except PeftableError as error:
             skipped.append(Skipped(name, str(error)))
             continue
@@ -137,7 +141,7 @@ class Fingerprints:
     """Hashes of the rows of datasets, each read once."""
 
     def __init__(self) -> None:
-        self._known: dict[tuple[str, Path | None], tuple[str, LoadedRows] | DataError] = {}
+        self._known: dict[tuple[str, int | None, Path | None], tuple[str, LoadedRows] | DataError] = {}
 
     def of(self, spec: RunSpec) -> str:
         """Return the hash of a run's rows.
@@ -145,7 +149,7 @@ class Fingerprints:
         Raises:
             DataError: they are missing, differ from the dataset's YAML, or lack a split that the run needs.
         """
-        key = spec.dataset_name, spec.data_dir
+        key = _rows_of(spec)
         if key not in self._known:
             try:
                 rows = load_rows(spec.dataset, spec.data_dir)
@@ -163,5 +167,10 @@ class Fingerprints:
 
     def config(self, spec: RunSpec) -> RunConfig:
         """Return the config of a run with what its rows have shown; raises as `of` does."""
-        config, found = spec.configure(self.of(spec)), self._known.get((spec.dataset_name, spec.data_dir))
+        config, found = spec.configure(self.of(spec)), self._known.get(_rows_of(spec))
         return config.with_rows(found[1]) if isinstance(found, tuple) else config
+
+
+def _rows_of(spec: RunSpec) -> tuple[str, int | None, Path | None]:
+    """Return what runs with the same rows have in common."""
+    return spec.dataset_name, spec.dataset.splits.fold, spec.data_dir

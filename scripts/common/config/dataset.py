@@ -12,6 +12,7 @@ from common.core.errors import ConfigError, choices, nearest
 from common.core.schema import Strict, validate
 
 SPLITS = ("train", "validation", "test")
+IN_GROUP = "in_group"  # rows of the train groups that are not trained on, beside a test split of another group
 Split = Literal["train", "validation", "test"]
 # What files and columns call the splits.
 SPLIT_NAMES = {name: name for name in SPLITS} | dict.fromkeys(("valid", "val", "dev"), "validation")
@@ -85,9 +86,11 @@ class Splits(Strict):
     """How rows are divided into splits that the source lacks: by a column, and by stratified random fractions."""
 
     column: str | None = None
-    fractions: dict[Literal["validation", "test"], Annotated[float, Field(gt=0, lt=1)]] = {}
+    fractions: dict[Literal["validation", "test", "in_group"], Annotated[float, Field(gt=0, lt=1)]] = {}
     by: Literal["group"] | None = None  # of `fractions`: all rows of one group stay in one split
     test: Literal["validation"] | None = None  # the labels of test are hidden: test is a copy of validation
+    folds: Annotated[int, Field(ge=2)] | Literal["group"] | None = None  # all rows are divided, one fold is test
+    fold: Annotated[int, Field(ge=1)] | None = None  # which of them is test; a run's own, from its job
     seed: int = 1
 
     @model_validator(mode="after")
@@ -98,6 +101,20 @@ class Splits(Strict):
             raise ValueError("`by` belongs to `fractions`")
         if self.test is not None and "test" in self.fractions:
             raise ValueError("give either `test: validation` or a fraction for test")
+        return self
+
+    @model_validator(mode="after")
+    def _check_folds(self) -> "Splits":
+        if IN_GROUP in self.fractions and self.folds != "group":
+            raise ValueError("the fraction in_group belongs to `folds: group`")
+        if self.folds is None:
+            if self.fold is not None:
+                raise ValueError("`fold` belongs to `folds`")
+            return self
+        if self.column is not None or self.test is not None or "test" in self.fractions:
+            raise ValueError("`folds` make the test split; leave `column`, `test` and the fraction for test out")
+        if "validation" not in self.fractions:
+            raise ValueError("`folds` need validation rows, cut from train: fractions: {validation: 0.1}")
         return self
 
 
@@ -179,6 +196,23 @@ class Dataset(Strict):
         plain = self.model_dump(mode="json", by_alias=True, exclude_defaults=True)
         return validate(Dataset, {**plain, "schema": self.schema_, "labels": list(labels)}, f"'{self.title}'")
 
+    def with_fold(self, fold: int | None) -> "Dataset":
+        """Return the dataset whose test split is one of its folds.
+
+        Args:
+            fold: its number, from 1; None for a dataset that is not divided into folds.
+
+        Raises:
+            ConfigError: the dataset has no folds, or has some and none is given.
+        """
+        if fold is not None and self.splits.folds is None:
+            raise ConfigError(f"fold={fold}: the dataset '{self.title}' is not divided into folds (splits.folds).")
+        if fold is None and self.splits.folds is not None:
+            raise ConfigError(
+                f"the dataset '{self.title}' is divided into folds: FOLDS=all takes each of them, FOLDS=1 the first."
+            )
+        return self.model_copy(update={"splits": self.splits.model_copy(update={"fold": fold})})
+
     @model_validator(mode="after")
     def _check_columns(self) -> "Dataset":
         if len(set(self.text)) < len(self.text):
@@ -189,6 +223,8 @@ class Dataset(Strict):
             raise ValueError("score is f1_mean_labels, but mean_f1_labels names no labels")
         if self.splits.by is not None and self.group is None:
             raise ValueError("splits.by is group, but `group` names no column")
+        if self.splits.folds == "group" and self.group is None:
+            raise ValueError("splits.folds is group, but `group` names no column")
         return self
 
     @model_validator(mode="after")

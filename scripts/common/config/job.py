@@ -70,6 +70,7 @@ class Job(Strict):
     model: str = Field(min_length=1)  # hub id, local folder or GGUF file, or package:<module>/<path>
     revision: str
     dataset: str
+    fold: int | None = Field(ge=1)  # of a dataset with splits.folds: the one that is its test split
     head: Literal["classification", "prompt"]
     pooling: Literal["default", "cls", "mean", "last"]  # of the classification head
     decoding: Literal["score", "generate"]  # of the prompt head

@@ -10,10 +10,11 @@ from pathlib import Path
 import pandas as pd
 
 from common.config.catalog import ROOT
-from common.config.dataset import SPLITS, Dataset, Source
+from common.config.dataset import IN_GROUP, SPLITS, Dataset, Source
 from common.core.errors import ConfigError, DataError, choices
 from common.data import notes
 from common.data.folders import find_split_paths, is_saved_dataset, read_path
+from common.data.folds import select_fold
 from common.data.group_split import find_shared_groups
 from common.data.labels import Frames, check_labels, discover_labels, find_other_names, find_unused_values
 from common.data.rows import LoadedRows, to_rows
@@ -30,7 +31,8 @@ def load_rows(dataset: Dataset, data_dir: Path | None = None) -> LoadedRows:
         data_dir: a folder with {train,validation,test}.<format>, read instead of the dataset's own source.
 
     Returns:
-        {split: rows} for the splits that exist, in the order train, validation, test; and the dataset with its labels.
+        {split: rows} for the splits that exist, in the order train, validation, test, in_group; and the dataset with
+        its labels. With `splits.folds`, test is the fold `splits.fold`; without a fold the splits are the source's.
 
     Raises:
         DataError: a file or column is missing, a cell is empty or not allowed, an id occurs twice, or nothing can be
@@ -53,11 +55,16 @@ def load_rows(dataset: Dataset, data_dir: Path | None = None) -> LoadedRows:
     dropped = {split: len(frame) - len(rows[split]) for split, (frame, _) in frames.items()}
     if not any(rows.values()):
         raise _no_rows(frames)
-    divided = divide_by_fractions(rows, dataset, keep_given=data_dir is not None)
+    divided = []
+    if dataset.splits.fold is not None:
+        rows, about_fold = select_fold(rows, dataset)
+        divided.append(about_fold)
+    if dataset.splits.folds is None or dataset.splits.fold is not None:
+        divided += divide_by_fractions(rows, dataset, keep_given=data_dir is not None)
     if dataset.splits.test is not None:
         rows["test"] = require_split(rows, dataset.splits.test, "because splits.test says that test is a copy of it")
     check_train(rows, dataset)
-    loaded = LoadedRows({split: rows[split] for split in SPLITS if split in rows}, dataset)
+    loaded = LoadedRows({split: rows[split] for split in (*SPLITS, IN_GROUP) if split in rows}, dataset)
     if dataset.drop_labels:
         loaded.dropped_rows_count = dropped
     loaded.notes = [f"labels: all, of the train rows: {choices(dataset.labels, 100)}"] if takes_all else []

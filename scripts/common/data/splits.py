@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 
-from common.config.dataset import SPLIT_NAMES, Dataset
+from common.config.dataset import IN_GROUP, SPLIT_NAMES, Dataset
 from common.config.job import Job
 from common.config.label_values import Label
 from common.core.errors import DataError, choices, nearest
@@ -180,7 +180,8 @@ def divide_by_fractions(rows: Rows, dataset: Dataset, keep_given: bool) -> list[
         DataError: a split exists already, train is empty, or a label has too few rows.
     """
     count, notes = len(rows.get("train", [])), []
-    for split, fraction in dataset.splits.fractions.items():
+    # Rows of train's groups are cut off last, when validation has its own.
+    for split, fraction in sorted(dataset.splits.fractions.items(), key=lambda item: item[0] == IN_GROUP):
         if split in rows and keep_given:
             continue
         if split in rows:
@@ -189,7 +190,7 @@ def divide_by_fractions(rows: Rows, dataset: Dataset, keep_given: bool) -> list[
             )
         if not count:
             raise DataError(f"the train split is empty: it has no rows of which {fraction:.0%} could become {split}.")
-        cut = _cut_by_group if dataset.splits.by == "group" else _cut_by_label
+        cut = _cut_by_group if dataset.splits.by == "group" and split != IN_GROUP else _cut_by_label
         rows["train"], rows[split], note = cut(rows["train"], split, fraction, count, dataset)
         notes += [note] if note and note not in notes else []
     return notes

@@ -7,7 +7,9 @@ import numpy as np
 from transformers import set_seed
 
 from common.config import recipe
+from common.config.dataset import IN_GROUP
 from common.core import errors, files
+from common.data.folds import count_folds
 from common.data.rows import LoadedRows, Row, Rows
 from common.data.splits import sample_rows, sample_train_rows
 from common.evaluation import inference, partial_results
@@ -20,6 +22,7 @@ from common.model.inspect import parameter_counts
 from common.model.prompt_head import PromptHead
 from common.runs import provenance, run_folder
 from common.runs.documents import value
+from common.runs.out_of_fold import write_out_of_fold
 from common.runs.run_config import RunConfig, job_of
 from common.train import row_checks
 from common.train.fit import train as fine_tune
@@ -52,6 +55,8 @@ def run(folder: Path, config: RunConfig, rows: LoadedRows, found_leaks: dict[str
         facts |= {"reload_difference_nats": _check_reloaded(head, config, probe, scores, model_folder)}
         files.write_json(folder / run_folder.TRAINING, facts | counts)
     _evaluate(folder, config, rows, head, files.read_json(folder / run_folder.TRAINING))
+    if config.dataset.splits.folds is not None:
+        write_out_of_fold(folder, config, count_folds(rows, config.dataset))
     if not job.runtime.keep_checkpoints:
         files.remove(folder / "checkpoints")
 
@@ -117,8 +122,11 @@ def _check_reloaded(head: Head, config: RunConfig, probe: list[Row], trained: np
 
 
 def _evaluate(folder: Path, config: RunConfig, rows: Rows, head: Head, facts: dict[str, Any]) -> None:
-    """Score validation, then test; metrics.json (of test) is written last and marks the run as finished."""
-    for split in ("validation", "test"):
+    """Score validation, the rows of known groups where there are some, then test.
+
+    metrics.json, of test, is written last and marks the run as finished.
+    """
+    for split in [name for name in ("validation", IN_GROUP, "test") if name in rows]:
         document = inference.score_split(folder, config, split, rows[split], head, facts, resume=True)
         print(run_folder.headline(document, split), flush=True)
         if value(document, f"{split}_predicted_labels_count") == 1 < len(config.dataset.labels):

@@ -1,0 +1,76 @@
+"""The out-of-fold predictions of a job: those of every fold's test rows, by the run that has not trained on them.
+
+They are one file beside the folds' folders, written when the last fold is finished. It has the same bytes whatever the
+order in which the folds were finished.
+"""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+from common.core.errors import PeftableError
+from common.core.files import read_json, read_jsonl, sha256, write_jsonl
+from common.runs import run_folder
+from common.runs.run_config import RunConfig
+
+PREDICTIONS = "predictions-test.jsonl"
+
+
+def write_out_of_fold(folder: Path, config: RunConfig, count: int) -> Path | None:
+    """Write the predictions of all folds as one file, and return it; None while folds are missing.
+
+    Args:
+        folder: of a run of one fold, which is finished.
+        config: of that run.
+        count: number of folds of its dataset.
+
+    Returns:
+        `<outputs>/<dataset>/<job>/out-of-fold[-<variant>]-seed-<n>.jsonl`: the records of predictions-test.jsonl and
+        "fold", by fold and row.
+    """
+    place = folder.parents[1]  # <outputs>/<dataset>/<job>: a fold is a variant
+    members = _finished_folds(place, folder.name, config)
+    if len(members) < count:
+        return None
+    file = place / f"out-of-fold{_suffix(config)}-{folder.name}.jsonl"
+    records = [
+        {**record, "fold": number} for number in sorted(members) for record in read_jsonl(members[number] / PREDICTIONS)
+    ]
+    write_jsonl(file, records)
+    return file
+
+
+def _finished_folds(place: Path, last: str, config: RunConfig) -> dict[int, Path]:
+    """Return the folders of finished runs that differ from a run in their fold alone, by fold."""
+    found = {}
+    for file in place.glob(f"*/{last}/{run_folder.METRICS}"):
+        try:
+            other = run_folder.load_run_config(file.parent)
+        except PeftableError:
+            continue  # damaged; `make status` says so
+        number = other.dataset.splits.fold
+        if number is not None and _without_fold(other) == _without_fold(config) and _has_all_rows(file.parent):
+            found[number] = file.parent
+    return found
+
+
+def _has_all_rows(folder: Path) -> bool:
+    try:
+        return len(read_jsonl(folder / PREDICTIONS)) == read_json(folder / run_folder.METRICS)["test_n"]
+    except (OSError, ValueError, KeyError):
+        return False
+
+
+def _without_fold(config: RunConfig) -> dict[str, Any]:
+    """Return what the runs of all folds have in common; their rows differ."""
+    return {key: value for key, value in config.identity().items() if key not in ("fold", "data.sha256")}
+
+
+def _suffix(config: RunConfig) -> str:
+    """Return what tells the files of variants apart, without the fold."""
+    others = re.sub(r"(^|,)fold=\d+", "", config.variant).strip(",")
+    if hashed := re.fullmatch(r"(.*)-[0-9a-f]{8}", others):  # of the whole name, with the fold
+        settings = {key: value for key, value in _without_fold(config).items() if key != "seed"}
+        others = f"{hashed[1]}-{sha256(json.dumps(settings, sort_keys=True).encode())[:8]}"
+    return f"-{others}" if others else ""
