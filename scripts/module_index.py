@@ -25,6 +25,7 @@ PACKAGES = {  # in the order of the imports, which tests/test_layers.py checks
     "cli": "how a command reads its options and ends",
     "cluster": "Slurm jobs and the queue of this machine",
     "predict": "predictions for many rows, in shards",
+    "export": "a trained model as a folder that works without this repository",
     "report": "published results, tables and plots",
     "smoke": "tiny random models and fake data",
     "estimate": "memory and speed without a full training",
@@ -56,7 +57,7 @@ def index() -> str:
     """Return the text of scripts/common/README.md."""
     parts = [HEAD]
     for package, content in PACKAGES.items():
-        paths = sorted((COMMON / package).glob("*.py"))
+        paths = sorted((COMMON / package).rglob("*.py"))
         lines = [f"- `{path.stem}`: {line}" for path in paths if (line := first_line(path))]
         parts.append("\n".join([f"## {package}", f"*{content}*", "", *lines]).replace("`__init__`", "the package"))
     return "\n\n".join(part.strip() for part in parts) + "\n"

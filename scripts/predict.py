@@ -28,7 +28,6 @@ from common.predict.inputs import SEPARATOR, check_free_output, find_run, input_
 from common.predict.plan import read_plan
 from common.predict.scorer import Scorer
 from common.predict.table import predict_table, predict_text
-from common.runs import run_folder
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -41,8 +40,8 @@ def main(argv: list[str] | None = None) -> None:
         if flags.merge:
             print(sharded.merge(plan))
         return
-    folder, config = find_run(request, flags.run, flags.adapter)
-    scorer = Scorer(config, flags.adapter or folder / run_folder.MODEL, flags.adapter is not None)
+    model, config = find_run(request, flags.run, flags.adapter)
+    scorer = Scorer(config, model, flags.adapter is not None)
     if flags.text is not None:
         print(printable(predict_text(flags.text, scorer)))
         return

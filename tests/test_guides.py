@@ -10,7 +10,15 @@ from common.config import catalog
 
 ROOT = Path(__file__).resolve().parents[1]
 PUBLISHED = "outputs/published/README.md"
-GUIDES = ["README.md", "CONTRIBUTING.md", "data/README.md", "jobs/README.md", "slurm/README.md", PUBLISHED]
+GUIDES = [
+    "README.md",
+    "CONTRIBUTING.md",
+    "data/README.md",
+    "jobs/README.md",
+    "slurm/README.md",
+    "outputs/README.md",
+    PUBLISHED,
+]
 
 
 def text(guide: str) -> str:

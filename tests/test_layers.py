@@ -26,11 +26,22 @@ PACKAGES = [
     "cli",
     "cluster",
     "predict",
+    "export",
     "report",
     "smoke",
     "estimate",
 ]
-NO_TORCH = ["collect.py", "fetch.py", "make_help.py", "submit.py", "status.py", "cancel.py", "logs.py", "worker.py"]
+NO_TORCH = [
+    "collect.py",
+    "fetch.py",
+    "make_help.py",
+    "submit.py",
+    "status.py",
+    "cancel.py",
+    "logs.py",
+    "push.py",
+    "worker.py",
+]
 TORCH_FREE_TESTS = ["core", "config", "data", "hub", "runs", "cli", "cluster", "predict", "report"]
 
 

@@ -3,6 +3,7 @@
 Source of paths and headers: huggingface_hub's file_download.py, hf_api.py and utils/_http.py.
 """
 
+import base64
 import contextlib
 import dataclasses
 import hashlib
@@ -40,10 +41,16 @@ class Repo:
 
 @dataclasses.dataclass
 class FakeHub:
-    """The server's repositories and tokens, and what was asked of it."""
+    """The server's repositories and tokens, what was asked of it, and what was uploaded.
+
+    `writers` are the tokens that may write; `private` says of which repositories it is known.
+    """
 
     url: str = ""
     repos: dict[str, Repo] = dataclasses.field(default_factory=dict)
+    writers: set[str] = dataclasses.field(default_factory=set)
+    private: dict[str, bool] = dataclasses.field(default_factory=dict)
+    uploaded: dict[str, dict[str, bytes]] = dataclasses.field(default_factory=dict)  # {repository: {file: content}}
     tokens: dict[str, set[str]] = dataclasses.field(default_factory=dict)  # to the gated repositories accepted
     asked: list[str] = dataclasses.field(default_factory=list)
 
@@ -65,11 +72,54 @@ class _Handler(BaseHTTPRequestHandler):
         self.do_GET()
 
     def do_POST(self) -> None:
-        self.posted = parse_qs(self.rfile.read(int(self.headers.get("content-length") or 0)).decode(errors="replace"))
+        body = self._body()
+        self.posted = parse_qs(body.decode(errors="replace"))
         if "/paths-info/" in self.path:
-            self.do_GET()
-        else:
-            self._refuse(404, "", "no such path")
+            return self.do_GET()
+        self.hub.asked.append(f"POST {self.path}")
+        if self.headers.get("authorization", "").removeprefix("Bearer ") not in self.hub.writers:
+            return self._refuse(401, "", "Invalid username or password.")
+        self._answer(self._upload(body))
+
+    def _body(self) -> bytes:
+        if self.headers.get("transfer-encoding") != "chunked":
+            return self.rfile.read(int(self.headers.get("content-length") or 0))
+        parts = []
+        while size := int(self.rfile.readline(), 16):
+            parts.append(self.rfile.read(size))
+            self.rfile.readline()
+        self.rfile.readline()
+        return b"".join(parts)
+
+    def _answer(self, answer: dict | None) -> None:
+        if answer is None:
+            return self._refuse(404, "", "no such path")
+        self._send(200, json.dumps(answer).encode())
+
+    def _upload(self, body: bytes) -> dict | None:
+        """Answer one step of an upload: a new repository, which files go how, and a commit with all of them."""
+        if self.path == "/api/validate-yaml":
+            return {"errors": [], "warnings": []}
+        if self.path == "/api/repos/create":
+            asked = json.loads(body)
+            name = "/".join(filter(None, (asked.get("organization"), asked["name"])))
+            self.hub.private[name] = asked.get("visibility") == "private"
+            return {"url": f"{self.hub.url}/{name}", "name": name}
+        found = re.fullmatch(r"/api/models/([^/]+/[^/]+)/(preupload|commit)/main(\?.*)?", self.path)
+        if found is None:
+            return None
+        if found[2] == "preupload":
+            return {
+                "files": [
+                    {"path": file["path"], "uploadMode": "regular", "shouldIgnore": False}
+                    for file in json.loads(body)["files"]
+                ]
+            }
+        lines = [json.loads(line) for line in body.splitlines()]
+        files = {line["value"]["path"]: line["value"]["content"] for line in lines if line["key"] == "file"}
+        self.hub.uploaded[found[1]] = {path: base64.b64decode(content) for path, content in files.items()}
+        oid = "c" * 40
+        return {"success": True, "commitOid": oid, "commitUrl": f"{self.hub.url}/{found[1]}/commit/{oid}"}
 
     def do_GET(self) -> None:
         path = urlsplit(self.path).path
@@ -115,7 +165,12 @@ class _Handler(BaseHTTPRequestHandler):
     def _info(self, name: str, repo: Repo, commit: str) -> None:
         folder = repo.commits[commit]
         files = [{"rfilename": str(path.relative_to(folder)), "size": path.stat().st_size} for path in _files(folder)]
-        answer = {"id": name, "sha": commit, "private": False, "gated": "auto" if repo.gated else False}
+        answer = {
+            "id": name,
+            "sha": commit,
+            "private": self.hub.private.get(name, False),
+            "gated": "auto" if repo.gated else False,
+        }
         answer |= {"tags": [], "downloads": 0, "siblings": files}
         card = folder / "README.md"
         if card.is_file() and (found := re.match(r"---\n(.*?)\n---", card.read_text(), re.DOTALL)):

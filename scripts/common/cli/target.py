@@ -186,9 +186,11 @@ def trained_folder(target: Target) -> Path:
 
 
 def adapter_hash(path: Path) -> str:
-    """Return the SHA-256 of an adapter's weights, "" where there are none."""
-    file = path / "adapter_model.safetensors"
-    return sha256_file(file) if file.is_file() else ""
+    """Return the SHA-256 of an adapter's weights, or of those of an exported folder; "" where there are none."""
+    adapter = path / "adapter_model.safetensors"
+    files = [adapter] if adapter.is_file() else sorted([*path.glob("*.safetensors"), *path.glob("*.onnx")])
+    hashes = [sha256_file(file) for file in files]
+    return hashes[0] if len(hashes) == 1 else sha256("".join(hashes).encode()) if hashes else ""
 
 
 def adapter_folder(target: Target, adapter: Path, config: RunConfig) -> Path:

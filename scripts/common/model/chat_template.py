@@ -34,6 +34,11 @@ class ChatTemplate:
             )
         self._options = self._without_thought()
 
+    @property
+    def template_options(self) -> dict[str, Any]:
+        """The arguments of `apply_chat_template` by which prompts are rendered."""
+        return {"date_string": _DATE, **self._options}
+
     def render(self, messages: list[dict[str, str]], *, add_generation_prompt: bool = False) -> str:
         """Return turns ("role", "content") as text, with the start of the assistant's turn if asked for."""
         return self._applied(messages, self._options, add_generation_prompt)

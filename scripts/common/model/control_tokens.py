@@ -59,6 +59,11 @@ class ControlTokens:
         """Return how many token ids are control tokens, without the token of unknown words."""
         return sum(index in self._counted for index in ids)
 
+    @property
+    def aliases(self) -> list[tuple[str, str]]:
+        """The control tokens with their names in `reader`, the longest first, where one begins another."""
+        return [(name, _alias(name)) for name in sorted(self._ids, key=len, reverse=True)]
+
     @functools.cached_property
     def reader(self) -> Any:
         """The tokenizer that reads the names of control tokens as ordinary text.

@@ -155,7 +155,7 @@ def load_adapter(job: Job, dataset: Dataset, path: Path) -> Head:
         )
     if (path / DESCRIPTION).is_file():  # one of ours says more
         own = read_json(path / DESCRIPTION)
-        _check_own_adapter(job, own, path)
+        check_own_adapter(job, own, path)
         job = job.model_copy(update={"revision": own["model_commit"] or job.revision})  # the commit of its training
     else:
         _check_adapter_base(job, str(trained_on or ""), path)
@@ -180,7 +180,7 @@ def load_adapter(job: Job, dataset: Dataset, path: Path) -> Head:
     return with_head(job, dataset, model.requires_grad_(False), tokenizer)
 
 
-def _check_own_adapter(job: Job, description: dict[str, Any], path: Path) -> None:
+def check_own_adapter(job: Job, description: dict[str, Any], path: Path) -> None:
     """Raise a `ModelError` for an adapter of a run with another base or pooling than the job's."""
     pooling = description.get("pooling", "default")
     if pooling != job.pooling:

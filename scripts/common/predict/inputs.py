@@ -14,6 +14,7 @@ from common.core.errors import ConfigError, DataError, RunError
 from common.data import table_files
 from common.data.rows import Row
 from common.runs import run_folder
+from common.runs.exported import export_format, load_export_config
 from common.runs.run_config import RunConfig
 
 SEPARATOR = "||"
@@ -34,11 +35,11 @@ def reading_input() -> Iterator[None]:
 
 
 def find_run(request: RunRequest, run: Path | None, adapter: Path | None) -> tuple[Path, RunConfig]:
-    """Return the folder of the run, or of the adapter, that predicts, and its configuration.
+    """Return the folder of the saved model that predicts, and its configuration.
 
     Args:
         request: the run of a job, or the job of an adapter.
-        run: RUN=, a run folder, instead of the two others.
+        run: RUN=, a run folder or an exported folder, instead of the two others.
         adapter: ADAPTER=, a folder that peft's save_pretrained wrote.
 
     Raises:
@@ -48,14 +49,16 @@ def find_run(request: RunRequest, run: Path | None, adapter: Path | None) -> tup
     if run is not None:
         if request.model or adapter:
             raise ConfigError("give either RUN=<folder> or MODEL=<job>")
+        if export_format(run):
+            return run, load_export_config(run)
         config = run_folder.load_run_config(run)
         run_folder.check_trained(run, f"make train MODEL={config.job_name}")
-        return run, config
+        return run / run_folder.MODEL, config
     if adapter is not None:
         return adapter, resolve_target(dataclasses.replace(request, seed=None)).config("")
     target = resolve_target(sweeps.single_variant(request))
     folder = trained_folder(target)
-    return folder, run_folder.load_matching_config(folder, target.config(""))
+    return folder / run_folder.MODEL, run_folder.load_matching_config(folder, target.config(""))
 
 
 def input_files(given: Path) -> list[Path]:

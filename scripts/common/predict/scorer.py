@@ -27,12 +27,11 @@ class Scorer:
     @functools.cached_property
     def head(self) -> Any:
         """The model, loaded."""
-        from common.model import saved_model
+        from common.model import exported
         from common.model.load import quiet_libraries
 
         quiet_libraries()
-        load = saved_model.load_adapter if self.adapter else saved_model.load
-        return load(job_of(self.config), self.config.dataset, self.folder)
+        return exported.load(job_of(self.config), self.config.dataset, self.folder, self.adapter)
 
     def announce(self) -> None:
         """Print the device on which rows are scored."""

@@ -1,0 +1,233 @@
+"""common/export: an exported folder labels texts as its run did, or is not written."""
+
+import shutil
+import socket
+from pathlib import Path
+
+import exports
+import pytest
+from marks import slow_except
+
+from common.config import catalog
+from common.core.errors import ModelError, RunError
+from common.core.files import read_json, read_jsonl
+from common.export import export
+from common.export.export import export_run
+from common.runs import run_folder
+from common.runs.exported import MERGED, ONNX, PEFT, load_export_config
+
+LABELS = ["con ≠ pro", "neu 🙂", 'a | "b" `c`']  # a dataset refuses labels with line breaks
+LORA = {"name": "lora", "r": 4, "lora_alpha": 8, "target_modules": "all-linear", "modules_to_save": ["pooler"]}
+METHODS = {
+    "lora": LORA,
+    "lora-from-scratch": {"name": "lora-from-scratch", "r": 4, "modules_to_save": ["pooler"]},
+    "last-layers": {"name": "last-layers", "k": 1},
+    "dora": {**LORA, "use_dora": True},
+    "pissa": {**LORA, "init_lora_weights": "pissa"},
+    "ia3": {"name": "ia3", "target_modules": ["query", "value"], "feedforward_modules": []},
+    "ln_tuning": {"name": "ln_tuning", "target_modules": ["LayerNorm"]},
+    "full": {"name": "full"},
+}
+CASES = [
+    *((method, PEFT) for method in METHODS if method != "full"),
+    *((method, MERGED) for method in ("lora", "lora-from-scratch", "last-layers", "dora", "full")),
+]
+PROMPTS = [("gemma", PEFT), ("llama", MERGED), ("qwen", PEFT), ("mistral", MERGED), ("llama-instruct", PEFT)]
+
+
+@pytest.fixture
+def dataset():
+    """stance-sample with labels that are hard to write down."""
+    plain = catalog.load_dataset("stance-sample").model_dump(mode="json", by_alias=True, exclude_defaults=True)
+    plain |= {"schema": 1, "labels": LABELS, "label_map": dict(zip(("con", "neu", "pro"), LABELS, strict=True))}
+    return type(catalog.load_dataset("stance-sample")).model_validate(plain)
+
+
+@pytest.fixture
+def exported(tiny_job, rows_dir, dataset, tmp_path, monkeypatch):
+    """`exported("lora", "peft")` → (run, exported folder), of the tiny BERT with a classification head."""
+    exports.prove_in_this_process(monkeypatch)
+
+    def make(method: str, kind: str, dtype: str | None = None, **settings: object):
+        job = tiny_job(**{"method": METHODS[method], "max_length": 24, **settings})
+        run = exports.make_run(tmp_path / "run", job, dataset, rows_dir)
+        export_run(run, tmp_path / "exported", kind, dtype)
+        return run, tmp_path / "exported"
+
+    return make
+
+
+@pytest.mark.parametrize(("method", "kind"), slow_except([("lora", PEFT), ("last-layers", PEFT)], CASES))
+def test_every_method_of_a_classification_head(exported, tiny_model, method, kind):
+    run, folder = exported(method, kind)
+    proof = read_json(folder / "proof.json")
+    assert (proof["test_rows_count"], proof["changed_labels_count"]) == (12, 0)
+    _labels_alike(run, folder, None if kind == MERGED else tiny_model)
+
+
+def _labels_alike(run, folder, base: Path | None) -> None:
+    found = exports.labels(folder, [row.texts for row in run.rows], base)
+    wanted = [record["predicted"] for record in read_jsonl(run.folder / "predictions-test.jsonl")]
+    assert found == [str(label) for label in wanted]
+
+
+@pytest.mark.parametrize(("family", "kind"), slow_except([("gemma", PEFT)], PROMPTS))
+def test_every_family_with_a_prompt_head(prompt_job, rows_dir, tmp_path, monkeypatch, family, kind):
+    exports.prove_in_this_process(monkeypatch)
+    job = prompt_job(family, max_length=200)
+    run = exports.make_run(tmp_path / "run", job, catalog.load_dataset("stance-sample"), rows_dir)
+    export_run(run, tmp_path / "exported", kind, None)
+    found = exports.labels(
+        tmp_path / "exported", [row.texts for row in run.rows], None if kind == MERGED else Path(job.model)
+    )
+    assert found == [record["predicted"] for record in read_jsonl(run.folder / "predictions-test.jsonl")]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("family", "kind"), [("gemma", MERGED), ("llama", PEFT)])  # with a pad token, and without
+def test_decoders_with_a_classification_head(prompt_job, rows_dir, tmp_path, monkeypatch, family, kind):
+    exports.prove_in_this_process(monkeypatch)
+    job = prompt_job(family, head="classification", max_length=40)
+    run = exports.make_run(tmp_path / "run", job, catalog.load_dataset("stance-sample"), rows_dir)
+    export_run(run, tmp_path / "exported", kind, None)
+    _labels_alike(run, tmp_path / "exported", None if kind == MERGED else Path(job.model))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", [PEFT, MERGED])
+def test_a_quantised_run_is_scored_again_over_the_whole_base(prompt_job, rows_dir, tmp_path, monkeypatch, kind):
+    exports.prove_in_this_process(monkeypatch)
+    job = prompt_job("qwen", quantization="nf4", dtype="bfloat16", precision="bfloat16", max_length=200)
+    run = exports.make_run(tmp_path / "run", job, catalog.load_dataset("stance-sample"), rows_dir)
+    export_run(run, tmp_path / "exported", kind, None)
+    proof = read_json(tmp_path / "exported" / "proof.json")
+    assert proof["largest_difference"] > 1e-4 and proof["test_rows_count"] == 12
+    assert "differ from those of the run" in (tmp_path / "exported" / "README.md").read_text(encoding="utf-8")
+    assert read_json(tmp_path / "exported" / "config.json").get("quantization_config") is None
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("method", "dtype", "settings"),
+    [
+        ("lora", "int8", {}),
+        ("adapters", "float32", {}),
+        ("last-layers", "float32", {"pooling": "mean"}),
+    ],
+)
+def test_a_graph_computes_what_transformers_cannot(exported, run_script, monkeypatch, method, dtype, settings):
+    monkeypatch.setitem(METHODS, "adapters", {"name": "adapters", "size": 4})
+    run, folder = exported(method, ONNX, dtype, **settings)
+    proof = read_json(folder / "proof.json")
+    assert proof["largest_difference"] < (0.5 if dtype == "int8" else 1e-4)
+    if dtype == "float32":
+        _labels_alike(run, folder, None)
+    row = run.rows[0]
+    code, out, err = run_script("predict", "--run", str(folder), "--text", " || ".join(row.texts))
+    assert code == 0, err
+    assert out.splitlines()[0] == exports.labels(folder, [row.texts])[0]
+
+
+def test_merged_weights_of_16_bits_are_scored_again(exported):
+    _, folder = exported("lora", MERGED, "bfloat16")
+    assert read_json(folder / "config.json")["dtype"] == "bfloat16"
+    proof = read_json(folder / "proof.json")
+    assert 1e-5 < proof["largest_difference"] < 0.1
+    assert "accuracy_interval_95" in proof["export"]
+
+
+def test_no_file_names_this_machine(exported, tiny_model):
+    run, folder = exported("lora", PEFT)
+    names = [
+        str(tiny_model),
+        str(run.folder),
+        str(folder.parent),
+        str(Path.home()),
+        str(Path.cwd()),
+        socket.gethostname(),
+    ]
+    for file in folder.rglob("*"):
+        assert file.stat().st_mode == (folder / "check.py").stat().st_mode, f"{file} cannot be read by others"
+        content = file.read_bytes()
+        assert not [name for name in names if len(name) > 4 and name.encode() in content], file
+        for row in run.rows:
+            assert row.texts[1].encode() not in content, f"{file} contains a text"
+    adapter = read_json(folder / "adapter_config.json")
+    assert adapter["base_model_name_or_path"] == tiny_model.name
+    assert list(read_json(folder / "config.json")["id2label"].values()) == LABELS
+
+
+@pytest.mark.parametrize(
+    ("method", "kind", "settings", "reason"),
+    [
+        ("adapters", PEFT, {}, "FORMAT=onnx"),
+        ("full", PEFT, {}, "FORMAT=merged"),
+        ("last-layers", MERGED, {"pooling": "mean"}, "pooling mean"),
+    ],
+)
+def test_what_transformers_cannot_compute_is_refused(exported, monkeypatch, tmp_path, method, kind, settings, reason):
+    monkeypatch.setitem(METHODS, "adapters", {"name": "adapters", "size": 4})
+    with pytest.raises(ModelError, match=reason):
+        exported(method, kind, **settings)
+    assert not (tmp_path / "exported").exists()
+
+
+def test_an_export_that_labels_otherwise_is_not_written(exported, monkeypatch, tmp_path):
+    whole = export.common_files.write_scores
+
+    def wrong(folder, rows, scores, *others):
+        whole(folder, rows, scores[:, ::-1], *others)
+
+    monkeypatch.setattr(export.common_files, "write_scores", wrong)
+    with pytest.raises(RunError, match="its own proof"):
+        exported("lora", MERGED)
+    assert not (tmp_path / "exported").exists()
+
+
+def test_spoilt_folders_and_wrong_bases_are_refused(exported, tiny_model, tmp_path):
+    _, folder = exported("lora", PEFT)
+    code, printed = exports.run_check(folder)
+    assert code == 1 and "holds only what training changed" in printed and "name that folder as the base" in printed
+    other = tmp_path / "other base"
+    shutil.copytree(tiny_model, other)
+    weights = other / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-4] + b"\0\0\0\1")
+    code, printed = exports.run_check(folder, "--base", str(other))
+    assert code == 1 and "another base" in printed
+    assert exports.run_check(folder, "--base", str(tiny_model))[0] == 0
+    moved = tmp_path / "moved elsewhere"
+    shutil.move(folder, moved)
+    assert exports.run_check(moved, "--base", str(tiny_model))[0] == 0
+    (moved / "labels.json").write_text("{}")
+    assert "labels.json has changed" in exports.run_check(moved, "--base", str(tiny_model))[1]
+    with pytest.raises(ModelError, match=r"labels\.json has changed"):
+        load_export_config(moved)
+    (moved / "labels.json").unlink()
+    assert "labels.json is missing" in exports.run_check(moved, "--base", str(tiny_model))[1]
+
+
+def test_predict_and_evaluate_take_an_export(run_script, trained, tiny_model, tmp_path, monkeypatch):
+    exports.prove_in_this_process(monkeypatch)
+    words, folder = trained
+    text = ["--text", "Claim 1. || good useful idea"]
+    wanted = run_script("predict", "--run", str(folder), *text)
+    assert wanted[0] == 0
+    records = read_jsonl(folder / "predictions-test.jsonl")
+    data_dir = run_folder.load_run_config(folder).data_dir
+    for kind in (PEFT, MERGED):
+        code, out, err = run_script("export", "--run", str(folder), "--to", str(tmp_path / kind), "--format", kind)
+        assert code == 0, err
+        assert "12, 0 with another label" in out
+        adapter = ["--adapter", str(tmp_path / kind)]
+        assert run_script("predict", *words, *adapter, *text) == wanted
+        code, _, err = run_script("evaluate", *words, *adapter, "--data-dir", str(data_dir))
+        assert code == 0, err
+        again = next(
+            path for path in (tmp_path / "outputs").rglob("predictions-test.jsonl") if f"adapter-{kind}" in str(path)
+        )
+        for one, two in zip(read_jsonl(again), records, strict=True):
+            assert one["predicted"] == two["predicted"]
+            assert one["scores"] == pytest.approx(two["scores"], abs=1e-5)
+    assert run_script("predict", "--run", str(tmp_path / MERGED), *text) == wanted
+    code, _, err = run_script("predict", "--run", str(tmp_path / PEFT), *text)
+    assert code == 4 and "is a local folder" in err and "ADAPTER=" in err
