@@ -21,6 +21,7 @@ option.SHOTS     := --shots=     # with BASELINE=few-shot: train rows that every
 option.ADAPTER   := --adapter=   # folder that peft's save_pretrained wrote
 option.INPUT     := --input=     # table to predict: xlsx, csv, tsv, jsonl, parquet, also .gz; with SHARDS a folder or pattern
 option.OUTPUT    := --output=    # table to write, default <INPUT>.predicted.<format>
+option.SAFE_CSV  := --safe-csv=  # 0: also write labels that a spreadsheet program runs as formulas, as they are
 option.TEXT      := --text=      # one text to predict; a pair is "first || second"
 option.TO        := --to=        # folder to write, or with push the repository <owner>/<name>
 option.FORMAT    := --format=    # peft (default), merged or onnx
@@ -80,7 +81,7 @@ evaluate: .venv/requirements ## evaluate a trained run again, on another SPLIT=,
 takes.baseline := MODEL DATASET SET FOLDS SEED DATA_DIR OUTPUTS RUN BASELINE SHOTS FORCE
 baseline: .venv/requirements ## evaluate BASELINE=untuned|zero-shot|few-shot|embedding|majority|tfidf
 	@$(PY) scripts/baseline.py $(options)
-takes.predict := MODEL DATASET SET SEED OUTPUTS RUN ADAPTER INPUT OUTPUT TEXT SHARDS PROCESSES CLUSTER RESOURCES FORCE
+takes.predict := MODEL DATASET SET SEED OUTPUTS RUN ADAPTER INPUT OUTPUT SAFE_CSV TEXT SHARDS PROCESSES CLUSTER RESOURCES FORCE
 predict: .venv/requirements ## predict the labels of INPUT=<file> into OUTPUT=<file>, or of one TEXT=, with MODEL= or RUN= [SHARDS=n]
 	@$(PY) scripts/predict.py $(options)
 takes.export := MODEL DATASET SET SEED OUTPUTS RUN TO FORMAT DTYPE FORCE

@@ -11,6 +11,7 @@ the demo are not published. Needs no torch.
 """
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from common.cli import options
@@ -18,7 +19,7 @@ from common.cli.main import guard
 from common.config.catalog import ROOT
 from common.core import errors
 from common.core.files import read_json, write_text
-from common.core.formatting import text_table
+from common.core.formatting import shortened, text_table
 from common.report import hardware, notes, page, page_diff, plots, readme_tables, results, variant_grid
 from common.runs import run_folder
 
@@ -57,6 +58,7 @@ def main(argv: list[str] | None = None) -> None:
         raise
     if flags.expect:
         check_expected(flags.expect, request.outputs)
+    check_whole(*([] if flags.check else [request.outputs]), *([] if flags.here else [flags.published]))
 
 
 def report(outputs: Path, published: Path, readme: Path, check_only: bool) -> None:
@@ -70,7 +72,7 @@ def report(outputs: Path, published: Path, readme: Path, check_only: bool) -> No
     plot_files: dict[str, list[str]] = {}
     for dataset, members in readme_tables.datasets(found).items():
         folder = published / "plots"
-        paths = folder.glob(f"{dataset}.*.png") if check_only else plots.draw(dataset, members, folder)
+        paths = folder.glob(f"{dataset}.*.png") if check_only else draw(dataset, members, folder)
         plot_files[dataset] = [path.relative_to(published).as_posix() for path in sorted(paths)]
     block = page.readme_block(found)
     whole = page.published_page(found, plot_files, notes.read(published), hardware.read(published))
@@ -81,6 +83,18 @@ def report(outputs: Path, published: Path, readme: Path, check_only: bool) -> No
         return
     write(readme, text, page_diff.insert(text, page.BLOCK, block, readme))
     write(published / PAGE, _text(published / PAGE), whole)
+
+
+def draw(dataset: str, members: Sequence[results.Result], folder: Path) -> list[Path]:
+    """Draw the plots of one dataset and return their files; one that cannot be drawn is said, and stops no other."""
+    try:
+        return plots.draw(dataset, members, folder)
+    except errors.PeftableError:
+        raise
+    except Exception as error:  # of matplotlib: texts and numbers that it cannot draw
+        reason = shortened(" ".join(str(error).split()), 300)
+        print(f"{dataset}: not all of its plots could be drawn: {type(error).__name__}: {reason}", file=sys.stderr)
+        return list(folder.glob(f"{dataset}.*.png"))
 
 
 def check(file: Path, found: str, wanted: str) -> None:
@@ -103,17 +117,25 @@ def _text(file: Path) -> str:
 def check_expected(expected: Path, outputs: Path) -> None:
     """Raise a `RunError` that lists the expected runs without metrics."""
     names = read_json(expected)["runs"]
-    if missing := [name for name in names if not (outputs / name / run_folder.METRICS).exists()]:
+    if missing := [name for name in names if not run_folder.is_finished(outputs / name)]:
         raise errors.RunError(
             f"{len(missing)} of {len(names)} runs have no metrics (make status says why; make submit-all resumes them):"
             + "".join(f"\n  {name}" for name in missing)
         )
 
 
+def check_whole(*folders: Path) -> None:
+    """Raise a `ReportError` that lists the finished runs that are left out, because a file cannot be read."""
+    if damaged := [problem for folder in folders for run in results.find(folder) if (problem := results.damage(run))]:
+        runs = "1 run is" if len(damaged) == 1 else f"{len(damaged)} runs are"
+        raise errors.ReportError(f"{runs} left out:" + "".join(f"\n  {problem}" for problem in damaged))
+
+
 def show(outputs: Path) -> None:
     """Print the tables of the finished runs below a folder, and draw their plots."""
     found = results.load(outputs)
     if not found:
+        check_whole(outputs)
         raise errors.ReportError(f"{outputs}: there is no finished run here.")
     for dataset, members in readme_tables.datasets(found).items():
         for job, table in readme_tables.score_tables(members):
@@ -125,7 +147,7 @@ def show(outputs: Path) -> None:
         if not all(result.baseline for result in members):
             print(f"\nCost\n\n{text_table(*readme_tables.cost_table(members))}")
         print("\nPlots")
-        for path in plots.draw(dataset, members, outputs / "plots"):
+        for path in draw(dataset, members, outputs / "plots"):
             print(f"  {options.shown(path)}")
 
 

@@ -19,7 +19,7 @@ from common.cli.main import guard
 from common.cli.target import adapter_folder, adapter_hash, resolve_target, trained_folder
 from common.config.dataset import IN_GROUP, SPLITS
 from common.config.run_request import RunRequest
-from common.core import errors, files
+from common.core import errors
 from common.data.load import load_rows
 from common.data.rows import rows_fingerprint
 from common.data.splits import require_split, sample_train_rows
@@ -88,7 +88,7 @@ def evaluate_run(request: RunRequest, split: str) -> tuple[Path, Metrics]:
     device.announce()
     with run_lock.acquire(folder), recorded_failure(folder, run_folder.this_command()):
         head = saved_model.load(job_of(recorded), recorded.dataset, folder / run_folder.MODEL)
-        facts = files.read_json(folder / run_folder.TRAINING)
+        facts = run_folder.training_facts(folder)
         return folder, inference.score_split(folder, recorded, split, members, head, facts)
 
 

@@ -24,7 +24,7 @@ from common.config.run_request import RunRequest
 from common.core import errors
 from common.core.formatting import printable
 from common.predict import sharded
-from common.predict.inputs import SEPARATOR, check_free_output, find_run, input_files, output_file
+from common.predict.inputs import SEPARATOR, find_run, input_files, output_file
 from common.predict.plan import read_plan
 from common.predict.scorer import Scorer
 from common.predict.table import predict_table, predict_text
@@ -48,13 +48,14 @@ def main(argv: list[str] | None = None) -> None:
     files = input_files(flags.input)
     output = output_file(flags.output, flags.input, files)
     if flags.shards is not None:
-        sharding = sharded.Sharding(flags.shards, flags.processes, flags.cluster, flags.resources)
+        sharding = sharded.Sharding(
+            flags.shards, flags.processes, flags.cluster, flags.resources, flags.safe_csv == "1"
+        )
         print(sharded.predict_in_shards(output, files, scorer, request.outputs, sharding, flags.force))
         return
     if files != [flags.input]:
         raise errors.ConfigError(f"INPUT={flags.input} means {len(files)} files; give SHARDS=1 to predict them")
-    check_free_output(output, flags.force)
-    print(predict_table(flags.input, output, scorer))
+    print(predict_table(flags.input, output, scorer, flags.force, flags.safe_csv == "1"))
 
 
 def _parse(argv: list[str] | None) -> tuple[RunRequest, argparse.Namespace]:
@@ -65,6 +66,7 @@ def _parse(argv: list[str] | None) -> tuple[RunRequest, argparse.Namespace]:
     add("--adapter", metavar="DIR", type=options.path, help="with --model: a folder that peft's save_pretrained wrote")
     add("--input", metavar="FILE", type=options.path, help="a table with the dataset's text columns")
     add("--output", metavar="FILE", type=options.path, help="default: <input>.predicted.<format>")
+    add("--safe-csv", choices=("0", "1"), default="1", help="1: no formulas in the columns added to csv and tsv")
     add("--text", help=f"one text instead of a file; a pair is written 'first {SEPARATOR} second'")
     add("--shards", metavar="N", type=options.positive, help="divide the rows: an array of Slurm jobs, or processes")
     add("--processes", metavar="P", type=options.positive, help="with --shards: at a time here (default: GPUs, or 1)")

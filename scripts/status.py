@@ -10,13 +10,13 @@ It calls Slurm twice at most, whatever the number of runs, and works while Slurm
 import collections
 import contextlib
 import sys
-import time
 
 from common.cli import options
 from common.cli.main import guard
 from common.cluster import run_index, status
 from common.cluster.status import RunState
 from common.config.run_request import RunRequest
+from common.core import signals
 from common.core.formatting import duration, text_table
 
 _EVERY_S = 5
@@ -24,7 +24,7 @@ _HEADER = ("run", "state", "job", "node", "elapsed/limit", "step", "loss", "exam
 # A person should read the message of a run in one of these states.
 _WITH_MESSAGE = (
     *(RunState.FAILED, RunState.OUT_OF_MEMORY, RunState.TIME_LIMIT, RunState.NODE_LOST),
-    *(RunState.REFUSED, RunState.ENDED, RunState.INTERRUPTED),
+    *(RunState.REFUSED, RunState.ENDED, RunState.INTERRUPTED, RunState.DAMAGED, RunState.HELD, RunState.RUNNING),
 )
 
 
@@ -40,7 +40,7 @@ def main(argv: list[str] | None = None) -> None:
         while True:
             text = shown(request)
             print(("\033[2J\033[H" if sys.stdout.isatty() else "") + text, flush=True)
-            time.sleep(_EVERY_S)
+            signals.sleep(_EVERY_S)
 
 
 def shown(request: RunRequest) -> str:

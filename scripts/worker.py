@@ -8,7 +8,15 @@ Arguments: the queue's folder, the worker's number, the GPU (empty: none). It en
 import sys
 from pathlib import Path
 
+from common.cli.main import guard
 from common.cluster import local_worker
 
+
+def main(argv: list[str] | None = None) -> None:
+    """Run the queue's tasks; see the module."""
+    queue, number, slot = sys.argv[1:] if argv is None else argv
+    local_worker.work(Path(queue), int(number), slot)
+
+
 if __name__ == "__main__":
-    local_worker.work(Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3])
+    sys.exit(guard(main))

@@ -207,3 +207,8 @@ def test_a_calibrated_baseline_is_a_row_of_its_own(run_script, prompt_words, tmp
     assert set(found) == {"none", "content-free"}
     predictions = [(folder / "predictions-test.jsonl").read_text() for folder in found.values()]
     assert predictions[0] != predictions[1]
+
+
+def test_a_classical_baseline_asks_for_a_dataset(run_script):
+    code, _, err = run_script("baseline", "--baseline", "majority")
+    assert code == 2 and "DATASET=<dataset> is missing" in err and "MODEL" not in err

@@ -4,6 +4,7 @@ Slurm itself is a scontrol that writes down its calls; processes are stopped at 
 test_kill_and_resume.
 """
 
+import multiprocessing
 import os
 import shlex
 import shutil
@@ -403,6 +404,28 @@ def test_an_old_start_wakes_up_while_the_new_one_trains(resumable, undisturbed_r
 
 
 # --- processes that prepare batches ----------------------------------------------------------------------------------
+
+
+def test_a_worker_that_dies_is_one_message(created, undisturbed_run, run_script, monkeypatch):
+    folder = created(workers=2, checkpoint_minutes="0.0000001")
+    original, steps = trainer.StepTrainer.training_step, []
+
+    def step(*arguments, **options):
+        steps.append(1)
+        if len(steps) == 5:
+            for child in multiprocessing.active_children():
+                os.kill(child.pid, signal.SIGKILL)
+        return original(*arguments, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(trainer.StepTrainer, "training_step", step)
+        code, _, err = run_script("train", "--run", str(folder))
+    assert code == 5 and err.count("error: ") == 1 and "Traceback" not in err
+    assert "a process that prepares batches has ended (DataLoader worker" in err
+    assert files.read_json(folder / "failure.json")["expected"]
+    assert complete(folder)[-1] >= 4
+    assert run_script("train", "--run", str(folder))[0] == 0
+    check_same(folder, undisturbed_run)
 
 
 def test_workers_change_nothing(created, undisturbed_run, run_main):

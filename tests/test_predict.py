@@ -15,7 +15,7 @@ from common.core import files
 from common.data import table_files
 from common.data.table_reader import read_table
 from common.data.table_writer import write_table
-from common.predict import shards
+from common.predict import merge, shards
 from common.predict.inputs import input_files
 from common.predict.plan import create_plan
 from common.runs import run_folder
@@ -391,3 +391,47 @@ def test_two_terminals_submit_once(fake_slurm, trained, tmp_path):
     done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
     assert done.returncode == 5 and "queued as job 101; cancel it first" in done.stderr
     assert files.read_json(tmp_path / "out.csv.shards" / "submit.json")["job_id"] == "101"
+
+
+def test_a_stopped_prediction_without_shards_resumes(run_script, trained, tmp_path, small_parts, monkeypatch):
+    _, folder = trained
+    write_table(tmp_path / "a.csv", long_table(40))
+    words = ["predict", "--run", str(folder), "--input", str(tmp_path / "a.csv"), "--output"]
+    assert run_script(*words, str(tmp_path / "whole.csv"))[0] == 0
+    scored, real = [], shards.to_rows
+
+    def stops(frame, *arguments, **options):
+        scored.append(len(frame))
+        if len(scored) == 3:
+            raise KeyboardInterrupt
+        return real(frame, *arguments, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(shards, "to_rows", stops)
+        assert run_script(*words, str(tmp_path / "out.csv"))[0] == 75
+    parts = list((tmp_path / "out.csv.shards" / "parts").iterdir())
+    assert len(parts) == 2 and not (tmp_path / "out.csv").exists()
+    times = {part: part.stat().st_mtime_ns for part in parts}
+    kept = []
+
+    def merge_parts(plan):
+        kept.extend(part.stat().st_mtime_ns == before for part, before in times.items())
+        return merge.merge_parts(plan)
+
+    monkeypatch.setattr("common.predict.table.merge_parts", merge_parts)
+    assert run_script(*words, str(tmp_path / "out.csv"))[0] == 0
+    assert kept == [True, True] and not (tmp_path / "out.csv.shards").exists()
+    assert (tmp_path / "out.csv").read_bytes() == (tmp_path / "whole.csv").read_bytes()
+
+
+@pytest.mark.parametrize("options", [[], ["--shards", "2"]])
+def test_the_input_is_never_replaced(run_script, trained, tmp_path, options):
+    _, folder = trained
+    write_table(tmp_path / "a.csv", long_table(4))
+    before = (tmp_path / "a.csv").read_bytes()
+    (tmp_path / "link.csv").symlink_to(tmp_path / "a.csv")
+    for output in ("a.csv", "link.csv"):
+        words = ["--input", str(tmp_path / "a.csv"), "--output", str(tmp_path / output), "--force", *options]
+        code, _, err = run_script("predict", "--run", str(folder), *words)
+        assert code == 2 and "is one of the inputs" in err
+    assert (tmp_path / "a.csv").read_bytes() == before

@@ -2,13 +2,12 @@
 
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 
 from common.cluster import local_queue, submit_record
-from common.core import files, progress
+from common.core import files, progress, signals
 from common.runs import run_folder
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -57,7 +56,7 @@ def test_the_table(run_script, submitted, outputs, fake_slurm):
     submitted("toy/lora/seed-3", id="19", log="out of memory\n")
     fake_slurm.end("seed-3", "OUT_OF_MEMORY", "0:125")
     submitted("other/full/seed-1", id="20")
-    files.write_json(outputs / "other" / "full" / "seed-1" / run_folder.METRICS, {})
+    files.write_json(outputs / "other" / "full" / "seed-1" / run_folder.METRICS, {"schema": 1})
     code, out, _ = run_script("status", "--outputs", str(outputs))
     assert code == 0
     lines = {line.split()[0]: line.split() for line in out.splitlines() if "/seed-" in line.partition(" ")[0]}
@@ -84,16 +83,14 @@ def test_it_is_of_use_when_slurm_is_down(run_script, submitted, outputs, fake_sl
 
 def test_watching(run_script, submitted, outputs, monkeypatch):
     submitted("toy/lora/seed-1")
-    naps, real = [], time.sleep
+    naps = []
 
     def sleep(seconds):
-        if seconds < 1:
-            return real(seconds)  # subprocess waits so for its child
         naps.append(seconds)
         if len(naps) == 3:
             raise KeyboardInterrupt  # Ctrl-C
 
-    monkeypatch.setattr(time, "sleep", sleep)
+    monkeypatch.setattr(signals, "sleep", sleep)
     code, out, err = run_script("status", "--outputs", str(outputs), "--watch")
     assert (code, err, naps) == (0, "", [5, 5, 5])
     assert out.count("1 run: 1 running") == 3 and "\033" not in out  # no terminal, nothing to clear

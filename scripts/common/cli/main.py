@@ -11,9 +11,10 @@ import os
 import signal
 import sys
 from collections.abc import Callable
-from types import FrameType
 
+from common.core import signals
 from common.core.errors import Interrupted, PeftableError, RunError, TimeLimit
+from common.core.files import NO_SPACE, READ_ONLY
 from common.core.formatting import printable, shortened
 from common.runs import requeue
 
@@ -25,7 +26,8 @@ _LIBRARIES = {
     "PYTORCH_ALLOC_CONF": "expandable_segments:True",
 }
 _MESSAGE_CHARACTERS = 20_000  # a message that quotes a file may be very long
-_NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
+# What a user can change, where no other message has said it.
+_USERS = (*READ_ONLY, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP, errno.ESTALE)
 
 
 def guard(main: Callable[[list[str] | None], int | None], argv: list[str] | None = None) -> int:
@@ -47,14 +49,15 @@ def guard(main: Callable[[list[str] | None], int | None], argv: list[str] | None
         if isinstance(stream, io.TextIOWrapper):
             with contextlib.suppress(ValueError):
                 stream.reconfigure(encoding="utf-8", errors="replace")
-    # Outside training, where a step boundary is waited for, SIGTERM ends the command as Ctrl-C does, and so does
-    # SIGUSR2, which says that a Slurm job's time limit is near.
-    numbers = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR2)
-    before = {number: signal.getsignal(number) for number in numbers}
-    for number in (signal.SIGTERM, signal.SIGUSR2):
-        signal.signal(number, _handler())
+    with signals.kept():
+        return _run(main, argv)
+
+
+def _run(main: Callable[[list[str] | None], int | None], argv: list[str] | None) -> int:
+    """Run `main(argv)`; a signal ends it as Ctrl-C does, or at a step of its own in training."""
     try:
         try:
+            signals.check()  # one that came while the script's modules were imported
             return main(argv) or 0
         except TimeLimit as limit:
             raise requeue.requeue_job(limit) from None
@@ -69,28 +72,13 @@ def guard(main: Callable[[list[str] | None], int | None], argv: list[str] | None
         sys.stderr.close()
         return 128 + signal.SIGPIPE  # what a shell reports of a process that SIGPIPE ended
     except OSError as error:
-        if error.errno not in _NO_SPACE:
+        if error.errno in _USERS and error.filename is not None:
+            _say(f"error: {error.filename}: {os.strerror(error.errno)}.")
+            return RunError.exit_code
+        if error.errno not in NO_SPACE:
             raise
         _say(f"error: {error}; make room, and the same command continues.")  # as where stdout is a file
         return RunError.exit_code
-    finally:
-        for number, handler in before.items():
-            if handler is not None:  # as of one that Python did not set
-                signal.signal(number, handler)
-
-
-def _handler() -> Callable[[int, FrameType | None], None]:
-    """Return a handler that ends this process's command, and does nothing in a process forked from it."""
-    ours = os.getpid()
-
-    def stop(number: int, frame: FrameType | None) -> None:
-        if os.getpid() != ours:
-            return
-        if number == signal.SIGUSR2:
-            raise TimeLimit("SIGUSR2: the time limit is near")
-        raise KeyboardInterrupt
-
-    return stop
 
 
 def _say(message: str) -> None:

@@ -8,13 +8,13 @@ request, flags = options.parse(parser, argv)
 import argparse
 import dataclasses
 import os
-import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from common.config.run_request import BASELINES, OUTPUTS, RunRequest
+from common.core import signals
 from common.core.errors import ConfigError, Interrupted
 from common.runs import run_folder
 
@@ -142,9 +142,9 @@ def run(command: list[str]) -> int:
     Args:
         command: the script and its arguments.
     """
-    process = subprocess.Popen([sys.executable, *command])
+    process = signals.start([sys.executable, *command])
     try:
-        code = process.wait()
+        code = signals.wait(process)
     except KeyboardInterrupt:
         process.terminate()  # training saves a checkpoint first
         process.wait()

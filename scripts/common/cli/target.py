@@ -140,6 +140,8 @@ def resolve_baseline(request: RunRequest) -> Target | ClassicalTarget:
         ConfigError: the job, the dataset or an override is wrong, or the baseline is that of another head.
     """
     if request.baseline in CLASSICAL_BASELINES:
+        if not (request.dataset or request.model):
+            raise ConfigError(f"DATASET=<dataset> is missing: on which rows is BASELINE={request.baseline} computed?")
         name = request.dataset or catalog.load_job(request.model)[0].dataset
         _shots(request, catalog.load_dataset(name))
         size, fold = (_positive(request, key, least) for key, least in ((_SAMPLE, 2), (_FOLD, 1)))

@@ -24,6 +24,7 @@ from common.cluster.profiles import Profile
 from common.cluster.task import Task, environment
 from common.core.errors import ConfigError, SlurmError
 from common.core.formatting import ranges
+from common.core.signals import SIGNALLED
 
 _PLACES = ("%j", "%t", "%A", "%a")  # submitit replaces these in every path, once the job has its id
 
@@ -118,7 +119,9 @@ def check_log_path(folder: Path) -> None:
 
 
 def _setup(task: Task, profile: Profile) -> list[str]:
-    lines = ["set -eo pipefail", f"cd {shlex.quote(str(task.directory))}", *profile.setup]
+    # bash would end; our command reads the variable when it begins.
+    seen = f"trap 'export {SIGNALLED}=USR2' USR2"
+    lines = ["set -eo pipefail", seen, f"cd {shlex.quote(str(task.directory))}", *profile.setup]
     lines += ['export OMP_NUM_THREADS="${SLURM_CPUS_PER_TASK:-1}"']
     lines += [f"export {name}={shlex.quote(value)}" for name, value in environment(task, profile).items()]
     lines += [f"export {name}={_expanded(value)}" for name, value in profile.env.items()]

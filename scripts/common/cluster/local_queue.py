@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from common.cluster.slurm_commands import ActiveJob, JobState
-from common.core import files, gpus
+from common.core import files, gpus, signals
 from common.core.documents import from_json, read_object, to_json
 from common.core.errors import RunError
 from common.core.locks import lock, try_lock
@@ -211,7 +211,7 @@ def end_processes(processes: Sequence[Process]) -> None:
         if time.monotonic() > deadline:
             _signal(processes, signal.SIGKILL)
             return
-        time.sleep(0.1)
+        signals.sleep(0.1)
 
 
 def _signal(processes: Sequence[Process], number: signal.Signals) -> None:

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from common.cluster import slurm_commands
 from common.cluster.local_queue import Entry, end_processes, entries, queue_lock, remove_over, waiting_file, write
+from common.core import signals
 from common.core.files import utc_now
 from common.core.locks import lock, try_lock
 from common.core.processes import find_process, this_process
@@ -58,7 +59,7 @@ def _take(queue: Path, place: str) -> tuple[Path, Entry] | None:
     While the task of a killed worker still runs in this place, this waits for its end.
     """
     while any(_runs_in(entry, place) for _, entry in entries(queue)):
-        time.sleep(0.2)
+        signals.sleep(0.2)
     with queue_lock(queue):
         found = remove_over(queue)
         queued = {entry.id for _, entry in found}
@@ -111,6 +112,7 @@ def _wait(path: Path, child: subprocess.Popen[bytes]) -> int:
     """Wait for a task and return its exit code; end it when another host has cancelled it."""
     process = find_process(child.pid)
     while True:
+        signals.check()
         with contextlib.suppress(subprocess.TimeoutExpired):
             return child.wait(_CHECK_S)
         cancelled = [entry.cancelled for file, entry in entries(path.parent) if file == path and entry.cancelled]

@@ -5,11 +5,10 @@ import itertools
 import os
 from collections.abc import Collection, Iterator
 from pathlib import Path
-from typing import cast
 
 from common.cluster import submit_record
 from common.cluster.submit_record import Submission
-from common.core.documents import read_object
+from common.core.documents import is_of, read_fields, read_object
 from common.core.errors import RunError, choices, nearest
 from common.core.progress import PROGRESS, ProgressDocument
 from common.runs import run_folder, run_lock
@@ -29,6 +28,7 @@ class RunEntry:
         progress, failure: {} where the file is missing.
         is_finished: whether it has metrics.
         is_trained: whether training has ended.
+        damaged: names of those of its files that cannot be read.
     """
 
     name: str
@@ -39,6 +39,7 @@ class RunEntry:
     failure: Failure
     is_finished: bool
     is_trained: bool
+    damaged: tuple[str, ...] = ()
 
     @property
     def is_open(self) -> bool:
@@ -88,8 +89,9 @@ def predictions(outputs: Path) -> list[RunEntry]:
     for pointer in sorted((outputs / submit_record.PREDICTIONS).glob("*.json")):
         path = Path(str(read_object(pointer).get("folder", "")))
         plan = read_object(path / "plan.json")
-        if not plan:
-            continue
+        counts = [plan.get(key) for key in ("rows", "shards", "part_rows")]
+        if not plan.get("id") or not all(is_of(count, int) and count for count in counts):
+            continue  # deleted, or damaged
         is_merged = read_object(path / "report.json").get("plan") == plan["id"]
         bounds = [plan["rows"] * number // plan["shards"] for number in range(plan["shards"] + 1)]
         total = sum(-(-(end - start) // plan["part_rows"]) for start, end in itertools.pairwise(bounds))
@@ -142,13 +144,22 @@ def _run_folders(folder: Path, top: bool = False) -> Iterator[Path]:
 
 def read(path: Path, name: str) -> RunEntry:
     """Return the entry of a run folder, read now."""
+    submission, holder, is_finished = submit_record.read(path), run_lock.read(path), run_folder.is_finished(path)
+    failure = read_fields(path / run_folder.FAILURE, Failure)
+    read_well = {
+        run_folder.METRICS: is_finished,
+        run_folder.FAILURE: "error" in failure,
+        submit_record.SUBMIT: submission is not None,
+        run_lock.FILE: holder is not None,
+    }
     return RunEntry(
         name=name,
         path=path,
-        submission=submit_record.read(path),
-        holder=run_lock.read(path),
-        progress=cast("ProgressDocument", read_object(path / PROGRESS)),
-        failure=cast("Failure", read_object(path / run_folder.FAILURE)),
-        is_finished=(path / run_folder.METRICS).exists(),
+        submission=submission,
+        holder=holder,
+        progress=read_fields(path / PROGRESS, ProgressDocument),
+        failure=failure,
+        is_finished=is_finished,
         is_trained=(path / run_folder.TRAINING).exists(),
+        damaged=tuple(file for file, is_read in read_well.items() if not is_read and (path / file).exists()),
     )

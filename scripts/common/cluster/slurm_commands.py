@@ -77,6 +77,19 @@ class ActiveJob:
         return self.state in _STARTED
 
     @property
+    def is_held(self) -> bool:
+        """Whether it waits until a person releases it."""
+        return not self.is_running and bool(
+            re.search(r"hel?d|hold|SPECIAL_EXIT", f"{self.reason} {self.state}", re.IGNORECASE)
+        )
+
+    @property
+    def release_command(self) -> str:
+        """What releases a job that is held; an administrator's hold only an administrator can release."""
+        command = f"scontrol release {self.whole_id}"
+        return f"ask an administrator for {command}" if "admin" in self.reason.lower() else command
+
+    @property
     def whole_id(self) -> str:
         """Of an array's task the id of the array, else its own id."""
         return self.id.partition("_")[0]

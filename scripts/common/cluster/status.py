@@ -10,7 +10,11 @@ from common.cluster.run_index import RunEntry
 from common.cluster.scheduler import scheduler_of
 from common.cluster.slurm_commands import ActiveJob, EndedJob, JobState
 from common.cluster.submit_record import Submission, SubmissionState
-from common.core.errors import SlurmError
+from common.core.errors import Interrupted, SlurmError
+from common.core.progress import is_progress_line
+from common.runs import run_lock
+from common.runs.documents import Failure
+from common.runs.run_lock import Holder
 
 
 class RunState(enum.StrEnum):
@@ -21,12 +25,14 @@ class RunState(enum.StrEnum):
     SCORING = "scoring"  # it runs, and training has ended
     QUEUED = "queued"
     REQUEUED = "requeued"  # it waits, and has run before
+    HELD = "held"  # it waits until a person releases it
     FAILED = "failed"
     OUT_OF_MEMORY = "out of memory"
     TIME_LIMIT = "time limit"
     CANCELLED = "cancelled"
     NODE_LOST = "node lost"
     PREEMPTED = "pre-empted"
+    DAMAGED = "damaged"  # a file of the run folder cannot be read
     REFUSED = "refused"  # the scheduler rejected it
     INTERRUPTED = "interrupted"  # by a signal
     ENDED = "ended"  # without metrics, for an unknown reason
@@ -34,6 +40,7 @@ class RunState(enum.StrEnum):
 
 
 _SHOWN_TASKS = 8
+_TAIL = 50  # lines of a log
 _ENDED_STATES = {
     JobState.OUT_OF_MEMORY: RunState.OUT_OF_MEMORY,
     JobState.TIMEOUT: RunState.TIME_LIMIT,
@@ -136,10 +143,14 @@ def _decide_state(
         failed = _failed_tasks(entry, ended)
         if active.is_running:
             return working, True, failed
+        if active.is_held:
+            return RunState.HELD, True, f"{active.reason}. To release it: {active.release_command}"
         waiting = RunState.REQUEUED if entry.holder else RunState.QUEUED
         return waiting, True, ": ".join(part for part in (active.reason, failed) if part)
     if entry.holder and entry.holder.may_run() and (not entry.holder.submission or is_silent):
-        return working, not is_silent, ""
+        if entry.holder.is_here or entry.holder.submission:
+            return working, not is_silent, ""
+        return working, False, _last_seen(entry, entry.holder)
     submission = entry.submission
     if submission and submission.state is SubmissionState.REJECTED:
         return RunState.REFUSED, True, str(submission.error)
@@ -154,20 +165,52 @@ def _decide_state(
 
 def _ended_state(entry: RunEntry, ended: EndedJob | None) -> tuple[RunState, str]:
     """Return state and message of a run that has ended without metrics, or has never run."""
+    if entry.damaged:
+        files = ", ".join(entry.damaged)
+        return RunState.DAMAGED, f"cannot be read: {files}. The run's command writes again what it needs"
     failed = _failed_tasks(entry, ended)
     message = failed or _last_message(entry)
     if ended is not None and ended.state in _ENDED_STATES:
         return _ENDED_STATES[JobState(ended.state)], message
     if entry.submission and entry.submission.state is SubmissionState.CANCELLED:
         return RunState.CANCELLED, message
-    if entry.failure.get("interrupted"):
-        return RunState.INTERRUPTED, message
-    if entry.failure or (ended is not None and ended.state == JobState.FAILED):
-        code = f"exit code {ended.exit_code}: " if ended is not None and not entry.failure and not failed else ""
-        return RunState.FAILED, code + message
+    if failure := _newest_failure(entry):
+        return RunState.INTERRUPTED if failure.get("interrupted") else RunState.FAILED, message
+    if ended is not None and ended.state == JobState.FAILED:
+        code, _, number = ended.exit_code.partition(":")
+        if code == str(Interrupted.exit_code):  # before the run's folder was locked, as while its rows were read
+            return RunState.INTERRUPTED, message
+        if number not in ("", "0"):
+            return RunState.FAILED, f"killed by signal {number}{_at(entry)}: {message}".removesuffix(": ")
+        return RunState.FAILED, message if failed else f"exit code {ended.exit_code}: {message}"
+    if entry.holder and not entry.holder.released:
+        return RunState.ENDED, f"its process has ended without a word{_at(entry)}, as after a kill. {message}".rstrip()
     if entry.submission or entry.holder:
         return RunState.ENDED, message or "without metrics, and the log gives no reason"
     return RunState.CREATED, ""
+
+
+def _at(entry: RunEntry) -> str:
+    """Return " at step 3 of 9" as the run's progress says, "" where it has none."""
+    progress = entry.progress
+    if (done := progress.get("done")) is None:
+        return ""
+    return f" at {progress.get('unit', 'step')} {done} of {progress.get('total')} ({progress.get('what', 'train')})"
+
+
+def _last_seen(entry: RunEntry, holder: Holder) -> str:
+    """Return that a process of another machine cannot be seen from here, and what to do."""
+    seen = max(entry.progress.get("time", ""), holder.since)
+    return (
+        f"last seen on {holder.host} at {seen}, cannot be checked from here. Look there with make status; if that "
+        f"machine is gone, delete {entry.path / run_lock.FILE} and start the run again"
+    )
+
+
+def _newest_failure(entry: RunEntry) -> Failure:
+    """Return a run's recorded failure, {} where it is older than the newest submission."""
+    since = entry.submission.time if entry.submission else ""
+    return entry.failure if entry.failure.get("time", "") >= since else Failure()
 
 
 def _last_message(entry: RunEntry) -> str:
@@ -176,10 +219,7 @@ def _last_message(entry: RunEntry) -> str:
     log = submit_record.newest_log(entry.path)
     if log and submission and log.parent.name != str(submission.number):
         log = None  # of an earlier submission: the newest one has written none
-    if entry.failure and entry.failure.get("time", "") >= (submission.time if submission else ""):
-        message = entry.failure["error"]
-    else:
-        message = _last_line(log)
+    message = _newest_failure(entry).get("error") or _last_line(log)
     return message + (f"\n  log: {log}" if log else "")
 
 
@@ -201,7 +241,9 @@ def _failed_tasks(entry: RunEntry, ended: EndedJob | None) -> str:
 
 
 def _last_line(log: Path | None) -> str:
-    return next(iter(submit_record.last_lines(log, 1)), "") if log else ""
+    """Return the last line of a log that is no line of progress, "" without one."""
+    lines = submit_record.last_lines(log, _TAIL) if log else []
+    return next((line for line in reversed(lines) if not is_progress_line(line)), "")
 
 
 def ask_schedulers(entries: Sequence[RunEntry], outputs: Path) -> Answers:

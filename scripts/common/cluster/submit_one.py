@@ -39,7 +39,7 @@ def submit_job(
     """
     number = _last_number(folder) + 1
     logs = (folder / LOGS / str(number)).resolve()
-    logs.mkdir(parents=True, exist_ok=True)
+    files.make_folder(logs)
     task = make_task(job_name(folder), command, logs, code, **more)
     submission = Submission(
         number=number,

@@ -9,7 +9,7 @@ import dataclasses
 import enum
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 from common.cluster import batch_script, local_queue, profiles, run_index
 from common.cluster.scheduler import LOCAL, SLURM, Cluster, scheduler_of
@@ -18,12 +18,19 @@ from common.cluster.slurm_commands import ActiveJob, JobState
 from common.cluster.submit_one import reconcile, submit_job
 from common.cluster.submit_record import COLLECT, SubmissionState, job_name, read
 from common.core import files
-from common.core.documents import SCHEMA, read_object
+from common.core.documents import SCHEMA, read_fields
 from common.core.errors import ConfigError, PeftableError, SlurmError
 from common.core.locks import lock
 from common.hub import presence
 from common.runs import code_snapshot, run_folder, run_lock
 from common.runs.run_config import RunConfig, differences
+
+
+class _Expected(TypedDict, total=False):
+    """Content of the report job's expected.json: names of runs, and the ids of their jobs."""
+
+    runs: list[str]
+    after: list[str]
 
 
 class Action(enum.StrEnum):
@@ -235,7 +242,7 @@ class _Submitter:
         expected = folder / "expected.json"
         waiting = self.active.get(job_name(folder))
         if waiting is not None and not waiting.is_running:
-            known = {"runs": [], "after": []} | read_object(expected)
+            known = _Expected(runs=[], after=[]) | read_fields(expected, _Expected)
             if set(ids) <= set(known["after"]):
                 return [Outcome("collect", Action.QUEUED, waiting.id, _reason(waiting))]
             # The new job waits also for the runs that this one waited for.

@@ -42,6 +42,10 @@ class DiskFull(RunError):
     """A file could not be written because no space is left; files written before are complete."""
 
 
+class NotWritable(RunError):
+    """A file or folder could not be changed: its file system is read-only, or the user has no permission."""
+
+
 class ReportError(PeftableError):
     """The tables of the README cannot be written, or differ from the published metrics."""
 

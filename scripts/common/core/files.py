@@ -2,7 +2,8 @@
 
 A reader never sees a half-written file: content is written under a temporary name in the same folder, flushed to disk
 and then renamed with rename(2), which POSIX makes atomic. Inside a fenced folder a check runs before every change, so
-that a process which another process has superseded changes nothing. A full disk gives a `DiskFull` error.
+that a process which another process has superseded changes nothing. A full disk gives a `DiskFull` error, a read-only
+one `NotWritable`.
 """
 
 import contextlib
@@ -18,8 +19,10 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from common.core.errors import DiskFull
+from common.core.errors import DiskFull, NotWritable
 
+NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
+READ_ONLY = (errno.EROFS, errno.EACCES, errno.EPERM)
 _fences: dict[Path, tuple[Callable[[], None], str]] = {}  # {folder: (check, mark in our temporary names)}
 
 
@@ -66,10 +69,17 @@ def remove_leftovers(folder: Path, marks: str) -> None:
 def remove(path: Path) -> None:
     """Remove a file, or a folder with its content, if it exists."""
     check_fences(path)
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path, ignore_errors=True)
-    else:
-        path.unlink(missing_ok=True)
+    with write_errors(path):
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder and those above it, unless it exists."""
+    with write_errors(path):
+        path.mkdir(parents=True, exist_ok=True)
 
 
 # --- writing ---------------------------------------------------------------------------------------------------------
@@ -93,19 +103,26 @@ def _partial(path: Path, end: str) -> Path:
 
 
 @contextlib.contextmanager
-def disk_full_errors(path: Path) -> Iterator[None]:
-    """Turn exceptions that mean "no space is left" into `DiskFull`; let all others pass.
+def write_errors(path: Path) -> Iterator[None]:
+    """Turn exceptions that mean "no space is left" or "not allowed" into our errors; let all others pass.
 
     Raises:
         DiskFull: no space is left, or the quota is used up.
+        NotWritable: the file system is read-only, or the user has no permission.
         Superseded: another writer has taken over (and may have removed the file that was being written).
     """
     try:
         yield
     except Exception as error:
         check_fences(path)
-        if (reason := _space_reason(error)) is None:
+        if isinstance(error, NotWritable):  # about a file inside the folder that is being written
             raise
+        number = _number(error)
+        if number in READ_ONLY:
+            raise not_writable(path, number) from error
+        if number not in NO_SPACE:
+            raise
+        reason = "the disk quota is used up" if number == errno.EDQUOT else "no space is left"
         with contextlib.suppress(OSError):
             reason += f"; {shutil.disk_usage(path.parent).free / 1e6:,.1f} MB are free on that file system"
         raise DiskFull(
@@ -114,19 +131,24 @@ def disk_full_errors(path: Path) -> Iterator[None]:
         ) from error
 
 
-def _space_reason(error: Exception) -> str | None:
-    """Return how an exception says that space is missing, None for an exception with another cause."""
-    number = error.errno if isinstance(error, OSError) else None
+def not_writable(path: Path, number: int) -> NotWritable:
+    """Return the error that a path could not be changed, for a number of `READ_ONLY`."""
+    reason = "its file system is read-only" if number == errno.EROFS else "you have no permission to write there"
+    return NotWritable(
+        f"{path} could not be written: {reason}. Choose another folder (OUTPUTS=, OUTPUT=), or change that."
+    )
+
+
+def _number(error: BaseException | None) -> int | None:
+    """Return the error number of an exception, None where it has none."""
     if isinstance(error, DiskFull):  # about a file inside the folder that is being written
-        return _space_reason(error.__cause__) if isinstance(error.__cause__, Exception) else "no space is left"
-    if number is None and (found := re.search(r"\(os error (\d+)\)", str(error))):  # safetensors, tokenizers
-        number = int(found[1])
-    if number == errno.EDQUOT:
-        return "the disk quota is used up"
+        return _number(error.__cause__) or errno.ENOSPC
+    if isinstance(error, OSError) and error.errno is not None:
+        return error.errno
+    if found := re.search(r"\(os error (\d+)\)", str(error)):  # safetensors, tokenizers
+        return int(found[1])
     # PyTorch's zip writer gives no reason. The folder exists, so a failed write means missing space.
-    if number == errno.ENOSPC or (isinstance(error, RuntimeError) and "inline_container.cc" in str(error)):
-        return "no space is left"
-    return None
+    return errno.ENOSPC if isinstance(error, RuntimeError) and "inline_container.cc" in str(error) else None
 
 
 @contextlib.contextmanager
@@ -140,7 +162,7 @@ def atomic_path(path: Path, durable: bool = True) -> Iterator[Path]:
     # The suffix stays last: some writers choose the format by it.
     partial = _partial(path, path.suffix)
     try:
-        with disk_full_errors(path):
+        with write_errors(path):
             path.parent.mkdir(parents=True, exist_ok=True)
             yield partial
             if durable:
@@ -158,7 +180,7 @@ def atomic_folder(path: Path) -> Iterator[Path]:
     """Yield a temporary folder to fill; on success it becomes `path`, replacing an older one."""
     partial = _partial(path, "")
     try:
-        with disk_full_errors(path):
+        with write_errors(path):
             shutil.rmtree(partial, ignore_errors=True)
             check_fences(path)
             partial.mkdir(parents=True)
@@ -200,7 +222,7 @@ def read_json(path: Path) -> Any:
     """
     try:
         return json.loads(path.read_text(encoding="utf-8"))
-    except json.JSONDecodeError as error:
+    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ValueError(f"{path} is not valid JSON ({error})") from error
 
 
@@ -212,21 +234,24 @@ def write_jsonl(path: Path, records: Iterable[dict[str, Any]]) -> None:
 
 
 def read_jsonl(path: Path) -> list[dict[str, Any]]:
-    """Return the records of a JSON-lines file, without a line that a killed process left incomplete."""
+    """Return the records of a JSON-lines file, without lines that are no JSON objects.
+
+    A killed process leaves an incomplete line, a damaged disk any line.
+    """
     records = []
     # Bytes: the incomplete line may end inside a character. No splitlines(): JSON allows U+2028 inside a string.
     for line in path.read_bytes().split(b"\n"):
-        try:
-            records.append(json.loads(line))
-        except ValueError:
-            continue
+        with contextlib.suppress(ValueError, RecursionError):
+            record = json.loads(line)
+            if isinstance(record, dict):
+                records.append(record)
     return records
 
 
 def append_jsonl(path: Path, record: dict[str, Any]) -> None:
     """Append one record to a JSON-lines file."""
     check_fences(path)
-    with disk_full_errors(path), path.open("a+b") as stream:
+    with write_errors(path), path.open("a+b") as stream:
         # After an incomplete line, begin a new one; otherwise both records would be lost.
         if stream.tell():
             stream.seek(-1, os.SEEK_END)

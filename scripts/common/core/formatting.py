@@ -62,18 +62,26 @@ def ranges(numbers: Sequence[int]) -> list[str]:
 
 
 TableRow = Sequence[str]
+_CELL = 120  # most characters of a cell on a terminal
+_MARKDOWN = 300  # and of a text on a page
 
 
 def _widths(header: TableRow, rows: Sequence[TableRow]) -> list[int]:
     return [max(len(str(cell)) for cell in column) for column in zip(header, *rows, strict=True)]
 
 
+def _cell(text: object) -> str:
+    """Return a cell of a table on a terminal: one line, without characters that a terminal obeys, and not too long."""
+    line = one_line(str(text))
+    return line if len(line) <= _CELL else line[: _CELL - 1] + "…"
+
+
 def text_table(header: TableRow, rows: Sequence[TableRow]) -> str:
     """Return an aligned table for a terminal; columns after the first are right-aligned.
 
-    Control characters and line breaks of cells are shown as escapes.
+    Control characters and line breaks of cells are shown as escapes, and long cells are cut.
     """
-    header, *rows = [[one_line(str(cell)) for cell in row] for row in (header, *rows)]
+    header, *rows = [[_cell(cell) for cell in row] for row in (header, *rows)]
     widths = _widths(header, rows)
 
     def line(row: TableRow) -> str:
@@ -87,9 +95,12 @@ def text_table(header: TableRow, rows: Sequence[TableRow]) -> str:
 def markdown_text(text: object) -> str:
     """Return a text with its Markdown and HTML characters as entities, so that GitHub shows it as typed.
 
-    "a_b" stays, and "$5 | *" becomes "&#36;5 &#124; &#42;". `html.unescape` gives the text back.
+    "a_b" stays, and "$5 | *" becomes "&#36;5 &#124; &#42;". `html.unescape` gives the text back, if it is not too long.
     """
-    return re.sub(r"[\\`*\[\]<>|$~&]|(?<![^\W_])_|_(?![^\W_])|^ | (?= )| $", lambda m: f"&#{ord(m[0])};", str(text))
+    shown = str(text) if len(str(text)) <= _MARKDOWN else str(text)[: _MARKDOWN - 1] + "…"
+    return re.sub(
+        r"[\\`*\[\]<>|$~&\x00-\x1f\x7f]|(?<![^\W_])_|_(?![^\W_])|^ | (?= )| $", lambda m: f"&#{ord(m[0])};", shown
+    )
 
 
 def markdown_table(header: TableRow, rows: Sequence[TableRow], left: int = 1) -> str:

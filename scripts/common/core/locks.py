@@ -13,8 +13,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
+from common.core import signals
 from common.core.errors import RunError
-from common.core.files import disk_full_errors
+from common.core.files import write_errors
 
 MESSAGE_AFTER_S = 3.0  # of waiting
 
@@ -24,14 +25,12 @@ def lock(path: Path) -> Iterator[None]:
     """Wait for the exclusive lock on the file `path` and hold it while the context lasts.
 
     Raises:
-        RunError: the user has no permission to write to the folder, or its file system does not support locks.
+        NotWritable: the user may not write to the folder.
+        RunError: its file system does not support locks.
     """
-    try:
-        with disk_full_errors(path):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            stream = path.open("w")
-    except PermissionError as error:
-        raise RunError(f"{path.parent}: no permission to write here ({error.strerror}).") from error
+    with write_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        stream = path.open("w")
     with stream:
         _wait_for(stream, path)
         yield
@@ -46,6 +45,7 @@ def _wait_for(stream: IO[str], path: Path) -> None:
             if not has_told and time.monotonic() - start > MESSAGE_AFTER_S:
                 print(f"waiting for another command, which holds {path}", file=sys.stderr, flush=True)
                 has_told = True
+            signals.check()
             time.sleep(0.02)
         except OSError as error:
             raise RunError(f"{path}: this file system does not support locks ({error.strerror}).") from error
@@ -56,8 +56,10 @@ def _wait_for(stream: IO[str], path: Path) -> None:
 @contextlib.contextmanager
 def try_lock(path: Path) -> Iterator[bool]:
     """Hold the exclusive lock on the file `path` if it is free; yields whether this process holds it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w") as stream:
+    with write_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        stream = path.open("w")
+    with stream:
         try:
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

@@ -4,6 +4,7 @@
 """
 
 import contextlib
+import re
 import sys
 import time
 from pathlib import Path
@@ -11,14 +12,20 @@ from typing import TypedDict
 
 from tqdm import tqdm
 
-from common.core.errors import DiskFull
+from common.core import signals
+from common.core.errors import DiskFull, NotWritable
 from common.core.files import utc_now, write_json
 from common.core.formatting import duration
 
 PROGRESS = "progress.json"
-_LINE_EVERY_S = 10.0
+_LINE_EVERY_S, _FIRST_LINE_S = 10.0, 3.0
 _FILE_EVERY_S = 5.0
 _SCHEMA = 1
+
+
+def is_progress_line(line: str) -> bool:
+    """Return whether a line of a log is one of those that `Progress` prints."""
+    return bool(re.match(r".+: \d+/\d+ \w+s, [\d.]+ \w+s/s, .+ left", line))
 
 
 class ProgressDocument(TypedDict, total=False):
@@ -53,7 +60,8 @@ class Progress:
     ) -> None:
         self.what, self.total, self.unit, self.done, self.folder = what, total, unit, done, folder
         self.examples = examples
-        self._start = self._last_line = time.monotonic()
+        self._start = time.monotonic()
+        self._last_line = self._start - _LINE_EVERY_S + _FIRST_LINE_S
         self._last_file = self._start - _FILE_EVERY_S  # so that the first unit is written
         self._before = done
         self._note = ""
@@ -68,7 +76,15 @@ class Progress:
         return (self.done - self._before) / max(time.monotonic() - self._start, 1e-9)
 
     def update(self, count: int, note: str = "", loss: float | None = None) -> None:
-        """Add `count` finished units; `note` is shown after the rate, `loss` is written to the file."""
+        """Add `count` finished units; `note` is shown after the rate, `loss` is written to the file.
+
+        Raises:
+            KeyboardInterrupt, TimeLimit: a signal came (`signals.check`).
+        """
+        self._add(count, note, loss)
+        signals.check()
+
+    def _add(self, count: int, note: str, loss: float | None) -> None:
         self.done += count
         self._note, self._loss = note, loss
         if time.monotonic() - self._last_file >= _FILE_EVERY_S:
@@ -116,5 +132,5 @@ class Progress:
             time=utc_now(),
         )
         # No result depends on this file: it need not be flushed to disk, and a failed write is ignored.
-        with contextlib.suppress(OSError, DiskFull):
+        with contextlib.suppress(OSError, DiskFull, NotWritable):
             write_json(self.folder / PROGRESS, document, durable=False)

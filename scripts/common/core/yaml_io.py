@@ -17,6 +17,9 @@ from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
 from common.core.errors import ConfigError
 
+_MAX_CHARACTERS, _MAX_DEPTH, _MAX_VALUES = 10_000_000, 50, 1_000_000
+_TOO_DEEP = f"its lists or mappings are nested too deeply; at most {_MAX_DEPTH} levels."
+
 
 def parse(text: str, origin: str) -> Any:
     """Return the value of one YAML 1.2 document; tags that create objects are errors.
@@ -28,8 +31,14 @@ def parse(text: str, origin: str) -> Any:
     Raises:
         ConfigError: the text is not YAML, or a key occurs twice.
     """
+    if len(text) > _MAX_CHARACTERS:
+        raise ConfigError(f"{origin}: it has {len(text):,} characters; at most {_MAX_CHARACTERS:,} are read.")
     try:
-        return copy.deepcopy(_load(text))
+        value = _load(text)
+        _check_size(value, origin)
+        return copy.deepcopy(value)
+    except RecursionError as error:
+        raise ConfigError(f"{origin}: {_TOO_DEEP}") from error
     except MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         where = f", line {mark.line + 1}, column {mark.column + 1}" if mark else ""
@@ -39,6 +48,20 @@ def parse(text: str, origin: str) -> Any:
         raise ConfigError(f"{origin}: not valid YAML: {str(error).splitlines()[0]}.") from error
     except (ValueError, IndexError) as error:  # from the parsers of dates and tagged numbers, such as 2026-13-45
         raise ConfigError(f"{origin}: not valid YAML: {error}.") from error
+
+
+def _check_size(value: Any, origin: str) -> None:
+    """Raise a `ConfigError` for a document that is nested deeply, or that its aliases unfold to very many values."""
+    count, level = 0, [value]
+    for _ in range(_MAX_DEPTH):
+        inner = [one for one in level if isinstance(one, dict | list)]
+        if not inner:
+            return
+        count += sum(len(one) for one in inner)
+        if count > _MAX_VALUES:
+            raise ConfigError(f"{origin}: with its aliases (*name) it has more than {_MAX_VALUES:,} values.")
+        level = [part for one in inner for part in (one.values() if isinstance(one, dict) else one)]
+    raise ConfigError(f"{origin}: {_TOO_DEEP}")
 
 
 @functools.lru_cache(maxsize=64)

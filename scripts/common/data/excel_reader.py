@@ -19,6 +19,7 @@ from openpyxl import load_workbook
 
 from common.config.dataset import ReadOptions
 from common.core.errors import choices
+from common.data.bounds import bounded, check_workbook
 from common.data.format_reader import LoadedReader
 from common.data.notes import say_once
 from common.data.sheet_cells import BrokenCell, shown_date, unescape_xlsx
@@ -35,6 +36,7 @@ class ExcelReader(LoadedReader):
     def __init__(self, path: Path, columns: Sequence[str] | None, options: ReadOptions) -> None:
         with open_binary(path) as stream:
             content = stream.read()
+        check_workbook(content)
         with contextlib.closing(load_workbook(io.BytesIO(content), read_only=True, data_only=True)) as book:
             sheets = [(sheet.title, sheet.sheet_state == "visible") for sheet in book.worksheets]
             name = choose_sheet(path, sheets, options.sheet, lambda one: _has_rows(book[one], options))
@@ -47,7 +49,7 @@ class ExcelReader(LoadedReader):
                 if has_formulas:
                     other = load_workbook(io.BytesIO(content), read_only=True)
                     formulas = _rows(stack.enter_context(contextlib.closing(other))[name])
-                frame = sheet_frame(_values(_rows(book[name]), formulas), options)
+                frame = sheet_frame(bounded(_values(_rows(book[name]), formulas)), options)
         super().__init__(path, columns, frame)
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import pandas as pd
 import pyarrow as pa
 
+from common.core import signals
 from common.data.table_files import reading
 
 
@@ -30,11 +31,13 @@ class TableReader(abc.ABC):
 
     def skip(self, count: int) -> None:
         """Pass over `count` rows."""
+        signals.check()
         with reading(self.path):
             self._skip(count)
 
     def read(self, count: int | None = None) -> pd.DataFrame:
         """Return the next `count` rows, fewer at the end of the file; None for all that are left."""
+        signals.check()
         with reading(self.path):
             return self._read(count)
 

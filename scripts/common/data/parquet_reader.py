@@ -10,6 +10,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from common.data.bounds import check_cells
 from common.data.format_reader import TableReader, check_distinct_columns
 from common.data.table_files import compression_of, open_binary, reading
 
@@ -41,6 +42,8 @@ class ParquetReader(TableReader):
         self.position = min(self.position + count, self._starts[-1])
 
     def _read(self, count: int | None) -> pd.DataFrame:
+        rows = self._starts[-1] - self.position
+        check_cells(rows if count is None else min(count, rows), len(self.columns))
         first = self.position + 1
         table = self._read_arrow(count)
         for name in self._integers_with_gaps:

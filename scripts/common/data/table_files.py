@@ -14,13 +14,16 @@ from typing import Any, BinaryIO, cast
 from xml.etree.ElementTree import ParseError
 
 from common.core.errors import DataError, choices
+from common.data.bounds import Unfolding
 
 FORMATS = ("xlsx", "csv", "tsv", "jsonl", "parquet")  # read and written, also as .gz
 READ_FORMATS = (*FORMATS, "txt", "json", "xls", "xlsb", "ods")
+_BUFFER_BYTES = 2**16
 COMPRESSIONS = ("gz", "bz2", "xz", "zst", "zip")
 SEPARATORS = {"csv": ",", "tsv": "\t"}
 _BROKEN = (
     *(ValueError, KeyError, OSError, EOFError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, ParseError),
+    *(RecursionError, MemoryError, OverflowError),
     NotImplementedError,  # of a zip archive that is compressed in a way that Python lacks
 )
 
@@ -73,19 +76,23 @@ def written_ending(path: Path) -> tuple[str, str]:
 
 def open_binary(path: Path) -> BinaryIO:
     """Open a file for reading; what is compressed is decompressed as it is read."""
-    openers: dict[str, Any] = {"": Path.open, "gz": gzip.GzipFile, "bz2": bz2.BZ2File, "xz": lzma.LZMAFile}
+    openers: dict[str, Any] = {"gz": gzip.GzipFile, "bz2": bz2.BZ2File, "xz": lzma.LZMAFile}
     compression = compression_of(path)
+    if compression == "":
+        return cast(BinaryIO, path.open("rb"))
     if compression == "zst":
         import pyarrow as pa  # not for those who want the names of files alone
 
-        return cast(BinaryIO, io.BufferedReader(pa.input_stream(path, compression="zstd")))
-    if compression == "zip":
+        stream: Any = pa.input_stream(path, compression="zstd")
+    elif compression == "zip":
         archive = zipfile.ZipFile(path)
         member = _only_member(archive)
         if archive.getinfo(member).flag_bits & 1:
             raise ValueError("the archive has a password; unpack it and name the file")
-        return cast(BinaryIO, io.BufferedReader(cast(io.RawIOBase, archive.open(member))))
-    return cast(BinaryIO, openers[compression](path, "rb"))
+        stream = archive.open(member)
+    else:
+        stream = openers[compression](path, "rb")
+    return cast(BinaryIO, io.BufferedReader(Unfolding(stream, path.stat().st_size), _BUFFER_BYTES))
 
 
 def _only_member(archive: zipfile.ZipFile) -> str:

@@ -10,6 +10,7 @@ from typing import Any, TextIO
 import pandas as pd
 
 from common.config.dataset import ReadOptions
+from common.data.bounds import check_cells, count_keys
 from common.data.format_reader import TableReader
 from common.data.table_files import open_binary
 from common.data.text_encoding import describe_undecodable, find_encoding, without_mark
@@ -66,5 +67,9 @@ class TextReader(TableReader):
 
 def rows_frame(rows: Sequence[tuple[int, Any]], names: list[str] | None = None) -> pd.DataFrame:
     """Return (row in the file, cells) as a table of objects; without `names`, cells are mappings by column."""
+    if names is None:
+        count_keys([cells for _, cells in rows])
+    else:
+        check_cells(len(rows), len(names))
     index = pd.Index([number for number, _ in rows], dtype=int)
     return pd.DataFrame([cells for _, cells in rows], columns=names, index=index, dtype=object)

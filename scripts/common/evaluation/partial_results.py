@@ -10,13 +10,26 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypedDict
 
 from common.core import files
+from common.core.documents import is_of, read_fields
 from common.runs import requeue
 
 _SCHEMA = 1
 _SAVE_EVERY_S = 60.0
+
+
+class _Document(TypedDict, total=False):
+    """Content of the file: pairs of row indices and their results, and the seconds that they took."""
+
+    batches: list[list[Any]]
+    seconds: float
+
+
+def _is_whole(batch: list[Any]) -> bool:
+    """Return whether a pair is row indices and as many results."""
+    return len(batch) == 2 and is_of(batch, list[list[Any]]) and len(batch[0]) == len(batch[1]) > 0
 
 
 class PartialResults:
@@ -32,13 +45,13 @@ class PartialResults:
 
     def __init__(self, folder: Path, what: str) -> None:
         self.what, self.file = what, folder / f".{what.replace(' ', '-')}.json"
-        known: dict[str, Any] = {"batches": [], "seconds": 0.0}
-        if self.file.exists():
-            known = files.read_json(self.file)
-        self.batches: list[tuple[Sequence[int], Sequence[Any]]] = [
-            (indices, results) for indices, results in known["batches"]
-        ]
-        self._before, self._saved = known["seconds"], len(self.batches)
+        document = read_fields(self.file, _Document)
+        known = document.get("batches", [])
+        if self.file.exists() and not (known and all(map(_is_whole, known))):
+            print(f"{self.file} is damaged: the rows are scored again", flush=True)
+            known = []
+        self.batches: list[tuple[Sequence[int], Sequence[Any]]] = [(indices, results) for indices, results in known]
+        self._before, self._saved = document.get("seconds", 0.0) if known else 0.0, len(self.batches)
         self._start = self._last = time.monotonic()
 
     @property

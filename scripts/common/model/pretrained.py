@@ -15,6 +15,7 @@ from common.hub.locate import Base, hub_commit
 from common.model import dequantize
 
 _HUB = (httpx.HTTPError, RevisionResolutionError, OIDCError)
+_DAMAGED = (AttributeError, KeyError, TypeError)  # what transformers raises for JSON of another form
 _FAULTS = (OSError, ValueError, ImportError, SafetensorError, *_HUB)
 
 
@@ -29,12 +30,13 @@ def from_pretrained(kind: Any, base: Base, **options: Any) -> Any:
     Raises:
         ModelError: the model is missing, not allowed, not reachable, not safetensors, or needs its own Python code.
     """
+    faults = (*_FAULTS, *_DAMAGED) if kind in (AutoConfig, AutoTokenizer) else _FAULTS
     try:
         commit = hub_commit(base.name, base.revision) if base.revision else None
         # A commit, not a branch: all files are of one state, and transformers does not replace missing safetensors by
         # those of a stranger's pull request (`auto_conversion`, which it does for the revision "main" alone).
         loaded = kind.from_pretrained(_place(kind, base), revision=commit or "main", trust_remote_code=False, **options)
-    except _FAULTS as error:
+    except faults as error:
         raise ModelError(f"model {base.name}: cannot be loaded: {_reason(error, kind, base)}") from error
     if isinstance(loaded, PretrainedConfig):
         loaded._commit_hash = commit  # transformers 5 no longer sets it

@@ -9,12 +9,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from peft import PEFT_TYPE_TO_CONFIG_MAPPING, PeftModel
+from peft import PEFT_TYPE_TO_CONFIG_MAPPING, PeftConfig, PeftModel
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
+from transformers import PreTrainedModel
 
 from common.config.dataset import Dataset
 from common.config.job import Job
+from common.core.documents import is_of, require_object
 from common.core.errors import ModelError, choices
 from common.core.files import atomic_folder, read_json, sha256, sha256_file, write_json
 from common.hub.locate import SAVED, Base, locate
@@ -29,6 +32,8 @@ from common.model.load import load_base, load_tokenizer
 
 SCHEMA = 1
 DESCRIPTION, PARAMETERS, ADAPTER = SAVED, "parameters.safetensors", "adapter_config.json"
+WEIGHTS = "adapter_model.safetensors"
+_AGAIN = "Put the old file back, or train again with FORCE=1."
 
 
 def trained_state(model: nn.Module) -> dict[str, torch.Tensor]:
@@ -46,7 +51,7 @@ def load_trained_state(model: nn.Module, file: Path) -> None:
     Raises:
         ModelError: the file is of another model or method.
     """
-    state = load_file(file)
+    state = _read_tensors(file)
     names = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
     if names != set(state):
         raise ModelError(
@@ -78,6 +83,7 @@ def save(head: Head, job: Job, dataset: Dataset, path: Path, identity: dict[str,
         if isinstance(head.model, PeftModel):
             # "auto" would ask the Hub for the base's vocabulary.
             head.model.save_pretrained(str(partial), save_embedding_layers=False)
+            _sort_sets(partial / ADAPTER, head.model.active_peft_config)
             (partial / "README.md").unlink(missing_ok=True)  # an empty model card that names a path of this machine
         elif job.method.name == "full":
             inner.save_pretrained(partial)
@@ -100,6 +106,13 @@ def save(head: Head, job: Job, dataset: Dataset, path: Path, identity: dict[str,
         write_json(partial / DESCRIPTION, description)
 
 
+def _sort_sets(file: Path, config: PeftConfig) -> None:
+    """Write the values of an adapter's config that are sets in order: peft writes them in another one every time."""
+    document = read_json(file)
+    sets = {key for key, value in vars(config).items() if isinstance(value, set)}
+    write_json(file, {key: sorted(value) if key in sets else value for key, value in document.items()})
+
+
 def load(job: Job, dataset: Dataset, path: Path) -> Head:
     """Load a saved model; its scores equal those of the model that was saved.
 
@@ -108,7 +121,7 @@ def load(job: Job, dataset: Dataset, path: Path) -> Head:
     """
     if not (path / DESCRIPTION).is_file():
         raise ModelError(f"{path}: no saved model here ({DESCRIPTION} is missing).")
-    description = read_json(path / DESCRIPTION)
+    description = _description(path)
     if description["labels"] != list(dataset.labels):
         raise ModelError(
             f"{path}: saved for the labels {choices(description['labels'])}, not for {choices(dataset.labels)}."
@@ -122,7 +135,7 @@ def load(job: Job, dataset: Dataset, path: Path) -> Head:
     wanted = {"model_sha256": description["model_sha256"]}
     check_same_base(job, wanted, {"model_sha256": _weights_hash(locate(job.model, job.revision))}, str(path))
     if (path / ADAPTER).is_file():
-        model = reload(load_base(job, dataset, tokenizer.pad_token_id), path)
+        model = _with_adapter(load_base(job, dataset, tokenizer.pad_token_id), path)
     else:
         model = attach(load_base(job, dataset, tokenizer.pad_token_id), job.method)
         load_trained_state(model, path / PARAMETERS)
@@ -139,8 +152,8 @@ def load_adapter(job: Job, dataset: Dataset, path: Path) -> Head:
     """
     if not (path / ADAPTER).is_file():
         raise ModelError(f"ADAPTER={path}: no adapter here ({ADAPTER} is missing).")
-    if not (path / "adapter_model.safetensors").is_file():
-        raise ModelError(f"ADAPTER={path}: adapter_model.safetensors is missing; other weight formats are not read.")
+    if not (path / WEIGHTS).is_file():
+        raise ModelError(f"ADAPTER={path}: {WEIGHTS} is missing; other weight formats are not read.")
     try:
         description = read_json(path / ADAPTER)
         task, trained_on = description.get("task_type"), description.get("base_model_name_or_path")
@@ -154,7 +167,7 @@ def load_adapter(job: Job, dataset: Dataset, path: Path) -> Head:
             f"know; known are {choices(known, 100)}."
         )
     if (path / DESCRIPTION).is_file():  # one of ours says more
-        own = read_json(path / DESCRIPTION)
+        own = _description(path)
         check_own_adapter(job, own, path)
         job = job.model_copy(update={"revision": own["model_commit"] or job.revision})  # the commit of its training
     else:
@@ -165,7 +178,7 @@ def load_adapter(job: Job, dataset: Dataset, path: Path) -> Head:
     tokenizer = load_tokenizer(locate(job.model, job.revision))
     base = load_base(job, dataset, tokenizer.pad_token_id)
     heads = list(head_modules(base))
-    saved = load_file(path / "adapter_model.safetensors")
+    saved = _read_tensors(path / WEIGHTS)
     if job.head == "classification" and not any(part in heads for name in saved for part in name.split(".")):
         raise ModelError(f"ADAPTER={path}: it has no trained head ({choices(heads)}); its scores would be random.")
     try:
@@ -178,6 +191,34 @@ def load_adapter(job: Job, dataset: Dataset, path: Path) -> Head:
     if job.head == "classification":
         fit_head(inner_model(model), _adapter_labels(path, dataset), dataset)
     return with_head(job, dataset, model.requires_grad_(False), tokenizer)
+
+
+def _description(path: Path) -> dict[str, Any]:
+    """Return the content of a saved model's peftable.json."""
+    keys = ("model", "model_commit", "model_sha256", "labels", "method")
+    found = require_object(path / DESCRIPTION, keys, _AGAIN, ModelError)
+    if not is_of(found["labels"], list[Any]):
+        raise ModelError(f"{path / DESCRIPTION} is damaged: its labels are no list. {_AGAIN}")
+    return found
+
+
+def _read_tensors(file: Path) -> dict[str, torch.Tensor]:
+    """Return the tensors of a safetensors file."""
+    try:
+        return load_file(file)
+    except (OSError, SafetensorError) as error:
+        raise ModelError(f"{file} is damaged or missing: {error}. {_AGAIN}") from error
+
+
+def _with_adapter(base: PreTrainedModel, path: Path) -> PeftModel:
+    """Return a base with the adapter of a saved model, whose every weight must be in its file."""
+    require_object(path / ADAPTER, ("peft_type",), _AGAIN, ModelError)
+    _read_tensors(path / WEIGHTS)
+    try:
+        return reload(base, path)
+    except (OSError, ValueError, TypeError, KeyError, RuntimeError, SafetensorError) as error:
+        reason = " ".join(str(error).split())[:300]
+        raise ModelError(f"{path}: the adapter is damaged: {reason}. {_AGAIN}") from error
 
 
 def check_own_adapter(job: Job, description: dict[str, Any], path: Path) -> None:
@@ -210,7 +251,7 @@ def _adapter_labels(path: Path, dataset: Dataset) -> list[str]:
     """Return the labels of an adapter's head, in its order, which the adapter's folder must name."""
     try:
         if (path / DESCRIPTION).is_file():
-            labels = [str(label) for label in read_json(path / DESCRIPTION)["labels"]]
+            labels = [str(label) for label in _description(path)["labels"]]
         elif (path / "config.json").is_file():
             named = read_json(path / "config.json")["id2label"]
             labels = [str(named[index]) for index in sorted(named, key=int)]

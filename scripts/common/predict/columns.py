@@ -6,7 +6,6 @@ The predictions of a run's own splits, `predictions-<split>.jsonl`, are written 
 from collections.abc import Sequence
 
 import numpy as np
-import pandas as pd
 
 from common.config.label_values import Label
 from common.core.errors import DataError
@@ -35,11 +34,3 @@ def prediction_columns(scores: np.ndarray, labels: Sequence[Label]) -> dict[str,
     probabilities = np.exp(scores.astype(np.float64)).reshape(len(scores), len(labels)).round(6)
     predicted = [labels[index] for index in scores.argmax(axis=1)] if len(scores) else []
     return {names[0]: predicted} | {name: probabilities[:, index] for index, name in enumerate(names[1:])}
-
-
-def with_predictions(frame: pd.DataFrame, scores: np.ndarray, labels: Sequence[Label]) -> pd.DataFrame:
-    """Return a copy of a table with the added columns; `scores` are log probabilities (N, C)."""
-    result = frame.copy()
-    for name, values in prediction_columns(scores, labels).items():
-        result[name] = values
-    return result

@@ -106,6 +106,8 @@ def output_file(asked: Path | None, given: Path, files: Sequence[Path]) -> Path:
         table_files.check_writable(asked)
         if given.is_dir() and asked.resolve().parent == given.resolve():
             raise ConfigError(f"OUTPUT={asked} lies in the folder INPUT={given}; choose another folder.")
+        if asked.resolve() in {file.resolve() for file in files}:
+            raise ConfigError(f"OUTPUT={asked} is one of the inputs.")
         return asked
     if list(files) != [given] and not given.is_dir():
         raise ConfigError(f"INPUT={given} is a pattern; name the file to write: OUTPUT=<file>")

@@ -1,6 +1,7 @@
 """Merge a sharded prediction: prove that every row is there exactly once, write the output, and report the cost."""
 
 import shlex
+import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,10 +12,12 @@ import pandas as pd
 import pyarrow as pa
 
 from common.cli.options import shown
+from common.core.documents import read_object
 from common.core.errors import RunError, choices
-from common.core.files import check_fences, fsync, read_json, sha256_file, write_json
+from common.core.files import check_fences, fsync, sha256_file, write_json
 from common.core.formatting import duration
 from common.data import table_files
+from common.data.safe_csv import Formulas, without_formulas
 from common.data.table_chain import ChainedReader
 from common.data.table_writer import TableWriter, common_schema
 from common.predict import shards
@@ -28,10 +31,10 @@ REPORT = "report.json"
 def merge_report(plan: Plan) -> dict[str, Any] | None:
     """Return the report of a plan whose output is as the merge wrote it, None where it is not."""
     file = plan.folder / REPORT
-    report = read_json(file) if file.is_file() else {}
+    report = read_object(file)
     if report.get("plan") != plan.id or not plan.output.is_file():
         return None
-    return report if report["output_sha256"] == sha256_file(plan.output) else None
+    return report if report.get("output_sha256") == sha256_file(plan.output) else None
 
 
 def merge_parts(plan: Plan) -> dict[str, Any]:
@@ -113,6 +116,7 @@ def _write(plan: Plan, place: Path) -> int:
     native = one == other == "parquet"
     schema = _output_schema(plan) if other == "parquet" else None
     parts = [part for number in range(plan.shards) for part in plan.parts(number)]
+    formulas = Formulas()
     with (
         TableWriter(plan.output, schema, place) as output,
         ChainedReader(plan.files, plan.columns) as chain,
@@ -130,10 +134,16 @@ def _write(plan: Plan, place: Path) -> int:
                 output.append(table)
             else:
                 frame = pd.concat([chunk for _, chunk in chain.frames(first, end)])
+                if other in table_files.SEPARATORS:
+                    formulas.add(frame, plan.columns)
+                    if plan.safe_csv:
+                        added["predicted"] = without_formulas(added["predicted"])
                 output.append(frame.assign(**added))
         if not parts:
             columns = [*plan.columns, *added_columns(plan.labels)]
             output.append(pd.DataFrame({name: pd.Series(dtype=object) for name in columns}))
+    if note := formulas.note(plan.output):
+        print(f"note: {note}", file=sys.stderr, flush=True)
     return output.rows
 
 

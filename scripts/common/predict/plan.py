@@ -17,8 +17,9 @@ import pandas as pd
 from common.config.dataset import Dataset
 from common.config.label_values import Label
 from common.core import yaml_io
+from common.core.documents import require_object
 from common.core.errors import ConfigError, DataError, ModelError, RunError, choices
-from common.core.files import read_json, sha256, sha256_file, write_json, write_text
+from common.core.files import sha256, sha256_file, write_json, write_text
 from common.core.locks import lock
 from common.core.progress import Progress
 from common.data import table_files
@@ -63,6 +64,7 @@ class Plan:
         inputs: the input files, in order.
         shards: number of shards.
         part_rows: most rows of a part.
+        safe_csv: whether csv and tsv files get no formulas in the columns that are added.
     """
 
     id: str
@@ -77,6 +79,7 @@ class Plan:
     inputs: list[Input]
     shards: int
     part_rows: int
+    safe_csv: bool = True
 
     @property
     def rows(self) -> int:
@@ -135,6 +138,7 @@ def create_plan(
     shards: int,
     force: bool = False,
     part_rows: int | None = None,
+    safe_csv: bool = True,
 ) -> Plan:
     """Write the plan of a prediction, or read an existing equal one; the caller holds `plan_lock(output)`.
 
@@ -147,6 +151,7 @@ def create_plan(
         shards: number of shards.
         force: start over; the parts of an older plan are deleted.
         part_rows: most rows of a part, `PART_ROWS` by default.
+        safe_csv: see `Plan`.
 
     Raises:
         DataError: a row or a file of the input is wrong.
@@ -185,6 +190,7 @@ def create_plan(
         inputs,
         shards,
         part_rows or PART_ROWS,
+        safe_csv,
     )
     identity = plan.identity(config)
     plan = dataclasses.replace(plan, id=sha256(json.dumps(identity, sort_keys=True).encode())[:16])
@@ -287,7 +293,9 @@ def read_plan(folder: Path) -> Plan:
     file = folder / PLAN
     if not file.is_file():
         raise RunError(f"{folder}: there is no plan here (no {PLAN}).")
-    found = read_json(file)
+    fix = f"Remove {folder} and start again."
+    given = [field.name for field in dataclasses.fields(Plan) if field.name not in ("folder", "safe_csv")]
+    found = {"safe_csv": True} | require_object(file, given, fix)
     places = {"folder": folder, "output": Path(found["output"]), "model": Path(found["model"])}
     inputs = {"inputs": [Input(**entry) for entry in found["inputs"]]}
     return Plan(**{field.name: (found | places | inputs)[field.name] for field in dataclasses.fields(Plan)})

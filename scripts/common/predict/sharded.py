@@ -24,12 +24,14 @@ class Sharding:
         processes: side by side on this machine; None is the number of GPUs, or 1.
         cluster: CLUSTER=, a profile, "local" or "auto"; with `processes` the machine is this one.
         resources: words of RESOURCES=.
+        safe_csv: SAFE_CSV=.
     """
 
     shards: int
     processes: int | None = None
     cluster: str = AUTO
     resources: Sequence[str] = ()
+    safe_csv: bool = True
 
 
 def predict_in_shards(
@@ -54,7 +56,10 @@ def predict_in_shards(
         if is_new:
             check_free_output(output, force)
             slurm_array.check_not_submitted(folder)  # a new plan deletes the folder
-        plan = create_plan(output, files, scorer.config, scorer.folder, scorer.adapter, sharding.shards, force)
+        plan = create_plan(
+            *(output, files, scorer.config, scorer.folder, scorer.adapter, sharding.shards, force),
+            safe_csv=sharding.safe_csv,
+        )
         print(f"{shown(plan.folder)}: {plan.rows} rows of {len(files)} files in {plan.shards} shards", flush=True)
         if report := merge_report(plan):
             return merge_summary(plan, report)

@@ -68,17 +68,18 @@ def score_shard(plan: Plan, number: int, score: Score) -> int:
         DataError: an input file is not the planned one, or a row is wrong.
     """
     start, stop = plan.bounds(number)
+    name = f"shard {number}" if plan.shards > 1 else "predict"
     missing = [part for part in plan.parts(number) if fault(plan, *part)]
     count = sum(end - first for first, end in missing)
     if not missing:
-        print(f"shard {number}: rows {start} to {stop} are finished", flush=True)
+        print(f"{name}: rows {start} to {stop} are finished", flush=True)
         return 0
     _check_unchanged(plan)
     dataset = run_folder.load_run_config(plan.folder).dataset
     clock = _laps()
     next(clock)
     gpu = score.gpu
-    progress = Progress(f"shard {number}", stop - start, "row", done=stop - start - count)
+    progress = Progress(name, stop - start, "row", done=stop - start - count)
     with ChainedReader(plan.files, dataset.text) as chain:
         for first, end in missing:
             rows = []
@@ -88,7 +89,7 @@ def score_shard(plan: Plan, number: int, score: Score) -> int:
             _write_part(plan, first, end, scores, {"gpu": gpu, **next(clock)})
             requeue.note_saved(f"shard {number}", end)
     progress.close()
-    print(f"shard {number}: rows {start} to {stop} are finished, {count} of them now", flush=True)
+    print(f"{name}: rows {start} to {stop} are finished, {count} of them now", flush=True)
     return count
 
 

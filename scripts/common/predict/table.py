@@ -1,37 +1,54 @@
-"""Predict one table or one text in this process, without a plan."""
+"""Predict one table or one text in this process."""
 
+import shutil
 import time
 from pathlib import Path
 
 import numpy as np
 
 from common.core.formatting import duration
-from common.data.rows import to_rows
-from common.data.table_reader import read_table
-from common.data.table_writer import write_table
-from common.predict.columns import check_free_columns, with_predictions
-from common.predict.inputs import one_row, reading_input
+from common.predict import slurm_array
+from common.predict.inputs import check_free_output, one_row
+from common.predict.merge import merge_parts
+from common.predict.plan import PLAN, create_plan, plan_folder, plan_lock
 from common.predict.scorer import Scorer
+from common.predict.shards import score_shard
 
 
-def predict_table(source: Path, output: Path, scorer: Scorer) -> str:
+def predict_table(source: Path, output: Path, scorer: Scorer, force: bool = False, safe_csv: bool = True) -> str:
     """Write a table with the prediction columns added, and return a line that says so.
+
+    It is a plan of one shard, which is deleted at the end: the rows are read in parts, all are checked before the first
+    is scored, and the same command resumes.
+
+    Args:
+        source: the table.
+        output: the file to write.
+        scorer: scores the rows.
+        force: start over, and replace an existing output.
+        safe_csv: whether csv and tsv files get no formulas in the columns that are added.
 
     Raises:
         DataError: a row is wrong, or the table has a column of that name already.
+        RunError: the output exists, or another prediction was planned there.
     """
-    dataset = scorer.config.dataset
-    with reading_input():
-        frame = read_table(source)
-        check_free_columns(frame.columns.tolist(), dataset.labels, source)
-        rows = to_rows(frame, dataset, str(source), "input", labelled=False)
-    scorer.announce()
     start = time.perf_counter()
-    scores = scorer(rows)
+    folder = plan_folder(output)
+    with plan_lock(output):
+        if force or not (folder / PLAN).exists():
+            check_free_output(output, force)
+            slurm_array.check_not_submitted(folder)
+        print(f"{source}: all rows are checked first", flush=True)
+        model = scorer.config, scorer.folder, scorer.adapter
+        plan = create_plan(output, [source], *model, shards=1, force=force, safe_csv=safe_csv)
+    scorer.announce()
+    score_shard(plan, 0, scorer)
+    merge_parts(plan)
+    shutil.rmtree(folder)
     seconds = time.perf_counter() - start
-    write_table(output, with_predictions(frame, scores, dataset.labels))
-    rate = len(rows) / seconds
-    return f"{output}: {len(rows)} rows predicted in {duration(seconds)} ({rate:.1f} rows/s, loading included)"
+    return (
+        f"{output}: {plan.rows} rows predicted in {duration(seconds)} ({plan.rows / seconds:.1f} rows/s, all included)"
+    )
 
 
 def predict_text(text: str, scorer: Scorer) -> str:

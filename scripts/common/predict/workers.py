@@ -1,11 +1,10 @@
 """Score shards on this machine: in this process, or in several at the same time, each with its own GPU."""
 
 import os
-import subprocess
 import sys
 
 from common.config.catalog import CODE
-from common.core import gpus
+from common.core import gpus, signals
 from common.core.errors import Interrupted, RunError
 from common.predict import shards
 from common.predict.plan import Plan
@@ -36,9 +35,9 @@ def score_shards(plan: Plan, processes: int | None, score: shards.Score) -> None
     for worker in range(count):
         script, *words = shards.shard_command(plan.folder, *numbers[worker::count])
         command = [sys.executable, str(CODE / script), *words]
-        running.append(subprocess.Popen(command, env=_environment(worker, count, visible)))
+        running.append(signals.start(command, _environment(worker, count, visible)))
     try:
-        codes = [process.wait() for process in running]
+        codes = [signals.wait(process) for process in running]
     except KeyboardInterrupt:
         for process in running:
             process.terminate()

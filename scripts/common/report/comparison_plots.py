@@ -10,7 +10,7 @@ from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
 
 from common.core.formatting import duration
-from common.report import plot_style, variant_grid
+from common.report import drawn_text, plot_style, variant_grid
 from common.report.plot_style import COLORS, GREY, framed
 from common.report.results import Result
 
@@ -89,20 +89,27 @@ def error_rate_by_class(title: str, results: Sequence[Result]) -> Figure:
     results = variant_grid.arrange(results)
     names = variant_grid.names(results)
     found = [result.error_rates() for result in results]
-    labels = list(found[0])
+    all_labels = list(found[0])
     shares = np.array([[np.mean(seeds) if seeds else np.nan for seeds in row.values()] for row in found])
+    shown = plot_style.worst([np.nanmean(column) if not np.isnan(column).all() else 0.0 for column in shares.T])
+    labels, shares = [drawn_text.labels(all_labels)[place] for place in shown], shares[:, shown]
     # (R, C); a root spreads the colours over small shares, where good models differ.
     norm = PowerNorm(0.5, vmin=0, vmax=1)
-    size = max(4.6, 0.075 * max(map(len, names)) + 0.72 * len(labels) + 0.6), 0.34 * len(names) + 1.2
+    size = (
+        max(4.6, 0.075 * min(max(map(len, names)), drawn_text.TITLE) + 0.72 * len(labels) + 0.6),
+        0.34 * len(names) + 1.2,
+    )
     figure, axes = framed("", size)
-    figure.suptitle(f"{title}\nerror rate per class on test (%)", fontsize=10)
+    note = f"; the {len(labels)} worst of {len(all_labels)} labels" if len(labels) < len(all_labels) else ""
+    figure.suptitle(f"{title}\nerror rate per class on test (%){note}", fontsize=10)
     axes.imshow(shares, cmap="Reds", norm=norm, aspect="auto")
     for (row, column), share in np.ndenumerate(shares):
         color = "white" if norm(share) > 0.65 else "black"
         text = "–" if np.isnan(share) else f"{100 * share:.1f}"
         axes.text(column, row, text, ha="center", va="center", color=color, fontsize=8)
     axes.set_xticks(range(len(labels)), labels, fontsize=9)
-    axes.set_yticks(range(len(names)), names, fontsize=8)
+    axes.set_xlabel(drawn_text.explanation(all_labels), fontsize=8)
+    axes.set_yticks(range(len(names)), [drawn_text.cut(name, drawn_text.TITLE) for name in names], fontsize=8)
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
     return figure

@@ -13,11 +13,14 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.text import Text
 
+from common.report import drawn_text
+
 COLORS = plt.get_cmap("tab10").colors  # type: ignore[attr-defined]
 GREY = "#777777"
 DASHES = ("-", "--", ":", "-.")
 MARKERS = ("o", "^", "D", "v", "P", "X", "*")
 SIZE = (5.2, 3.6)  # inches
+MOST_LABELS = 20  # in a plot with a row or a column per label
 
 
 def colors(count: int) -> list[Any]:
@@ -44,9 +47,15 @@ def line_styles(lines: Sequence[tuple[str, str]]) -> list[dict[str, Any]]:
     ]
 
 
+def worst(values: Sequence[float]) -> list[int]:
+    """Return the places of the `MOST_LABELS` highest values, in order; a plot of more labels cannot be read."""
+    highest = np.argsort(-np.nan_to_num(np.asarray(values, dtype=float)), kind="stable")[:MOST_LABELS]
+    return sorted(int(place) for place in highest)
+
+
 def entry(label: str, **look: Any) -> Line2D:
     """Return an entry of a legend."""
-    return Line2D([], [], label=label, **look)
+    return Line2D([], [], label=drawn_text.cut(label, drawn_text.TITLE), **look)
 
 
 def add_legend(figure: Figure, entries: Sequence[Any]) -> None:

@@ -2,7 +2,7 @@
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +11,9 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
+from common.core import signals
 from common.core.files import atomic_path
-from common.report import best_runs, comparison_plots, plot_style, variant_grid
+from common.report import best_runs, comparison_plots, drawn_text, plot_style, variant_grid
 from common.report.plot_style import GREY, framed
 from common.report.results import Result
 
@@ -23,21 +24,24 @@ def draw(dataset: str, results: Sequence[Result], folder: Path) -> list[Path]:
     best = best_runs.best_model(results)
     if best is None:
         return []
-    title = str(best.documents[0]["dataset_title"])
     names = dict(zip(map(id, results), variant_grid.names(results), strict=True))
-    figures = {
-        "accuracy-parameters": score_by_parameters(title, results),
-        "learning-curves": learning_curves(title, results),
-        "confusion": confusion(title, best, names[id(best)]),
-        "rank": comparison_plots.score_by_rank(title, results),
-        "errors": (
+    title, labels = best.documents[0]["dataset_title"], best.documents[0].get("test_labels", [])
+    drawn_text.choose_fonts([title, *labels, *names.values()])
+    title = drawn_text.title(title)
+    makers: dict[str, Callable[[], Figure | None]] = {
+        "accuracy-parameters": lambda: score_by_parameters(title, results),
+        "learning-curves": lambda: learning_curves(title, results),
+        "confusion": lambda: confusion(title, best, names[id(best)]),
+        "rank": lambda: comparison_plots.score_by_rank(title, results),
+        "errors": lambda: (
             comparison_plots.error_rate_by_class(title, results) if variant_grid.has_errors_to_show(results) else None
         ),
-        "fit": comparison_plots.train_and_test(title, results),
+        "fit": lambda: comparison_plots.train_and_test(title, results),
     }
     paths = []
-    for name, figure in figures.items():
-        if figure is None:
+    for name, make in makers.items():
+        signals.check()
+        if (figure := make()) is None:
             continue
         plot_style.show_as_typed(figure)
         path = folder / f"{dataset}.{name}.png"
@@ -50,19 +54,27 @@ def draw(dataset: str, results: Sequence[Result], folder: Path) -> list[Path]:
 
 
 def confusion(title: str, result: Result, name: str) -> Figure:
-    """Rows gold, columns predicted; counts summed over seeds, colours by row share."""
+    """Gold by predicted label: counts over all seeds, colours by row share; of many labels those with most errors."""
     counts = np.sum([document["test_confusion"] for document in result.documents], axis=0)
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-    labels = [str(label) for label in result.documents[0]["test_labels"]]
+    shown = plot_style.worst(counts.sum(axis=1) - counts.diagonal())
+    counts, shares = counts[np.ix_(shown, shown)], shares[np.ix_(shown, shown)]
+    all_labels = drawn_text.labels(result.documents[0]["test_labels"])
+    labels = [all_labels[place] for place in shown]
+    note = drawn_text.explanation(result.documents[0]["test_labels"])
+    side = max(4.2, 0.42 * len(labels) + 1)
     seeds = len(result.documents)
-    figure, axes = framed(f"{title}: {name}\n{'test' if seeds == 1 else f'test, {seeds} seeds summed'}", (5.2, 4.2))
+    scored = "test" if seeds == 1 else f"test, {seeds} seeds summed"
+    if len(labels) < len(all_labels):
+        scored += f"; the {len(labels)} of {len(all_labels)} labels with most errors"
+    figure, axes = framed(f"{title}: {drawn_text.cut(name, drawn_text.TITLE)}\n{scored}", (side + 1, side))
     image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
     for (row, column), share in np.ndenumerate(shares):
         text = f"{counts[row, column]}\n{share:.0%}"
         axes.text(column, row, text, ha="center", va="center", color="white" if share > 0.5 else "black", fontsize=9)
     axes.set_xticks(range(len(labels)), labels, fontsize=8)
     axes.set_yticks(range(len(labels)), labels, fontsize=8)
-    axes.set_xlabel("predicted")
+    axes.set_xlabel(f"predicted\n{note}".strip())
     axes.set_ylabel("gold")
     axes.spines[:].set_visible(False)
     figure.colorbar(image, label="share of the gold label", shrink=0.8)

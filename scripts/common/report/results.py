@@ -1,13 +1,15 @@
 """Find finished runs, publish their metrics, and load them as results grouped over seeds."""
 
 import dataclasses
+import typing
 from pathlib import Path
 from typing import Any, cast
 
 from common.config.catalog import ROOT
 from common.config.variants import flatten, result_settings
 from common.core import yaml_io
-from common.core.errors import ReportError
+from common.core.documents import is_of
+from common.core.errors import PeftableError, ReportError
 from common.core.files import read_json, write_json, write_text
 from common.runs import run_folder
 from common.runs.documents import Metrics, value
@@ -153,10 +155,12 @@ def find(outputs: Path) -> list[Path]:
 def publish(outputs: Path, published: Path) -> list[Path]:
     """Copy config.yaml and the metrics of every finished run, and return the published folders that changed.
 
-    Host names, absolute paths and folders of this machine are removed from the copies.
+    Host names, absolute paths and folders of this machine are removed from the copies. A damaged run is left out.
     """
     changed = []
     for folder in find(outputs):
+        if damage(folder):
+            continue
         target = published / folder.relative_to(outputs)
         config = _anonymous(yaml_io.read(folder / run_folder.CONFIG))
         names = [run_folder.METRICS, *(name for name in SPLIT_METRICS if (folder / name).exists())]
@@ -178,11 +182,24 @@ def publish(outputs: Path, published: Path) -> list[Path]:
 def _read(file: Path) -> Metrics:
     try:
         document = cast("Metrics", dict(read_json(file)))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, TypeError) as error:
         raise ReportError(f"{file}: cannot be read: {error}") from error
     if document.get("schema") != SCHEMA:
         raise ReportError(f"{file}: its schema is {document.get('schema')}; this version reads {SCHEMA}.")
     return document
+
+
+def damage(run: Path) -> str:
+    """Return which file of a finished run cannot be read, and why; "" where all can."""
+    try:
+        metrics = _all_metrics(run)
+        run_folder.load_run_config(run)
+    except PeftableError as error:
+        return str(error)
+    hints = typing.get_type_hints(Metrics)
+    missing = [key for key in Metrics.__required_keys__ if key not in metrics]
+    wrong = [key for key, found in metrics.items() if key in hints and not is_of(found, hints[key])]
+    return f"{run / run_folder.METRICS}: '{sorted(missing + wrong)[0]}' cannot be read" if missing + wrong else ""
 
 
 def _all_metrics(run: Path) -> Metrics:
@@ -217,11 +234,15 @@ def _local(name: str) -> str:
 def load(folder: Path) -> list[Result]:
     """Return the finished runs below a folder grouped over their seeds, sorted by dataset, baselines first, then job.
 
+    A damaged run is left out.
+
     Raises:
         ReportError: the seeds of one result have different data or settings.
     """
     groups: dict[tuple[str, str, str, str], list[tuple[int, Metrics, RunConfig]]] = {}
     for run in find(folder):
+        if damage(run):
+            continue
         document = _all_metrics(run)
         baseline = str(document.get("baseline") or "")
         if baseline == "adapter":

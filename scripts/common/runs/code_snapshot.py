@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from common.config.catalog import CODE
+from common.core.documents import read_object
 from common.core.files import atomic_folder, read_json, write_json
 
 FOLDER = ".code"  # in an outputs folder
@@ -51,7 +52,7 @@ def keep_code(outputs: Path) -> Path:
                 (partial / name).parent.mkdir(parents=True, exist_ok=True)
                 (partial / name).write_bytes(data)
             write_json(partial / _FACTS, facts)
-    elif facts["git_dirty"] is False and read_json(folder / _FACTS) != facts:
+    elif facts["git_dirty"] is False and read_object(folder / _FACTS) != facts:
         write_json(folder / _FACTS, facts)  # the same content has been committed since
     return folder
 

@@ -57,9 +57,9 @@ class Metrics(TypedDict):
     near_contradiction_count: NotRequired[int | None]
     train_accuracy: NotRequired[float | None]
     test_n: NotRequired[int]
-    test_labels: NotRequired[list[str]]
+    test_labels: NotRequired[list[Any]]
     test_confusion: NotRequired[list[list[int]]]
-    test_f1_mean_labels_of: NotRequired[list[str]]
+    test_f1_mean_labels_of: NotRequired[list[Any]]
 
 
 class Failure(TypedDict, total=False):

@@ -4,7 +4,8 @@ import contextlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from common.core.errors import DiskFull, Interrupted, PeftableError, Superseded, TimeLimit
+from common.core import signals
+from common.core.errors import DiskFull, Interrupted, NotWritable, PeftableError, Superseded, TimeLimit
 from common.core.files import check_fences, remove, utc_now, write_json
 from common.runs import requeue, run_lock
 from common.runs.documents import Failure
@@ -22,6 +23,8 @@ def recorded_failure(path: Path, command: str) -> Iterator[None]:
         remove(path / FAILURE)
         yield
     except BaseException as error:
+        if isinstance(error, KeyboardInterrupt):
+            signals.set_raised()  # an alarm must not interrupt what follows
         final = _final_error(path, error, command)
         if path.exists() and not isinstance(final, Superseded):
             failure = Failure(
@@ -32,7 +35,7 @@ def recorded_failure(path: Path, command: str) -> Iterator[None]:
                 continue_with=command,
                 time=utc_now(),
             )
-            with contextlib.suppress(DiskFull):  # the first error matters more
+            with contextlib.suppress(DiskFull, NotWritable):  # the first error matters more
                 write_json(path / FAILURE, failure)
         if final is error:
             raise

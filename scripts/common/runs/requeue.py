@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from common.core import signals
 from common.core.errors import Interrupted, PeftableError, RunError, Superseded, TimeLimit
 from common.core.files import append_jsonl, read_jsonl, utc_now
 from common.runs import run_lock
@@ -45,6 +46,9 @@ def requeue_job(limit: TimeLimit, command: str = "the same command") -> Peftable
         RunError: the job must not be requeued: it was requeued too often, or saved no progress since its last start.
         Superseded: a newer start holds the run lock, and the job is its job.
     """
+    signals.set_raised()
+    if (cancelled := signals.name()) not in (None, signals.TIME_LIMIT):
+        return Interrupted(f"{limit}; then {cancelled} came. To continue: {command}")
     job, submission = _job(), os.environ.get(run_lock.SUBMISSION)
     if job is None or not submission:
         return Interrupted(f"{limit}. To continue: {command}")

@@ -9,13 +9,15 @@ import shlex
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from common.config.catalog import with_defaults
 from common.config.dataset import Dataset
 from common.config.job import Job
 from common.core import yaml_io
-from common.core.errors import RunError
-from common.core.files import utc_now, write_text
+from common.core.documents import is_of, read_object, require_object
+from common.core.errors import ConfigError, RunError
+from common.core.files import utc_now, write_errors, write_text
 from common.core.schema import validate
 from common.runs import run_lock
 from common.runs.documents import Metrics, value
@@ -73,7 +75,8 @@ def archive_run(path: Path) -> Path | None:
     while archived.exists():  # twice within a second
         number += 1
         archived = path.with_name(f"{stamp}-{number}")
-    path.rename(archived)
+    with write_errors(archived):
+        path.rename(archived)
     return archived
 
 
@@ -86,7 +89,11 @@ def load_run_config(path: Path) -> RunConfig:
     file = path / CONFIG
     if not file.exists():
         raise RunError(f"{path}: there is no run here (no {CONFIG}).")
-    document = yaml_io.read(file)
+    fix = f"Put the old file back, or move {path} away and start again."
+    try:
+        document = yaml_io.read(file)
+    except ConfigError as error:
+        raise RunError(f"{error} The run's config is damaged. {fix}") from error
     try:
         run, job, dataset, data = (document[key] for key in ("run", "job", "dataset", "data"))
         return RunConfig(
@@ -103,8 +110,10 @@ def load_run_config(path: Path) -> RunConfig:
             shots=run.get("shots"),
             dropped_rows_count=data.get("dropped_rows_count"),
         )
-    except (KeyError, TypeError) as error:
-        raise RunError(f"{file}: not the config of a run: {error} is missing.") from error
+    except KeyError as error:
+        raise RunError(f"{file}: not the config of a run: {error} is missing. {fix}") from error
+    except (TypeError, AttributeError) as error:
+        raise RunError(f"{file}: not the config of a run: {error}. {fix}") from error
 
 
 def trained_runs(outputs: Path, dataset: str, job: str) -> list[Path]:
@@ -165,12 +174,23 @@ def check_same_data(path: Path, config: RunConfig, data_sha256: str) -> None:
 
 
 def is_finished(path: Path) -> bool:
-    """Return whether the run succeeded."""
-    return (path / METRICS).exists()
+    """Return whether the run succeeded: a damaged metrics.json is none, and the same command writes it again."""
+    return bool(read_object(path / METRICS))
+
+
+def training_facts(path: Path) -> dict[str, Any]:
+    """Return the content of a trained run's training.json.
+
+    Raises:
+        RunError: it is missing or damaged.
+    """
+    return require_object(path / TRAINING, ("params_trainable_count",), "Train again: the same command with FORCE=1.")
 
 
 def headline(document: Metrics, split: str) -> str:
     """Return metrics in one line for the terminal: the dataset's leading score, accuracy and macro F1."""
+    if not is_of(document.get("score"), str):
+        return f"{split}: its metrics are incomplete; make evaluate writes them again"
     names = dict.fromkeys([document["score"].removeprefix(f"{split}_"), "accuracy", "f1_macro"])
     figures = ", ".join(f"{name} {value(document, f'{split}_{name}'):.4f}" for name in names)
     return f"{split} (n={value(document, f'{split}_n')}): {figures}"

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from common.core.documents import from_json, read_object, to_json
 from common.core.errors import DiskFull, RunError, Superseded
-from common.core.files import fenced, remove, remove_leftovers, utc_now, write_json
+from common.core.files import fenced, make_folder, remove, remove_leftovers, utc_now, write_json
 from common.core.locks import lock
 from common.core.processes import Process, this_process
 
@@ -53,6 +53,11 @@ class Holder:
         """The fencing token; None for a process that a person started."""
         return None if self.submission is None else (self.submission, self.restart or 0)
 
+    @property
+    def is_here(self) -> bool:
+        """Whether it is a process of this machine."""
+        return Process(self.host, self.pid, self.pid_started).is_here
+
     def may_run(self) -> bool:
         """Return whether it holds the lock and has not ended, as far as this machine can see."""
         return not self.released and Process(self.host, self.pid, self.pid_started).may_run()
@@ -69,7 +74,7 @@ def acquire(path: Path) -> Iterator[int]:
         RunError: another process, which still runs, holds the lock.
         Superseded: a newer start holds or held it; later, from any write: a newer start has taken it.
     """
-    path.mkdir(parents=True, exist_ok=True)
+    make_folder(path)
     with lock(path / ".owner.lock"):
         if newer := newer_holder(path):
             raise Superseded(superseded_message(path, newer))

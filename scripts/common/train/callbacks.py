@@ -9,6 +9,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 
 from common.config.job import Job
 from common.core import files
+from common.core.documents import is_of
 from common.core.formatting import duration
 from common.core.progress import Progress
 from common.methods.adalora import allocator
@@ -44,7 +45,8 @@ class RunCallback(TrainerCallback):
         if self.log.exists():
             # The checkpoint may be older than the evaluation at its step; then that evaluation runs again.
             evaluated = {entry["step"] for entry in state.log_history if "eval_loss" in entry}
-            records = (r for r in files.read_jsonl(self.log) if r["step"] <= state.global_step)
+            records = (r for r in files.read_jsonl(self.log) if is_of(r.get("step"), int))
+            records = (r for r in records if r["step"] <= state.global_step)
             files.write_jsonl(self.log, [r for r in records if "validation_loss" not in r or r["step"] in evaluated])
         self.progress = Progress(
             "train",

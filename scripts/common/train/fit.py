@@ -18,9 +18,9 @@ from common.evaluation.memory_limit import out_of_memory
 from common.model.heads import Head
 from common.model.saved_model import check_same_base
 from common.train.callbacks import RankCallback, RunCallback, is_exhausted
-from common.train.checkpoints import list_checkpoints
+from common.train.checkpoints import CHECKSUMS, RESUME, STATE, list_checkpoints, newest_whole
 from common.train.signals import StopSignal
-from common.train.trainer import DUE, RESUME, STATE, StepTrainer, head_is_on_gpu
+from common.train.trainer import DUE, StepTrainer, head_is_on_gpu
 
 
 class _Ended(Exception):
@@ -87,14 +87,9 @@ def train(
     with StopSignal() as stop:
         ours: list[TrainerCallback] = [RunCallback(log, stop, job), RankCallback()]
         trainer = StepTrainer(head, job, dataset, train_rows, validation, folder, seed, ours, stop)
-        last = list_checkpoints(folder)[-1][1] if list_checkpoints(folder) else None
+        last = _last_checkpoint(folder)
         is_over = False
         if last is not None:
-            if not (last / RESUME).is_file():
-                raise RunError(
-                    f"{last}: this checkpoint is of an older version of peftable and cannot be resumed. "
-                    f"Remove {folder}; the same command then trains from the first step."
-                )
             saved = files.read_json(last / RESUME)
             check_same_base(job, saved, trainer.base, str(last))
             trainer.before = {key: saved[key] for key in trainer.before}
@@ -111,6 +106,14 @@ def train(
                 trainer.train(resume_from_checkpoint=str(last) if last else None)
             except torch.OutOfMemoryError as error:
                 raise out_of_memory("an optimizer step") from error
+            except RuntimeError as error:
+                if "DataLoader worker" not in str(error):
+                    raise
+                raise RunError(
+                    f"a process that prepares batches has ended ({' '.join(str(error).split())[:200]}), as when memory "
+                    "runs out. The same command continues from the last checkpoint; with runtime.dataloader_workers=0 "
+                    "there are no such processes."
+                ) from error
             except _Ended:
                 trainer.callback_handler.on_train_end(trainer.args, trainer.state, trainer.control)
         if stop.name:
@@ -131,6 +134,27 @@ def train(
         "train_count": len(train_rows),
         "history": _history(state.log_history),
     }
+
+
+def _last_checkpoint(folder: Path) -> Path | None:
+    """Return the newest whole checkpoint, None without one, and say which ones are damaged.
+
+    Raises:
+        RunError: a checkpoint is of an older version.
+    """
+    for _, path in list_checkpoints(folder):
+        if not any((path / name).exists() for name in (RESUME, CHECKSUMS)):
+            raise RunError(
+                f"{path}: this checkpoint is of an older version of peftable and cannot be resumed. "
+                f"Remove {folder}; the same command then trains from the first step."
+            )
+    last, problems = newest_whole(folder)
+    for problem in problems:
+        print(f"{folder}: {problem}", flush=True)
+    if problems and last is None:
+        print("no checkpoint is whole: training begins with the first step again", flush=True)
+        files.remove(folder)
+    return last
 
 
 def _has_ended(state: TrainerState, trainer: StepTrainer) -> bool:

@@ -6,6 +6,7 @@ from typing import Any
 from common.config.dataset import Dataset
 from common.config.job import Job
 from common.core import files
+from common.core.documents import read_object
 from common.data import checks, leaks
 from common.data.rows import LoadedRows, Rows
 from common.hub.locate import locate
@@ -60,7 +61,7 @@ def check_rows_of_run(
     Returns:
         the counts of `leaks.leak_counts` and `checks.reading_counts`; the rest is in the folder's checks.json.
     """
-    if not (folder / FILE).exists() or files.read_json(folder / FILE).get("schema") != SCHEMA:
+    if read_object(folder / FILE).get("schema") != SCHEMA:  # none yet, damaged, or of an older version
         about = {
             "dropped_rows_count": rows.dropped_rows_count,
             "notes": rows.notes,

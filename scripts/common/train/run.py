@@ -45,6 +45,7 @@ def run(folder: Path, config: RunConfig, rows: LoadedRows, found_leaks: dict[str
     provenance.record_attempt(folder)
     job, model_folder = job_of(config), folder / run_folder.MODEL
     if (folder / run_folder.TRAINING).exists():
+        run_folder.training_facts(folder)  # damaged: before the model is loaded
         head = saved_model.load(job, config.dataset, model_folder)
     else:
         probe = rows["validation"][:_PROBE_ROWS]
@@ -54,7 +55,7 @@ def run(folder: Path, config: RunConfig, rows: LoadedRows, found_leaks: dict[str
         head = saved_model.load(job, config.dataset, model_folder)
         facts |= {"reload_difference_nats": _check_reloaded(head, config, probe, scores, model_folder)}
         files.write_json(folder / run_folder.TRAINING, facts | counts)
-    _evaluate(folder, config, rows, head, files.read_json(folder / run_folder.TRAINING))
+    _evaluate(folder, config, rows, head, run_folder.training_facts(folder))
     if config.dataset.splits.folds is not None:
         write_out_of_fold(folder, config, count_folds(rows, config.dataset))
     if not job.runtime.keep_checkpoints:

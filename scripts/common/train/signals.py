@@ -1,45 +1,38 @@
-"""Signals that stop a run: the handler sets a flag, and training saves a checkpoint at the next step."""
+"""Stop training after a signal: at the next step, or between two batches of an evaluation, with a checkpoint."""
 
+import contextlib
 import os
 import signal
 import threading
-from types import FrameType
-from typing import Any
 
+from common.core import signals
 from common.core.errors import Interrupted, TimeLimit
 from common.core.progress import Progress
 
-_TIME_LIMIT = signal.SIGUSR2.name
-
 
 class StopSignal:
-    """Remember SIGTERM, SIGINT and SIGUSR2, so that training stops after the next step, with a checkpoint.
-
-    SIGUSR2 means that the time limit of a Slurm job is near. SIGTERM and SIGINT replace an earlier SIGUSR2, because a
-    cancelled job must not go back into the queue. Forked processes inherit the handler, which does nothing in them.
-    """
+    """While the context lasts, a signal raises nothing: training looks at `name` after each step and saves first."""
 
     def __init__(self) -> None:
-        self.name: str | None = None
-        self._pid = os.getpid()
-        self._old: dict[int, Any] = {}
+        self._context = contextlib.ExitStack()
 
     def __enter__(self) -> "StopSignal":
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR2):
-            self._old[number] = signal.signal(number, self._remember)
+        self._context.enter_context(signals.kept())
+        self._context.enter_context(signals.deferred())
         return self
 
     def __exit__(self, *error: object) -> None:
-        for number, handler in self._old.items():
-            signal.signal(number, handler)
+        self._context.close()
 
-    def _remember(self, number: int, frame: FrameType | None) -> None:
-        if os.getpid() == self._pid and self.name in (None, _TIME_LIMIT):
-            self.name = signal.Signals(number).name
+    @property
+    def name(self) -> str | None:
+        """The signal that came, None where none came."""
+        return signals.name()
 
     def error(self, when: str) -> BaseException:
         """Return the exception to raise after the checkpoint; `when` is text such as "at step 3 of 9"."""
-        if self.name == _TIME_LIMIT:
+        signals.set_raised()
+        if self.name == signals.TIME_LIMIT:
             return TimeLimit(f"{self.name}, the time limit is near, {when}; the checkpoint is saved")
         return Interrupted(f"{self.name} {when}; the checkpoint is saved, and the same command continues.")
 

@@ -31,10 +31,10 @@ from common.model.heads import Head
 from common.model.inspect import inner_model
 from common.model.saved_model import PARAMETERS, base_identity, load_trained_state, trained_state
 from common.train.arguments import class_weights, training_arguments
-from common.train.checkpoints import remove_old_checkpoints
+from common.train.checkpoints import RESUME, STATE, remove_old_checkpoints, write_checksums
 from common.train.signals import Stoppable, Stopped, StopSignal, leave_signals_to_parent
 
-STATE, RESUME, _RANKS = "trainer_state.json", "resume.json", "ranks.safetensors"
+_RANKS = "ranks.safetensors"
 _LOSS_WINDOW = "loss_window"  # key in RESUME: the losses since the last line of the log
 DUE = "evaluation_is_due"  # key in RESUME: a signal stopped the evaluation of this checkpoint's step
 
@@ -222,6 +222,7 @@ class StepTrainer(Trainer):
             window = {"sum": self._tr_loss.item(), "since_step": self._globalstep_last_logged}
             files.write_json(partial / RESUME, {**self.clock(), **self.base, DUE: is_due, _LOSS_WINDOW: window})
             self.state.save_to_json(str(partial / STATE))
+            write_checksums(partial)
         remove_old_checkpoints(self.folder, self.state, is_evaluated=not is_due)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:

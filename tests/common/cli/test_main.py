@@ -121,3 +121,12 @@ def test_a_full_disk_under_our_output_is_one_message(capsys):
 
     with pytest.raises(OSError, match="input/output"):
         guard(other, [])
+
+
+@pytest.mark.parametrize("number", [errno.EROFS, errno.EACCES, errno.ENOTDIR, errno.ENAMETOOLONG])
+def test_a_path_that_cannot_be_used_is_one_message(capsys, number):
+    def main(argv):
+        raise OSError(number, os.strerror(number), "/a/b.json")
+
+    assert guard(main, []) == errors.RunError.exit_code
+    assert capsys.readouterr().err == f"error: /a/b.json: {os.strerror(number)}.\n"

@@ -13,6 +13,7 @@ from common.cluster import profiles
 from common.cluster.batch_script import batch_text, check_log_path
 from common.config.catalog import names
 from common.core.errors import ConfigError
+from common.core.signals import SIGNALLED
 
 AGAIN = "PYTHONPATH=scripts .venv/bin/python tests/support/golden_batch.py"
 PRINTER = "import json, os, sys; print(json.dumps([sys.argv[1:], os.getcwd(), dict(os.environ)]))"
@@ -147,6 +148,14 @@ def test_a_setup_line_that_fails_ends_the_job(executed, tmp_path):
         assert code != 0 and out == ""
     tolerant = profiles.load("testbed").model_copy(update={"setup": ['echo "$UNSET" >&2', "export PS9=x"]})
     assert executed(task, tolerant)[2]["PS9"] == "x"  # conda's own scripts read unset variables
+
+
+def test_the_time_limit_in_the_lines_of_the_setup_reaches_the_command(executed, tmp_path):
+    task = golden_batch.task(tmp_path, directory=str(tmp_path), command=(executed.python,))
+    plain = profiles.load("testbed")
+    assert SIGNALLED not in executed(task, plain)[2]
+    slow = plain.model_copy(update={"setup": ["(sleep 0.1; kill -USR2 $$) & sleep 0.3"]})
+    assert executed(task, slow)[2][SIGNALLED] == "USR2"
 
 
 def test_threads_follow_the_processors(executed, tmp_path):

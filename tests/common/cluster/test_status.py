@@ -45,7 +45,7 @@ def run(outputs):
             files.write_json(folder / PROGRESS, progress)
         for there, file in ((trained, run_folder.TRAINING), (finished, run_folder.METRICS)):
             if there:
-                files.write_json(folder / file, {})
+                files.write_json(folder / file, {"schema": 1})
         if log:
             files.write_text(folder / "slurm" / "1" / "17.log", log)
         return folder
@@ -91,7 +91,56 @@ GONE = {"pid": 2**22 - 1}
         ({"submit": {"state": "rejected", "error": "x"}, "owner": {"submission": None}}, {}, "running", ""),
         ({"owner": {"submission": None}}, {}, "running", ""),
         ({"owner": {"submission": None}, "trained": True}, {}, "scoring", ""),
-        ({"owner": {"submission": None} | GONE}, {}, "ended", "without metrics, and the log gives no reason"),
+        ({"owner": {"submission": None} | GONE}, {}, "ended", "its process has ended without a word, as after a kill."),
+        (
+            {
+                "owner": {"submission": None} | GONE,
+                "progress": {"what": "train", "done": 3, "total": 9, "unit": "step"},
+            },
+            {},
+            "ended",
+            "its process has ended without a word at step 3 of 9 (train), as after a kill.",
+        ),
+        (
+            {"owner": {"submission": None, "since": "2026-11-21T03:00:00Z"} | ELSEWHERE},
+            {},
+            "running?",
+            "last seen on n7 at 2026-11-21T03:00:00Z, cannot be checked from here. Look there",
+        ),
+        (
+            {"submit": {}},
+            {"active": {"state": "PENDING", "reason": "job requeued in held state"}},
+            "held",
+            "job requeued in held state. To release it: scontrol release 17",
+        ),
+        (
+            {"submit": {}, "owner": ELSEWHERE},
+            {"active": {"state": "PENDING", "reason": "launch failed requeued held"}},
+            "held",
+            "launch failed requeued held. To release it: scontrol release 17",
+        ),
+        (
+            {"submit": {}},
+            {"active": {"state": "PENDING", "reason": "JobHeldAdmin"}},
+            "held",
+            "JobHeldAdmin. To release it: ask an administrator for scontrol release 17",
+        ),
+        (
+            {
+                "submit": {},
+                "progress": {"what": "train", "done": 120, "total": 480, "unit": "step"},
+                "log": "train: 120/480 steps, 3.2 steps/s, 1 min 52 s left, loss 0.512\n",
+            },
+            {"ended": ("FAILED", "0:9")},
+            "failed",
+            "killed by signal 9 at step 120 of 480 (train): \n  log: ",
+        ),
+        (
+            {"submit": {}, "log": "error: interrupted; the same command continues.\n"},
+            {"ended": ("FAILED", "75:0")},
+            "interrupted",
+            "error: interrupted; the same command continues.\n  log: ",
+        ),
         ({"owner": {"submission": None}, "submit": {}}, {"ended": ("TIMEOUT",)}, "running", ""),
         ({"submit": {}, "log": "Killed\n"}, {"ended": ("OUT_OF_MEMORY", "0:125")}, "out of memory", "Killed\n  log: "),
         ({"submit": {}, "owner": ELSEWHERE}, {"ended": ("TIMEOUT",)}, "time limit", ""),
@@ -128,7 +177,9 @@ def test_states(run, outputs, folder, slurm_says, state, message):
 
 def test_an_old_failure_is_not_the_newest_word(run, outputs):
     run(submit={"time": "2026-11-21T05:00:00Z"}, failure={}, log="Segmentation fault\n")
-    assert look(outputs, ended=ended(outputs, "FAILED", "139:0")).message.startswith("Segmentation fault\n  log: ")
+    assert look(outputs, ended=ended(outputs, "FAILED", "139:0")).message.startswith(
+        "exit code 139:0: Segmentation fault\n"
+    )
 
 
 def test_what_a_line_says(run, outputs):
@@ -178,11 +229,12 @@ def test_which_folders_are_runs(run, outputs):
     assert [folder.name for folder in run_index.collecting(outputs)] == [".collect"]
 
 
-def test_broken_files_are_missing_ones(run, outputs):
+def test_files_that_cannot_be_read_are_named(run, outputs):
     folder = run(submit={}, owner={}, failure={})
     for name in (submit_record.SUBMIT, run_lock.FILE, run_folder.FAILURE):
         (folder / name).write_text("{cut")
-    assert look(outputs).state == "created"
+    found = look(outputs)
+    assert found.state == "damaged" and "failure.json, submit.json, owner.json" in found.message
 
 
 def test_named(run, outputs):
@@ -283,7 +335,7 @@ def test_a_run_that_ends_between_the_two_looks(run, outputs, fake_slurm, monkeyp
     real = slurm_commands.queue
 
     def queue():
-        files.write_json(folder / run_folder.METRICS, {})
+        files.write_json(folder / run_folder.METRICS, {"schema": 1})
         return real()
 
     monkeypatch.setattr(slurm_commands, "queue", queue)

@@ -79,7 +79,7 @@ def own(folder, **changes):
 
 
 def finish(folder):
-    (folder / run_folder.METRICS).write_text("{}")
+    (folder / run_folder.METRICS).write_text('{"schema": 1}')
 
 
 def copies(outputs):
@@ -240,7 +240,7 @@ def test_force_with_all_jobs_starts_over_what_has_changed(submit, wanted, fake_s
     submit(wanted(1), wanted(2))
     fake_slurm.set(jobs=[])
     for seed in (1, 2):
-        (wanted(seed).folder / run_folder.METRICS).write_text("{}")
+        (wanted(seed).folder / run_folder.METRICS).write_text('{"schema": 1}')
     assert actions(submit(wanted(1), wanted(2), force=True)) == {"seed-1": "finished", "seed-2": "finished"}
     found = submit(wanted(1), wanted(2, **{"training.epochs": 2}), force=True)
     assert actions(found) == {"seed-1": "finished", "seed-2": "submitted"}

@@ -1,6 +1,8 @@
 """Interrupted scoring resumes after its last saved batch, with the scores of an uninterrupted run."""
 
 import json
+import os
+import signal
 import time
 from types import SimpleNamespace
 
@@ -8,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from common.core import files
+from common.core import files, signals
 from common.core.errors import TimeLimit
 from common.core.progress import Progress
 from common.evaluation import inference, partial_results
@@ -144,3 +146,21 @@ def test_results_of_other_batches_are_not_used(tmp_path, monkeypatch):
         found = inference.score(head, ROWS, BUDGET // 2, "score", partial)
     assert sorted(row for batch in head.seen for row in batch) == ROWS  # every row again, once
     np.testing.assert_array_equal(found, inference.score(Head(), ROWS, 1000, "score"))
+
+
+def test_a_signal_while_a_library_destroys_something(tmp_path):
+    """Python drops what is raised in a destructor; scoring stops after that batch all the same, and keeps it."""
+
+    class Signals:
+        def __del__(self):
+            os.kill(os.getpid(), signal.SIGUSR2)
+
+    class Signalled(Head):
+        def scores(self, batch):
+            if len(self.seen) == 1:
+                Signals()
+            return super().scores(batch)
+
+    with signals.kept(), pytest.raises(TimeLimit), PartialResults(tmp_path, "score test") as partial:
+        inference.score(Signalled(), ROWS, BUDGET, Progress("score test", 10, "row"), partial)
+    assert PartialResults(tmp_path, "score test").rows == 4

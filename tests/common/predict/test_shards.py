@@ -1,5 +1,6 @@
 """Plans, parts and the merge, with scores that are computed from each row's text, without a model."""
 
+import dataclasses
 import itertools
 import json
 import os
@@ -16,12 +17,12 @@ import toy_scores
 from toy_runs import run_config
 from toy_scores import Score, table, truth
 
-from common.core import files
+from common.core import files, signals
 from common.core.errors import ConfigError, DataError, ModelError, RunError
 from common.data.table_reader import read_table
 from common.data.table_writer import write_table
 from common.predict import shards, workers
-from common.predict.columns import prediction_columns, with_predictions
+from common.predict.columns import prediction_columns
 from common.predict.inputs import input_files, output_file
 from common.predict.merge import merge_parts, merge_report, merge_summary
 from common.predict.plan import create_plan, read_plan
@@ -62,7 +63,7 @@ def unsharded(paths, output: Path) -> None:
     """What predict.py does with the whole input at once."""
     frame = pd.concat([read_table(path) for path in paths], ignore_index=True)
     scores = truth(frame["sentence"].map(str).tolist())
-    write_table(output, with_predictions(frame, scores, LABELS))
+    write_table(output, frame.assign(**prediction_columns(scores, LABELS)))
 
 
 @pytest.mark.parametrize(
@@ -497,7 +498,8 @@ def test_a_process_that_fails(monkeypatch, tmp_path, plan_of, capfd):
 def test_stopping_stops_all_processes(monkeypatch, tmp_path, plan_of):
     plan = plan_of([written(tmp_path / "a.csv", table(30))])
     script = tmp_path / "sleep.py"
-    script.write_text("import time; time.sleep(60)")
+    unblock = "signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})"  # as `signals.keep` does in our scripts
+    script.write_text(f"import signal, time; {unblock}; time.sleep(60)")
     started = []
 
     class Process(subprocess.Popen):
@@ -513,7 +515,7 @@ def test_stopping_stops_all_processes(monkeypatch, tmp_path, plan_of):
 
     stopped: list[bool] = []
     monkeypatch.setattr(workers, "_visible_gpus", list)
-    monkeypatch.setattr(workers.subprocess, "Popen", Process)
+    monkeypatch.setattr(signals.subprocess, "Popen", Process)
     monkeypatch.setattr(shards, "shard_command", lambda folder, *numbers: [str(script)])
     with pytest.raises(KeyboardInterrupt):
         workers.score_shards(plan, 2, Score())
@@ -526,3 +528,19 @@ def test_labels_may_mix_words_and_numbers(tmp_path, plan_of):
     work(plan)
     merge_parts(plan)
     assert set(read_table(plan.output)["predicted"]) == {"no", 1}
+
+
+@pytest.mark.parametrize(("safe", "expected"), [(True, "'=a"), (False, "=a")])
+@pytest.mark.parametrize("ending", ["csv", "tsv.gz"])
+def test_a_label_that_is_a_formula(plan_of, tmp_path, capsys, ending, safe, expected):
+    config = run_config()
+    labels = {"dataset": config.dataset.with_labels(["=a", "pro"])}
+    paths = [written(tmp_path / "in.csv", table(9).assign(note="=1+1"))]
+    plan = plan_of(paths, f"out.{ending}", config=dataclasses.replace(config, **labels), safe_csv=safe)
+    assert read_plan(plan.folder) == plan
+    work(plan)
+    merge_parts(plan)
+    found = set(read_table(plan.output)["predicted"])
+    assert found == {expected, "pro"}
+    assert "9 cells of the input's own columns begin with = + - or @" in capsys.readouterr().err
+    assert set(read_table(plan.output)["note"]) == {"=1+1"}

@@ -154,7 +154,7 @@ def test_a_config_is_compared_without_its_rows(tmp_path):
 
 def test_a_run_is_finished_when_its_metrics_exist(tmp_path):
     assert not run_folder.is_finished(tmp_path)
-    (tmp_path / run_folder.METRICS).write_text("{}")
+    (tmp_path / run_folder.METRICS).write_text('{"schema": 1}')
     assert run_folder.is_finished(tmp_path)
 
 

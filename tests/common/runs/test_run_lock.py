@@ -243,7 +243,7 @@ def test_a_superseded_writer_changes_nothing_more(tmp_path, start):
             before = snapshot(folder)
             for write in (
                 lambda: files.write_json(folder / "a.json", 2),
-                lambda: files.write_json(folder / "metrics.json", {}),
+                lambda: files.write_json(folder / "metrics.json", {"schema": 1}),
                 lambda: files.append_jsonl(folder / "log.jsonl", {"step": 2}),
                 lambda: files.remove(folder / "checkpoints"),
                 lambda: files.remove(folder / "a.json"),
@@ -277,7 +277,7 @@ def snapshot(folder):
 def test_a_removed_owner_file_ends_the_lock(tmp_path):
     with pytest.raises(Superseded, match=r"owner\.json has been removed"), run_lock.acquire(tmp_path):
         (tmp_path / run_lock.FILE).unlink()  # as the message to a second process advises
-        files.write_json(tmp_path / "metrics.json", {})
+        files.write_json(tmp_path / "metrics.json", {"schema": 1})
     assert not (tmp_path / "metrics.json").exists() and not (tmp_path / run_lock.FILE).exists()
 
 
