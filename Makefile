@@ -32,6 +32,7 @@ option.PROCESSES := --processes= # with SHARDS: processes at a time on this mach
 option.CLUSTER   := --cluster=   # slurm/<CLUSTER>.yaml, local, or auto, the default
 option.RESOURCES := --resources= # override profile and job, e.g. RESOURCES="time=02:00:00 partition=long"
 option.JOBS      := --jobs=      # jobs by pattern, e.g. JOBS="mistral-* llama-*"
+option.COMPARE   := --compare    # 1: real weights and rows, beside plain scripts for the same work
 option.MEMORY_GB := --memory-gb= # most to take of a GPU's memory, default 14.5
 option.CHECK     := --check      # 1: compare the README with the published results; write nothing
 option.HERE      := --here       # 1: print the tables of your runs; publish nothing
@@ -69,8 +70,8 @@ fetch: .venv/requirements ## download models and datasets of all jobs, or of MOD
 takes.check := MODEL DATASET SET DATA_DIR JSON NO_DATA STRICT
 check: .venv/requirements ## check MODEL= before training: rows, token lengths, duplicates, parameters, memory [JSON=1, NO_DATA=1]
 	@$(PY) scripts/check.py $(options)
-takes.bench := MODEL DATASET SET MEMORY_GB JSON
-bench: .venv/requirements ## measure memory and speed of MODEL= on this machine, with random weights [JSON=1, MEMORY_GB=14.5]
+takes.bench := MODEL DATASET SET DATA_DIR COMPARE MEMORY_GB JSON
+bench: .venv/requirements $(if $(filter-out 0,$(COMPARE)),.venv/demo .venv/models) ## measure memory and speed of MODEL= on this machine, with random weights; COMPARE=1: beside plain scripts
 	@$(PY) scripts/bench.py $(options)
 takes.train := MODEL DATASET SET FOLDS SEED DATA_DIR OUTPUTS RUN FORCE STRICT
 train: .venv/requirements ## fine-tune and evaluate MODEL=; the same command resumes an interrupted run

@@ -20,7 +20,7 @@ from common.config.catalog import ROOT
 from common.core import errors
 from common.core.files import read_json, write_text
 from common.core.formatting import shortened, text_table
-from common.report import hardware, notes, page, page_diff, plots, readme_tables, results, variant_grid
+from common.report import hardware, notes, page, page_diff, plots, readme_tables, results, speed, variant_grid
 from common.runs import run_folder
 
 PAGE = "README.md"  # of outputs/published
@@ -75,13 +75,17 @@ def report(outputs: Path, published: Path, readme: Path, check_only: bool) -> No
         paths = folder.glob(f"{dataset}.*.png") if check_only else draw(dataset, members, folder)
         plot_files[dataset] = [path.relative_to(published).as_posix() for path in sorted(paths)]
     block = page.readme_block(found)
-    whole = page.published_page(found, plot_files, notes.read(published), hardware.read(published))
+    compared = speed.read(published)
+    whole = page.published_page(found, plot_files, notes.read(published), hardware.read(published), compared)
     text = readme.read_text(encoding="utf-8")
+    ratios = speed.headlines(compared)
     if check_only:
+        page_diff.compare(page_diff.marked(text, speed.BLOCK, readme), ratios, readme)
         check(readme, page_diff.marked(text, page.BLOCK, readme), block)
         check(published / PAGE, _text(published / PAGE), whole)
         return
-    write(readme, text, page_diff.insert(text, page.BLOCK, block, readme))
+    new = page_diff.insert(page_diff.insert(text, page.BLOCK, block, readme), speed.BLOCK, ratios, readme)
+    write(readme, text, new)
     write(published / PAGE, _text(published / PAGE), whole)
 
 

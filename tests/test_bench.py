@@ -149,6 +149,9 @@ def test_the_cap_and_the_peak_stand_in_the_message(monkeypatch):
         (["--memory-gb", "much"], 2, "'much' is given"),
         (["--set", "method={name: none}"], 2, "method none trains nothing"),
         (["--set", "model=nobody/nothing"], 4, "model nobody/nothing"),
+        (["--data-dir", "rows"], 2, "--data-dir (DATA_DIR=) goes with --compare"),
+        (["--compare", "--set", "method={name: full}"], 2, "compares jobs of method lora with plain scripts"),
+        (["--compare", "--set", "pooling=mean"], 2, "the job has pooling mean, optim adamw_torch"),
     ],
 )
 def test_what_cannot_be_measured(run_script, words, code, message):

@@ -17,6 +17,8 @@ before
 <!-- results:begin -->
 old
 <!-- results:end -->
+<!-- speed:begin -->
+<!-- speed:end -->
 
 after
 """

@@ -73,7 +73,7 @@ def measure(job: Job, dataset: Dataset, cap_bytes: float) -> dict[str, Any]:
         head.encoder.encode = fill  # type: ignore[method-assign]
         doing = "training"
         with tempfile.TemporaryDirectory() as folder:
-            trainer = _trainer(head, job, dataset, rows, Path(folder))
+            trainer = one_epoch_trainer(head, job, dataset, rows, Path(folder), callbacks=[_Clock()])
             found |= _phase("train", lambda: _train(trainer))
             doing = "scoring"  # as training validates: the optimizer's states stay in memory
             found |= _phase("score", lambda: _score(head, rows[0], job.runtime.score_token_budget))
@@ -169,12 +169,21 @@ class _Clock(TrainerCallback):
         self.times.append(time.monotonic())
 
 
-def _trainer(head: Head, job: Job, dataset: Dataset, rows: Sequence[Row], folder: Path) -> StepTrainer:
+def one_epoch_trainer(
+    head: Head,
+    job: Job,
+    dataset: Dataset,
+    rows: Sequence[Row],
+    folder: Path,
+    seed: int = 0,
+    callbacks: Sequence[TrainerCallback] = (),
+) -> StepTrainer:
     """Return a trainer of one epoch that does not evaluate, save or report."""
     training = job.training.model_copy(update={"epochs": 1.0})
     runtime = job.runtime.model_copy(update={"report_to": []})
     short = job.model_copy(update={"training": training, "runtime": runtime})
-    trainer = StepTrainer(head, short, dataset, rows, rows[:1], folder / "checkpoints", 0, [_Clock(), RankCallback()])
+    ours = [*callbacks, RankCallback()]
+    trainer = StepTrainer(head, short, dataset, rows, rows[:1], folder / "checkpoints", seed, ours)
     trainer.args.eval_strategy, trainer.args.save_strategy = IntervalStrategy.NO, SaveStrategy.NO
     return trainer
 

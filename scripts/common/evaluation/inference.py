@@ -16,6 +16,7 @@ from common.data.rows import Row
 from common.evaluation import partial_results, write_results
 from common.evaluation.memory_limit import Halving
 from common.evaluation.partial_results import PartialResults
+from common.methods.merged import merged_lora
 from common.model.batching import Batch, Encoded, most_tokens, token_batches
 from common.model.heads import Head
 from common.model.prompt_head import PromptHead
@@ -45,7 +46,7 @@ def score(
     progress = Progress(what, len(rows), "row") if isinstance(what, str) else what
     was_training = head.model.training
     head.model.eval()
-    with torch.inference_mode():
+    with merged_lora(head.model, head.precision), torch.inference_mode():
         prior = head.prior()
         padded, halving = _PaddedAhead(head, encoded, remaining), Halving("scoring")
 
@@ -112,7 +113,7 @@ def generate(
     """Return the text that a language model generates after each of N prompts; arguments as of `score`."""
     encoded = head.encoder.encode(rows)
     lengths = [len(row.input_ids) + head.encoder.longest_answer for row in encoded]
-    batches = token_batches(lengths, most_tokens(token_budget, head.device))
+    batches = token_batches(lengths, most_tokens(token_budget, head.model))
     remaining = list(partial.remaining(batches) if partial else batches)
     texts = [""] * len(rows)
     for indices, known in partial.batches if partial else ():
@@ -120,7 +121,7 @@ def generate(
             texts[index] = text
     progress = Progress(what, len(rows), "row") if isinstance(what, str) else what
     head.model.eval()
-    with torch.inference_mode():
+    with merged_lora(head.model, head.precision), torch.inference_mode():
         halving = Halving("generating")
         for indices in remaining:
             parts = halving.run(indices, lambda part: head.generate([encoded[index] for index in part]))

@@ -39,17 +39,24 @@ class LoraLinear(nn.Module):
         nn.init.kaiming_uniform_(self.A, a=math.sqrt(5))
         self.scale = alpha / r
         self.dropout = nn.Dropout(dropout)
+        self.is_merged = False  # whether W has the update in it (`methods/merged.py`)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Return y (…, out) for x (…, in)."""
         y = self.base(x)
+        if self.is_merged:
+            return y
         update = F.linear(F.linear(self.dropout(x).to(self.A.dtype), self.A), self.B)  # (…, in) → (…, r) → (…, out)
         return y + (self.scale * update).to(y.dtype)
+
+    def update(self) -> torch.Tensor:
+        """Return the update (alpha / r) B A of the weight (out, in)."""
+        return self.scale * self.B @ self.A
 
     def merged(self) -> nn.Linear:
         """Return the frozen layer with the weight W + (alpha / r) B A, changed in place; it computes no update."""
         with torch.no_grad():
-            self.base.weight += (self.scale * self.B @ self.A).to(self.base.weight.dtype)
+            self.base.weight += self.update().to(self.base.weight.dtype)
         return self.base
 
 

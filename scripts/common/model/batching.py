@@ -10,8 +10,11 @@ from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 import torch
+from torch import nn
+from torch._subclasses import FakeTensor
 
 _CPU_TOKENS = 2048  # of a forward pass: the states of more leave the caches, and the same rows take half as long again
+_CPU_PADDING = 32  # padding tokens of such a pass in scoring; a pass of its own costs a CPU less than more of them
 _WINDOW_STEPS = 16  # optimizer steps whose rows are sorted by length together; wider pads less and mixes less
 
 
@@ -37,29 +40,45 @@ class Encoded:
 Batch = dict[str, torch.Tensor]
 
 
-def token_batches(lengths: Sequence[int], budget: int) -> list[list[int]]:
+def token_batches(lengths: Sequence[int], budget: int, most_padding: int | None = None) -> list[list[int]]:
     """Return row indices as batches of rows of similar length whose padded size stays within a budget.
 
     Args:
         lengths: tokens of each row.
         budget: most padded tokens (rows x longest row) of a batch; a single longer row is a batch of its own.
+        most_padding: most padding tokens of a batch; None: as many as the budget allows.
 
     Returns:
         Batches of indices, longest rows first, so that memory runs out in the first batch or never.
     """
     batches: list[list[int]] = []
+    padding = 0
     for index in sorted(range(len(lengths)), key=lambda i: (-lengths[i], i)):
         longest = lengths[batches[-1][0]] if batches else 0
-        if batches and (len(batches[-1]) + 1) * longest <= budget:
+        padding += longest - lengths[index]
+        fits = batches and (len(batches[-1]) + 1) * longest <= budget
+        if fits and (most_padding is None or padding <= most_padding):
             batches[-1].append(index)
         else:
             batches.append([index])
+            padding = 0
     return batches
 
 
-def most_tokens(budget: int, device: torch.device) -> int:
+def is_on_cpu(model: nn.Module) -> bool:
+    """Return whether a model computes on a CPU; weights without memory, of an estimate, stand for those on a GPU."""
+    parameter = next(model.parameters(), None)  # a graph of another library has none, and runs on a CPU
+    return parameter is None or (parameter.device.type == "cpu" and not isinstance(parameter, FakeTensor))
+
+
+def most_padding(model: nn.Module) -> int | None:
+    """Return the most padding tokens of a pass in scoring; None where few large passes are faster."""
+    return _CPU_PADDING if is_on_cpu(model) else None
+
+
+def most_tokens(budget: int, model: nn.Module) -> int:
     """Return the most padded tokens of a forward pass under a token budget, on the device of the model."""
-    return min(budget, _CPU_TOKENS) if device.type == "cpu" else budget
+    return min(budget, _CPU_TOKENS) if is_on_cpu(model) else budget
 
 
 class StepSampler:

@@ -2,6 +2,7 @@
 
 import functools
 import os
+import time
 
 import torch
 
@@ -66,6 +67,33 @@ def check(job: Job, trains_here: bool = True) -> None:
             )
     elif job.precision == "bfloat16" and torch.cuda.get_device_capability()[0] < _BFLOAT16_FROM:
         raise ModelError(gpus.no_bfloat16(torch.cuda.get_device_name()))
+
+
+def bfloat16_hint(job: Job) -> str | None:
+    """Return a sentence if the job computes in bfloat16 on a processor that is slower in it, by a product timed now.
+
+    What a processor says of itself does not tell: some with instructions for bfloat16 are slower in it.
+    """
+    if choose().type != "cpu" or job.precision != "bfloat16":
+        return None
+    times = gemm_seconds(torch.bfloat16) / gemm_seconds(torch.float32)
+    if times < 1:
+        return None
+    return (
+        f'on this processor bfloat16 takes {times:.1f} times as long as float32: SET="precision=float32 dtype=float32" '
+        "is faster where the memory suffices."
+    )
+
+
+def gemm_seconds(dtype: torch.dtype) -> float:
+    """Return the least CPU seconds of three products of 256 tokens with a weight of 512 x 512, after a warm-up."""
+    tokens, weight = torch.ones(256, 512, dtype=dtype), torch.ones(512, 512, dtype=dtype)
+    taken = []
+    for _ in range(4):
+        start = time.process_time()
+        torch.nn.functional.linear(tokens, weight)
+        taken.append(time.process_time() - start)
+    return max(min(taken[1:]), 1e-9)
 
 
 def _toolkit() -> str | None:

@@ -15,7 +15,7 @@ from peft import PeftModel, PeftType
 from torch import nn
 
 from common.data.rows import Row
-from common.model.batching import Batch, Encoded, collate, most_tokens, token_batches
+from common.model.batching import Batch, Encoded, collate, most_padding, most_tokens, token_batches
 from common.model.encoding import Encoder
 from common.model.inspect import inner_model
 from common.model.losses import label_losses
@@ -61,7 +61,7 @@ class Head(abc.ABC):
 
     def most_tokens(self, budget: int) -> int:
         """Return the most tokens of a forward pass under a token budget, on this device."""
-        return most_tokens(budget, self.device)
+        return most_tokens(budget, self.model)
 
     @abc.abstractmethod
     def training_batch(self, rows: Sequence[Encoded]) -> Batch:
@@ -89,7 +89,8 @@ class Head(abc.ABC):
 
     def scoring_groups(self, rows: Sequence[Encoded], budget: int) -> list[list[int]]:
         """Return rows as the indices of the batches in which they are scored, each of at most `budget` tokens."""
-        return token_batches([self.scoring_tokens(row) for row in rows], self.most_tokens(budget))
+        lengths = [self.scoring_tokens(row) for row in rows]
+        return token_batches(lengths, self.most_tokens(budget), most_padding(self.model))
 
     @abc.abstractmethod
     def scoring_tokens(self, row: Encoded) -> int:

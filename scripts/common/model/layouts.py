@@ -15,11 +15,13 @@ from typing import Any
 import torch
 from torch import nn
 
-from common.model.batching import Batch, most_tokens, token_batches
+from common.model import tree_attention
+from common.model.batching import Batch, is_on_cpu, most_tokens, token_batches
 from common.model.inspect import inner_model
 from common.model.losses import IGNORED
 from common.model.precision import compute_dtype
 from common.model.prefix_tree import attention_mask, prefix_tree, shared_length
+from common.model.tree_attention import use_tree_attention
 
 _TREE_TOKENS = {"sdpa": 4096, "eager": 512}  # every token meets every other; eager attention keeps all T² of them
 _TREE_TOKENS_CPU = 1024
@@ -54,14 +56,9 @@ class Layout(abc.ABC):
     def __init__(self, model: nn.Module, pad_token_id: int) -> None:
         self.model, self.pad_token_id = model, pad_token_id
 
-    @property
-    def device(self) -> torch.device:
-        """Return the device of the model's parameters."""
-        return next(self.model.parameters()).device
-
     def most_tokens(self, budget: int) -> int:
         """Return the most tokens of a forward pass under a token budget."""
-        return most_tokens(budget, self.device)
+        return most_tokens(budget, self.model)
 
     @abc.abstractmethod
     def tokens(self, row: Answered) -> int:
@@ -129,11 +126,12 @@ class TreeLayout(Layout):
     def __init__(self, model: nn.Module, pad_token_id: int) -> None:
         super().__init__(model, pad_token_id)
         self.config: Any = inner_model(model).config
+        use_tree_attention(self.config)
 
     def most_tokens(self, budget: int) -> int:
         """Return the nodes of the largest tree under a token budget."""
-        limit = _TREE_TOKENS[self.config._attn_implementation]
-        if self.device.type == "cpu":
+        limit = _TREE_TOKENS["eager" if self.config._attn_implementation == "eager" else "sdpa"]
+        if is_on_cpu(self.model):
             limit = min(limit, _TREE_TOKENS_CPU)
         return min(budget, limit)
 
@@ -181,6 +179,9 @@ class TreeLayout(Layout):
         """Return the logits (N, V) of the kept nodes."""
         mask = attention_mask(self.config, batch["position_ids"][0], batch["ends"], compute_dtype(precision))
         inputs: dict[str, Any] = {key: batch[key] for key in ("input_ids", "position_ids")}
+        if self.config._attn_implementation == tree_attention.NAME and is_on_cpu(self.model):
+            # A GPU runs few large kernels faster than many small ones.
+            inputs["tree_parts"] = tree_attention.tree_parts(batch["position_ids"][0], batch["ends"])
         return self.model(**inputs, attention_mask=mask, logits_to_keep=batch["kept"], use_cache=False).logits[0]
 
 

@@ -11,6 +11,8 @@ from typing import Any
 
 import torch
 
+from common.model import tree_attention
+
 # Families whose forward pass was read: a mask (1, 1, T, T) reaches every layer unchanged, and positions are taken from
 # position_ids. The second kind takes one mask for each kind of layer.
 ONE_MASK = ("llama", "mistral", "gemma", "phi3", "granite", "olmo2", "starcoder2")
@@ -86,7 +88,7 @@ def why_not(model: Any, peft_type: str | None) -> str | None:
         return f"the method {str(peft_type).lower()} has an attention of its own"
     if config.model_type not in ONE_MASK + MASK_PER_LAYER_TYPE:
         return f"the family {config.model_type} is not known to take it"
-    if config._attn_implementation not in ("sdpa", "eager"):
+    if config._attn_implementation not in ("sdpa", "eager", tree_attention.NAME):
         return f"attention {config._attn_implementation} takes no such mask"
     if getattr(config, "use_bidirectional_attention", False) or getattr(config, "is_causal", True) is False:
         return "its tokens see those behind them"
@@ -119,7 +121,7 @@ def attention_mask(
 
 
 def _form(config: Any, is_seen: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
-    if config._attn_implementation == "sdpa":
+    if config._attn_implementation != "eager":
         return is_seen[None, None]
     mask = torch.zeros(is_seen.shape, dtype=dtype, device=is_seen.device)
     return mask.masked_fill(~is_seen, torch.finfo(dtype).min)[None, None]

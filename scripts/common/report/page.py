@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from common.core.formatting import markdown_table, markdown_text
-from common.report import best_runs, hardware, readme_tables, variant_grid
+from common.report import best_runs, hardware, readme_tables, speed, variant_grid
 from common.report.notes import DatasetNotes
 from common.report.results import Result
 
@@ -65,6 +65,7 @@ def published_page(
     plots: Mapping[str, Sequence[str]],
     notes: Mapping[str, DatasetNotes],
     cards: Sequence[dict[str, Any]] = (),
+    compared: Sequence[dict[str, Any]] = (),
 ) -> str:
     """Return the text of outputs/published/README.md.
 
@@ -73,10 +74,14 @@ def published_page(
         plots: the paths of each dataset's plots, relative to the page.
         notes: the notes of each dataset; a dataset may have none.
         cards: what was measured on graphics cards (`hardware.read`).
+        compared: what was measured beside plain scripts (`speed.read`).
     """
     parts = [_HEAD, "\n".join([f"- {_SCORES}", f"- {_CHOICE}", f"- {_COST}"])] if results else [_HEAD, _NOTHING]
     for dataset, members in readme_tables.datasets(results).items():
         parts += _section(dataset, members, plots.get(dataset, ()), notes.get(dataset, DatasetNotes()))
+    if compared:
+        parts += ["## Speed beside plain scripts", speed.ABOUT, markdown_table(*speed.table(compared), left=4)]
+        parts.append("\n".join(speed.how_measured(compared)))
     if cards:
         parts += ["## Graphics cards", _CARDS, markdown_table(*hardware.table(cards), left=3)]
     return "\n\n".join(part.strip() for part in parts) + "\n"

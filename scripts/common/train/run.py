@@ -84,7 +84,7 @@ def _train(folder: Path, config: RunConfig, rows: Rows, probe: list[Row]) -> tup
     )
     if isinstance(head, PromptHead) and head.unshared:
         print(f"prompts are run one by one: {head.unshared}", flush=True)
-    for hint in recipe.hints(job):
+    for hint in [*recipe.hints(job), *filter(None, [device.bfloat16_hint(job)])]:
         print(f"hint: {hint}", flush=True)
     facts = fine_tune(head, job, config.dataset, train_rows, validation, folder, seed, folder / run_folder.LOG)
     facts |= counts | provenance.memory_peaks()

@@ -279,3 +279,16 @@ def test_generating_keeps_the_keys_and_values_of_every_layer():
     more = (scoring(6, "generate") - scoring(2, "generate")) - (scoring(6, "score") - scoring(2, "score"))
     # Keys and values of 8 heads of 256 numbers in bfloat16, for the tokens of a batch, in four more layers.
     assert more == pytest.approx(4 * 2 * 8 * 256 * 2 * 8192, rel=0.01)
+
+
+def test_the_token_limits_of_a_cpu_do_not_hold():
+    """The estimate is that of a GPU, which takes the whole budget; it runs on any machine."""
+    changes = {"runtime.score_token_budget": 2048, "training.token_budget": 2048, "training.batch_size": 64}
+    found = []
+    for factor in (1, 4):
+        job, _ = catalog.load_job("minilm-lora", {key: factor * value for key, value in changes.items()})
+        whole = memory.estimate(job, catalog.load_dataset(LABELS))
+        held = sum(whole["memory_estimate_parts_bytes"][part] for part in ("weights", "trainable_states"))
+        found.append((whole["memory_estimate_bytes"] - held, whole["memory_estimate_score_bytes"] - held))
+    (small_step, small_pass), (step, scoring) = found
+    assert step > 3.5 * small_step and scoring > small_pass + 1e7

@@ -25,14 +25,14 @@ BUDGET = 20  # 2, 2, 3, 3 rows
 class Head:
     """Scores a row by its number, and is stopped before the batch `stops_at`."""
 
-    device = torch.device("cpu")
+    device, precision = torch.device("cpu"), "float32"
 
     def prior(self):
         return None
 
     def __init__(self, stops_at=None):
         self.stops_at, self.seen = stops_at, []
-        self.model = torch.nn.Identity()
+        self.model = torch.nn.Linear(1, 1)
         self.encoder = SimpleNamespace(encode=list, longest_answer=0)
 
     def scoring_groups(self, rows, budget):

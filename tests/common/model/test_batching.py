@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from common.model.batching import Encoded, StepSampler, collate, token_batches
+from common.model.batching import Encoded, StepSampler, collate, is_on_cpu, token_batches
 
 
 def lengths_of(count, seed=0):
@@ -106,3 +106,16 @@ def test_collate_leaves_out_what_rows_have_not():
 
 def test_a_real_token_equal_to_the_pad_token_is_attended():
     assert collate([encoded([0, 0]), encoded([1])], pad_token_id=0)["attention_mask"].tolist() == [[1, 1], [1, 0]]
+
+
+def test_padding_is_limited_where_it_is_asked():
+    lengths = [50, 50, 49, 40, 39, 39, 7]
+    assert token_batches(lengths, 10_000) == [[0, 1, 2, 3, 4, 5, 6]]
+    assert token_batches(lengths, 10_000, most_padding=2) == [[0, 1, 2], [3, 4, 5], [6]]
+    assert token_batches(lengths, 100, most_padding=2) == [[0, 1], [2], [3, 4], [5], [6]]
+
+
+def test_which_models_run_on_a_cpu():
+    layer = torch.nn.Linear(1, 1)
+    assert is_on_cpu(layer) and is_on_cpu(torch.nn.Identity())
+    assert not is_on_cpu(layer.to("meta"))

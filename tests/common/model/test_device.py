@@ -75,3 +75,15 @@ def test_float16_needs_a_gpu_where_it_trains(machine):
     device.check(job, trains_here=False)  # as `make check` on a login node
     with pytest.raises(ModelError, match=r"float16 .*needs a GPU.*precision=float32"):
         device.check(job)
+
+
+@pytest.mark.parametrize(("seconds", "said"), [(0.3, "takes 3.0 times as long as float32"), (0.05, None)])
+def test_bfloat16_that_is_slow_on_a_processor_is_said(machine, monkeypatch, seconds, said):
+    machine()
+    plain, bfloat16 = (catalog.load_job("minilm-lora", {"precision": name})[0] for name in ("float32", "bfloat16"))
+    assert device.gemm_seconds(torch.float32) > 0 and device.gemm_seconds(torch.bfloat16) > 0
+    monkeypatch.setattr(device, "gemm_seconds", {torch.float32: 0.1, torch.bfloat16: seconds}.get)
+    hint = device.bfloat16_hint(bfloat16)
+    assert device.bfloat16_hint(plain) is None and (said in hint if said else hint is None)
+    machine(sees=1)
+    assert device.bfloat16_hint(bfloat16) is None

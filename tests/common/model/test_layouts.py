@@ -12,7 +12,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, set_seed
 
 from common.config.methods import Adapters, LoraFromScratch
 from common.methods import attach
-from common.model import layouts, prefix_tree
+from common.model import layouts, prefix_tree, tree_attention
 from common.model.batching import Encoded
 from common.model.layouts import Answered, PaddedLayout, TreeLayout
 from common.model.losses import IGNORED, answer_losses
@@ -67,6 +67,20 @@ def rows(number: int = 9) -> list[Answered]:
     return [Answered(prompt, ANSWERS) for prompt in [*prompts, prompts[0]]]
 
 
+@pytest.fixture(autouse=True)
+def attended(monkeypatch) -> list[int]:
+    """Let trees have several parts, and return the queries of every call of sdpa below the attention over trees."""
+    monkeypatch.setattr(tree_attention, "_PART", 8)
+    plain, calls = tree_attention.sdpa_attention_forward, []
+
+    def counted(module, query, *arguments, **options):
+        calls.append(query.shape[2])
+        return plain(module, query, *arguments, **options)
+
+    monkeypatch.setattr(tree_attention, "sdpa_attention_forward", counted)
+    return calls
+
+
 @pytest.fixture(scope="module")
 def model():
     """`model("qwen2", attention="eager")` → a tiny random model of a family."""
@@ -102,14 +116,19 @@ def one_by_one(model, answered) -> torch.Tensor:
 
 
 @pytest.mark.parametrize(("family", "attention"), BOTH)
-def test_a_tree_gives_what_passes_of_their_own_give(model, family, attention):
+def test_a_tree_gives_what_passes_of_their_own_give(model, family, attention, attended):
     made = model(family, attention)
     answered = rows()
     assert prefix_tree.why_not(made, None) is None
     with torch.no_grad():
         expected = one_by_one(made, answered)
         padded = token_logs(PaddedLayout(made, 0), answered)
+        attended.clear()
         found = token_logs(TreeLayout(made, 0), answered)
+    nodes = TreeLayout(made, 0).batch(answered)["input_ids"].numel()
+    layers = made.config.num_hidden_layers
+    if attention == "sdpa":
+        assert sum(attended) == layers * nodes and len(attended) > 5 * layers
     assert expected.std(dim=0).min() > 0.05  # rows differ
     torch.testing.assert_close(padded, expected, rtol=1e-5, atol=5e-5)
     torch.testing.assert_close(found, expected, rtol=1e-5, atol=5e-5)
@@ -221,3 +240,34 @@ def test_with_every_method(name):
         found = head.scores(head.scoring_batch(encoded))
         alone = torch.cat([whole.scores(whole.scoring_batch([row])) for row in encoded])
     torch.testing.assert_close(found, alone, rtol=1e-5, atol=5e-5)
+
+
+def test_the_parts_of_a_tree(attended):
+    """Every node is in one part, which has the keys of all nodes that it sees, and few others."""
+    tree = prefix_tree.prefix_tree([sequence for row in rows(40) for sequence in row.sequences()])
+    ends = torch.tensor(tree.ends)
+    parts = tree_attention.tree_parts(torch.tensor(tree.position_ids), ends)
+    index = torch.arange(len(ends))
+    assert torch.equal(torch.cat([index[part.start : part.stop] for part in parts]), index)
+    seen = (index <= index[:, None]) & (index[:, None] < ends)
+    for part in parts:
+        assert len(set(part.keys.tolist())) == len(part.keys)
+        is_key = torch.zeros(len(ends), dtype=torch.bool)
+        is_key[part.keys] = True
+        assert not seen[part.start : part.stop, ~is_key].any()
+    pairs = sum((part.stop - part.start) * len(part.keys) for part in parts)
+    assert 4 * pairs < len(ends) ** 2 and len(parts) > 10
+    [whole] = tree_attention.tree_parts(torch.arange(5), torch.full((5,), 5))  # one sequence
+    assert whole.keys.tolist() == list(range(5))
+
+
+def test_other_passes_of_the_model_are_sdpa(model):
+    made = model("llama")
+    ids = torch.tensor([[1, 11, 12, 13], [1, 14, 0, 0]])
+    mask = torch.tensor([[1, 1, 1, 1], [1, 1, 0, 0]])
+    with torch.no_grad():
+        before, written = made(ids, attention_mask=mask).logits, made.generate(ids[:1], max_new_tokens=3)
+        TreeLayout(made, 0)
+        assert torch.equal(made(ids, attention_mask=mask).logits, before)
+        assert torch.equal(made.generate(ids[:1], max_new_tokens=3), written)
+    assert "sdpa_tree" not in made.config.to_json_string()
