@@ -84,32 +84,37 @@ def test_every_command_that_writes(read_only, trained, rows_dir, run_script, no_
     assert run_script("predict", *job, "--text", "a claim || a sentence")[0] == 0  # it writes nothing
 
 
+@pytest.fixture
+def place():
+    """A folder that every user may enter, unlike pytest's own."""
+    with tempfile.TemporaryDirectory() as name:
+        os.chmod(name, 0o755)
+        yield Path(name)
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root may take another user's rights")
-def test_folders_of_somebody_else(tmp_path, capsys):
+def test_folders_of_somebody_else(place):
     """Every function of ours that changes files."""
-    for folder in (tmp_path, *tmp_path.parents):
-        if folder.stat().st_uid == 0 and folder.is_relative_to(tempfile.gettempdir()):
-            folder.chmod(0o755)
-    log = tmp_path / "log.jsonl"
+    log = place / "log.jsonl"
     log.write_text("")
-    (tmp_path / "a").mkdir()
+    (place / "a").mkdir()
 
     def locked():
-        with lock(tmp_path / ".lock"):
+        with lock(place / ".lock"):
             raise AssertionError("not reached")
 
     def folder():
-        with files.atomic_folder(tmp_path / "b"):
+        with files.atomic_folder(place / "b"):
             raise AssertionError("not reached")
 
     for change in (
-        lambda: files.write_json(tmp_path / "a.json", {}),
+        lambda: files.write_json(place / "a.json", {}),
         lambda: files.append_jsonl(log, {}),
         lambda: files.remove(log),
-        lambda: files.make_folder(tmp_path / "c"),
+        lambda: files.make_folder(place / "c"),
         folder,
         locked,
     ):
         with nobody(), pytest.raises(errors.NotWritable, match="you have no permission to write there"):
             change()
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "log.jsonl"]
+    assert sorted(path.name for path in place.iterdir()) == ["a", "log.jsonl"]
