@@ -111,6 +111,7 @@ def test_a_signal_reaches_the_running_step_and_is_waited_for(demo, tmp_path):
     step.write_text(
         "import signal, sys, time\n"
         "signal.signal(signal.SIGTERM, lambda *_: (time.sleep(0.5), print('saved', flush=True), sys.exit(75)))\n"
+        "signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})\n"  # as `common.core.signals.keep`
         "print('ready', flush=True)\ntime.sleep(60)\n"
     )
     code = (

@@ -146,7 +146,7 @@ def test_nothing_to_learn(refused, tiny_arguments, rows_dir):
         ("training.epochs", ["key=value"]),
         ("method.alpha=3", ["method.alpha", "Allowed here", "lora_alpha"]),
         ("method.name=loar", ["'loar'", "Did you mean 'lora'", "last-layers"]),
-        ("precision=float16", ["precision", "float16", "bfloat16"]),
+        ("precision=float64", ["precision", "float64", "bfloat16"]),
         ("head=promt", ["head", "classification", "prompt"]),
         ("decoding=generate", ["prompt head"]),
         ("double_quantization=true", ["nf4"]),
@@ -276,7 +276,7 @@ def test_predict_needs_one_thing(refused, tiny_arguments, words, part):
 def test_a_run_folder_whose_config_is_broken(refused, trained):
     _, folder = trained
     (folder / "config.yaml").write_text("schema: 1\nrun: [\n")
-    message = refused("predict", ["--run", str(folder), "--text", "a || b"], CONFIG)
+    message = refused("predict", ["--run", str(folder), "--text", "a || b"], RUN)
     assert "config.yaml, line" in message
     (folder / "config.yaml").write_text("schema: 1\nrun: {}\n")
     assert "not the config of a run" in refused("predict", ["--run", str(folder), "--text", "a || b"], RUN)

@@ -62,7 +62,7 @@ def ranges(numbers: Sequence[int]) -> list[str]:
 
 
 TableRow = Sequence[str]
-_CELL = 120  # most characters of a cell on a terminal
+_CELL = 300  # most characters of a cell on a terminal; the path of a run has fewer
 _MARKDOWN = 300  # and of a text on a page
 
 

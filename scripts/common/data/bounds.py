@@ -27,9 +27,9 @@ def check_cells(rows: int, columns: int, most: int | None = None) -> None:
 
 def bounded(rows: Iterable[list[Any]]) -> Iterator[list[Any]]:
     """Iterate over the rows of a sheet; raises as `check_cells` as soon as they are too many."""
-    widest = 0
-    for count, row in enumerate(rows, start=1):
-        widest = max(widest, len(row))
+    count = widest = 0  # of rows with cells: that a value stands far below the others is said when all are read
+    for row in rows:
+        count, widest = count + bool(row), max(widest, len(row))
         check_cells(count, widest, MAX_SHEET_CELLS)
         yield row
 
@@ -61,7 +61,7 @@ class Unfolding(io.RawIOBase):
     """
 
     def __init__(self, stream: Any, size: int) -> None:
-        self._stream, self._limit = stream, max(FREE_BYTES, MAX_RATIO * size)
+        self._stream, self._limit, self._place = stream, max(FREE_BYTES, MAX_RATIO * size), 0
 
     def readable(self) -> bool:
         """Return True."""
@@ -73,11 +73,12 @@ class Unfolding(io.RawIOBase):
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
         """Go to a place of the decompressed content, and return it."""
-        return int(self._stream.seek(offset, whence))
+        self._place = int(self._stream.seek(offset, whence))
+        return self._place
 
     def tell(self) -> int:
         """Return the place in the decompressed content."""
-        return int(self._stream.tell())
+        return self._place
 
     def readinto(self, buffer: Any) -> int:
         """Read into a buffer and return the number of bytes.
@@ -87,7 +88,8 @@ class Unfolding(io.RawIOBase):
         """
         content = self._stream.read(len(buffer))
         buffer[: len(content)] = content
-        if self._stream.tell() > self._limit:
+        self._place += len(content)
+        if self._place > self._limit:
             raise ValueError(
                 f"it unfolds to more than {self._limit / 1e9:,.1f} GB, {MAX_RATIO:,} times its size; unpack it first "
                 "if it is meant"

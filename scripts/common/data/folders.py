@@ -47,7 +47,7 @@ def find_split_paths(folder: Path) -> dict[str, Path]:
             raise DataError(f"{folder}: found both {present[0].name} and {present[1].name} for one split; keep one.")
         if present:
             found[split] = present[0]
-    if not found and _folders(folder):
+    if not found and any(path.suffix.lower() == ".txt" for one in _folders(folder) for path in one.iterdir()):
         return {"train": folder}
     if not found:
         raise DataError(

@@ -6,6 +6,7 @@ from typing import Any
 from common.config.catalog import with_defaults
 from common.config.dataset import Dataset
 from common.config.job import Job
+from common.core.documents import read_object
 from common.core.errors import ModelError
 from common.core.files import read_json, sha256_file
 from common.core.schema import validate
@@ -27,7 +28,7 @@ JOB_KEYS = (
 def export_format(folder: Path) -> str | None:
     """Return the format of an exported folder, None for any other folder."""
     file = folder / SAVED
-    return read_json(file).get("format") if file.is_file() else None
+    return read_object(file).get("format") if file.is_file() else None
 
 
 def load_export_config(folder: Path) -> RunConfig:

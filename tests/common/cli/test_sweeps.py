@@ -139,6 +139,7 @@ def test_a_signal_reaches_the_variant_and_stops_the_sweep(tmp_path):
     script.write_text(
         "import signal, sys, time\n"
         "signal.signal(signal.SIGTERM, lambda *_: (time.sleep(0.3), print('saved', flush=True), sys.exit(0)))\n"
+        "signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})\n"  # as `common.core.signals.keep`
         "print('ready', flush=True)\ntime.sleep(60)\n"
     )
     code = (

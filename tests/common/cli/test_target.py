@@ -51,7 +51,7 @@ def test_a_baseline_has_a_folder_of_its_own():
 def test_a_classical_baseline_needs_a_dataset_alone():
     found = resolve_baseline(RunRequest(dataset="tweeteval-stance", baseline="majority"))
     assert found.dataset_name == "tweeteval-stance"
-    with pytest.raises(ConfigError, match="MODEL= is missing"):
+    with pytest.raises(ConfigError, match="DATASET=<dataset> is missing"):
         resolve_baseline(RunRequest(baseline="majority"))
 
 

@@ -136,12 +136,14 @@ def test_seeds_that_differ_in_more_are_refused(folders, changes, line):
 
 
 @pytest.mark.parametrize(("text", "problem"), [("{", "cannot be read"), ('{"schema": 99}', "its schema is 99")])
-def test_metrics_that_cannot_be_read_are_named(folders, text, problem):
+def test_metrics_that_cannot_be_read_are_named_and_the_others_loaded(folders, text, problem):
     outputs, _ = folders
     run = finished_run(outputs)
+    finished_run(outputs, run_config(seed=2))
     (run / run_folder.METRICS).write_text(text)
-    with pytest.raises(ReportError, match=rf"seed-1/metrics\.json: {problem}"):
-        results.load(outputs)
+    assert f"seed-1/metrics.json: {problem}" in results.damage(run)
+    [found] = results.load(outputs)
+    assert len(found.documents) == 1
 
 
 def test_nothing_there(tmp_path):
