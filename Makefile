@@ -27,6 +27,9 @@ option.TO        := --to=        # folder to write, or with push the repository 
 option.FORMAT    := --format=    # peft (default), merged or onnx
 option.DTYPE     := --dtype=     # of exported weights; merged: float32, bfloat16, float16; onnx: float32, int8
 option.PUBLIC    := --public     # 1: a pushed model is visible to everybody
+option.CALIBRATED := --calibrated # 1: probabilities calibrated on validation; no label changes
+option.THRESHOLDS := --thresholds= # labels by thresholds with the best score on validation, e.g. f1_macro
+option.ABSTAIN   := --abstain=   # 0.05: leave rows to a person, so that at most 5 % of the others are wrong on validation
 option.SHARDS    := --shards=    # number of shards to divide the rows of INPUT into
 option.PROCESSES := --processes= # with SHARDS: processes at a time on this machine, default the number of GPUs, or 1
 option.CLUSTER   := --cluster=   # slurm/<CLUSTER>.yaml, local, or auto, the default
@@ -82,8 +85,8 @@ evaluate: .venv/requirements ## evaluate a trained run again, on another SPLIT=,
 takes.baseline := MODEL DATASET SET FOLDS SEED DATA_DIR OUTPUTS RUN BASELINE SHOTS FORCE
 baseline: .venv/requirements ## evaluate BASELINE=untuned|zero-shot|few-shot|embedding|majority|tfidf
 	@$(PY) scripts/baseline.py $(options)
-takes.predict := MODEL DATASET SET SEED OUTPUTS RUN ADAPTER INPUT OUTPUT SAFE_CSV TEXT SHARDS PROCESSES CLUSTER RESOURCES FORCE
-predict: .venv/requirements ## predict the labels of INPUT=<file> into OUTPUT=<file>, or of one TEXT=, with MODEL= or RUN= [SHARDS=n]
+takes.predict := MODEL DATASET SET SEED OUTPUTS RUN ADAPTER INPUT OUTPUT SAFE_CSV TEXT CALIBRATED THRESHOLDS ABSTAIN SHARDS PROCESSES CLUSTER RESOURCES FORCE
+predict: .venv/requirements ## predict the labels of INPUT=<file> into OUTPUT=<file>, or of one TEXT=, with MODEL= or RUN= [SHARDS=n, CALIBRATED=1, ABSTAIN=0.05]
 	@$(PY) scripts/predict.py $(options)
 takes.export := MODEL DATASET SET SEED OUTPUTS RUN TO FORMAT DTYPE FORCE
 export: .venv/requirements $(if $(filter onnx,$(FORMAT)),.venv/onnx) ## write a trained model into the folder TO=, proven to label texts without this repository [FORMAT=merged]

@@ -13,6 +13,7 @@ all variants are checked and counted; rows and tokens once, as the first one has
 import contextlib
 import dataclasses
 import json
+import math
 import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -28,6 +29,7 @@ from common.data import checks, leaks
 from common.data.load import load_all_splits
 from common.data.rows import LoadedRows, Rows
 from common.data.splits import sample_train_rows
+from common.evaluation import smallest_difference
 
 if TYPE_CHECKING:
     from common.model.shapes import ModelShape
@@ -114,6 +116,10 @@ def _about_rows(target: Target, rows: LoadedRows, strict: bool) -> dict[str, Any
     about = check_rows(target.job, target.dataset, rows)
     if strict:
         leaks.check_strict(about)
+    if test := len(rows.get("test", ())):
+        paired = smallest_difference.paired(test)
+        unpaired = smallest_difference.unpaired(test)
+        about["smallest_difference"] = {"paired": None if math.isnan(paired) else paired, "unpaired": unpaired}
     return about | {
         "dropped_rows_count": rows.dropped_rows_count,
         "notes": rows.notes,
@@ -127,6 +133,8 @@ def _for_people(found: dict[str, Any], targets: Sequence[Target]) -> str:
     lines = [f"job {found['job']}{variant} on dataset {found['dataset']}"]
     if "splits" in found:
         lines += checks.describe(found, target.dataset, target.job.max_length)
+        if "smallest_difference" in found:
+            lines += ["", *smallest_difference.describe(found["splits"]["test"]["n"])]
         lines += [f"note: {one_line(note)}" for note in found["notes"]]
     if "finished_head" in found:
         lines += ["", found["finished_head"]]

@@ -20,7 +20,20 @@ from common.config.catalog import ROOT
 from common.core import errors
 from common.core.files import read_json, write_text
 from common.core.formatting import shortened, text_table
-from common.report import hardware, notes, page, page_diff, plots, readme_tables, results, speed, variant_grid
+from common.report import (
+    comparison_tables,
+    hardware,
+    notes,
+    page,
+    page_diff,
+    plots,
+    publish,
+    readme_tables,
+    results,
+    speed,
+    statistics,
+    variant_grid,
+)
 from common.runs import run_folder
 
 PAGE = "README.md"  # of outputs/published
@@ -46,11 +59,12 @@ def main(argv: list[str] | None = None) -> None:
         help="JSON with the expected runs; fail where one has no metrics",
     )
     request, flags = options.parse(parser, argv)
+    cache = statistics.Cache(request.outputs / statistics.FOLDER)
     try:
         if flags.here:
-            show(request.outputs)
+            show(request.outputs, cache)
         else:
-            report(request.outputs, flags.published, flags.readme, flags.check)
+            report(request.outputs, flags.published, flags.readme, flags.check, cache)
     except Exception as error:
         if flags.expect:  # the list of failed runs is needed also when the report fails
             print(f"no report: {error}", file=sys.stderr)
@@ -58,17 +72,17 @@ def main(argv: list[str] | None = None) -> None:
         raise
     if flags.expect:
         check_expected(flags.expect, request.outputs)
-    check_whole(*([] if flags.check else [request.outputs]), *([] if flags.here else [flags.published]))
+    check_whole(cache, *([] if flags.check else [request.outputs]), *([] if flags.here else [flags.published]))
 
 
-def report(outputs: Path, published: Path, readme: Path, check_only: bool) -> None:
+def report(outputs: Path, published: Path, readme: Path, check_only: bool, cache: statistics.Cache) -> None:
     """Publish the finished runs and write both pages, or compare both with the published metrics."""
     if not readme.is_file():
         raise errors.ReportError(f"{readme}: there is no such file.")
     if not check_only:
-        for folder in results.publish(outputs, published):
+        for folder in publish.publish(outputs, published, cache):
             print(f"published {options.shown(folder)}")
-    found = results.load(published)
+    found = results.load(published, cache)
     plot_files: dict[str, list[str]] = {}
     for dataset, members in readme_tables.datasets(found).items():
         folder = published / "plots"
@@ -128,22 +142,26 @@ def check_expected(expected: Path, outputs: Path) -> None:
         )
 
 
-def check_whole(*folders: Path) -> None:
+def check_whole(cache: statistics.Cache, *folders: Path) -> None:
     """Raise a `ReportError` that lists the finished runs that are left out, because a file cannot be read."""
-    if damaged := [problem for folder in folders for run in results.find(folder) if (problem := results.damage(run))]:
-        runs = "1 run is" if len(damaged) == 1 else f"{len(damaged)} runs are"
-        raise errors.ReportError(f"{runs} left out:" + "".join(f"\n  {problem}" for problem in damaged))
+    runs = [run for folder in folders for run in results.find(folder)]
+    if damaged := [problem for run in runs if (problem := results.damage(run, cache))]:
+        count = "1 run is" if len(damaged) == 1 else f"{len(damaged)} runs are"
+        raise errors.ReportError(f"{count} left out:" + "".join(f"\n  {problem}" for problem in damaged))
 
 
-def show(outputs: Path) -> None:
+def show(outputs: Path, cache: statistics.Cache) -> None:
     """Print the tables of the finished runs below a folder, and draw their plots."""
-    found = results.load(outputs)
+    found = results.load(outputs, cache)
     if not found:
-        check_whole(outputs)
+        check_whole(cache, outputs)
         raise errors.ReportError(f"{outputs}: there is no finished run here.")
     for dataset, members in readme_tables.datasets(found).items():
         for job, table in readme_tables.score_tables(members):
             print(f"\nResults on {dataset} (test, %){f': {job}' if job else ''}\n\n{text_table(*table)}")
+        print("\n" + "\n".join(comparison_tables.sentences(members)))
+        if compared := comparison_tables.comparison_table(members):
+            print(f"\nPaired tests (differences in points)\n\n{text_table(*compared)}")
         if variant_grid.has_errors_to_show(members):
             print(f"\nError rate per class (test, %)\n\n{text_table(*readme_tables.errors_table(members))}")
         if any(result.with_train() for result in members):

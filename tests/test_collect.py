@@ -76,8 +76,9 @@ def test_the_whole_way(collect, tmp_path):
         assert kept in text
     assert "old" not in text
     row = cells(text, "Stance sample | minilm-lora")
-    assert row[3:5] == ["2", "55.0 ± 7.1"]  # mean and n-1 deviation of 0.6 and 0.5
-    assert cells(whole, "majority class | 1")[2] == "33.3"
+    assert row[3] == "2" and re.fullmatch(r"55\.0 ± 7\.1 \[[0-9.]+, [0-9.]+\]", row[4])  # of 0.6 and 0.5
+    assert row[5] == "best" and cells(text, "Stance sample | majority")[5] == "≈ best"
+    assert cells(whole, "majority class | 1")[2].startswith("33.3 [")
     assert "12 test rows" in whole
     cost = whole.split("### Cost")[1]
     trainable = files.read_json(folder / "metrics.json")["params_trainable_count"]
@@ -102,7 +103,7 @@ def test_the_whole_way(collect, tmp_path):
         file.write_text(bad, encoding="utf-8")
         code, _, err = run("--check")
         assert code == 6 and err.startswith("error: ")
-        for part in (str(file), "minilm-lora", place, "'65.0 ± 7.1'", "'55.0 ± 7.1'", "make report"):
+        for part in (str(file), "minilm-lora", place, "'65.0 ± 7.1 [", "'55.0 ± 7.1 [", "make report"):
             assert part in err
         assert file.read_text(encoding="utf-8") == bad
         assert run()[0] == 0 and file.read_text(encoding="utf-8") == good
@@ -121,13 +122,13 @@ def test_nothing_of_this_machine_is_published(collect, tmp_path):
     assert run()[0] == 0
     published = [path for path in (tmp_path / "published").rglob("*") if path.suffix in (".json", ".yaml")]
     names = [path.name for path in published]
-    assert set(names) == {"metrics.json", "metrics-validation.json", "config.yaml"}
-    assert names.count("metrics.json") == names.count("config.yaml") == 3
+    assert set(names) == {"metrics.json", "metrics-validation.json", "config.yaml", "outcomes-test.json"}
+    assert names.count("metrics.json") == names.count("config.yaml") == names.count("outcomes-test.json") == 3
     model = str(run_folder.load_run_config(folder).job.model)
     for path in published:
         text = path.read_text(encoding="utf-8")
         assert str(tmp_path) not in text and model not in text
-        assert f"local:{model.rsplit('/', 1)[1]}" in text or "classical" in text
+        assert path.name.startswith("outcomes") or f"local:{model.rsplit('/', 1)[1]}" in text or "classical" in text
 
 
 def test_a_removed_row_is_seen(collect):
@@ -165,7 +166,9 @@ def test_here_prints_and_publishes_nothing(collect, tmp_path):
     run, readme, folder = collect
     code, out, err = run("--here")
     assert (code, err) == (0, "")
-    assert "Results on stance-sample (test, %)" in out and "55.0 ± 7.1" in out and "Cost" in out
+    assert "Results on stance-sample (test, %)" in out and "55.0 ± 7.1 [" in out and "Cost" in out
+    assert "\nHighest accuracy: minilm-lora" in out and "\nPaired tests (differences in points)\n" in out
+    assert list((tmp_path / "outputs" / ".cache" / "statistics").rglob("*.json"))  # git ignores it
     assert "Error rate per class" in out and "Train and test" not in out
     document = files.read_json(folder / "metrics-validation.json")
     train = {key.replace("validation_", "train_"): value for key, value in document.items()}

@@ -18,6 +18,16 @@ def percent(values: Sequence[float]) -> str:
     return f"{100 * mean:.1f}" if deviation is None else f"{100 * mean:.1f} ± {100 * deviation:.1f}"
 
 
+def percent_range(low: float, high: float) -> str:
+    """Return the two ends of an interval as percent: "[63.1, 75.1]"."""
+    return f"[{100 * low:.1f}, {100 * high:.1f}]".replace("-0.0", "0.0")
+
+
+def p_value(p: float) -> str:
+    """Return a p value: "0.143", "0.0010", "< 0.0001"."""
+    return "< 0.0001" if p < 0.00005 else f"{p:.4f}" if p < 0.01 else f"{p:.3f}"
+
+
 def decimal(values: Sequence[float]) -> str:
     """Return numbers with three decimal places: "0.412" for one value, "0.412 ± 0.008" for several, "–" for none."""
     if not values:

@@ -8,6 +8,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 from sklearn.metrics import (
     accuracy_score,
     confusion_matrix,
@@ -17,6 +18,7 @@ from sklearn.metrics import (
 )
 
 from common.config.label_values import Label
+from common.evaluation import probabilities
 
 Prediction = dict[str, Any]
 _NO_LABEL = "\0"  # stands for a generated text that is not a label word; no label contains this character
@@ -36,7 +38,9 @@ def compute(
         accuracy, f1_macro, f1_micro, f1_weighted, matthews_corrcoef, loss (mean negative log-likelihood, natural
         log), predicted_labels_count (different labels among the predictions), f1_mean_labels (if `mean_f1_labels` is
         given), invalid_share (of generated texts: the share that is not a label word; they count as errors), labels,
-        per_label, confusion (rows gold, columns predicted) and groups.
+        per_label, confusion (rows gold, columns predicted) and groups; and what the probabilities are worth:
+        brier_score, expected_calibration_error with its interval, reliability (`probabilities.measures`), and roc_auc
+        and average_precision in per_label.
         Averages run over the labels that occur in gold or predictions, as scikit-learn's do.
 
     Raises:
@@ -65,6 +69,12 @@ def compute(
         name: {"precision": float(p), "recall": float(r), "f1": float(f), "support": int(s)}
         for name, p, r, f, s in zip(names, precision, recall, f1, support, strict=True)
     }
+    scores, places = probabilities.of_records(predictions, names)
+    chances = np.exp(scores)
+    chances /= chances.sum(axis=1, keepdims=True)  # the file has six decimals
+    result |= probabilities.measures(chances, places)
+    for name, ranking in zip(names, probabilities.by_label(chances, places), strict=True):
+        result["per_label"][name] |= ranking
     result["confusion"] = confusion_matrix(gold, predicted, labels=names).tolist()
     groups = sorted({str(record["group"]) for record in predictions if record["group"] is not None})
     result["groups"] = {}

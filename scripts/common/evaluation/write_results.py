@@ -12,7 +12,7 @@ import numpy as np
 from common.config.label_values import Label
 from common.core import files
 from common.data.rows import Row
-from common.evaluation import metrics
+from common.evaluation import calibration, metrics, probabilities
 from common.evaluation.metrics import Prediction
 from common.runs import provenance, run_folder
 from common.runs.documents import Metrics
@@ -42,6 +42,8 @@ def write_split(
     answers: Sequence[str] = (),
 ) -> Metrics:
     """Write a split's predictions, then compute its metrics from that file and write them.
+
+    Of validation, the temperature that calibrates the run's probabilities is fitted and written, too.
 
     Args:
         folder: run or baseline folder.
@@ -74,6 +76,8 @@ def write_split(
     }
     if attempts := provenance.attempts(folder):
         document["attempts"] = attempts
+    if split == "validation":
+        calibration.save(folder, split, *probabilities.of_records(files.read_jsonl(file), result["per_label"]))
     files.write_json(metrics_file(folder, split), document)
     return cast("Metrics", document)
 

@@ -21,7 +21,7 @@ from common.data.safe_csv import Formulas, without_formulas
 from common.data.table_chain import ChainedReader
 from common.data.table_writer import TableWriter, common_schema
 from common.predict import shards
-from common.predict.columns import added_columns
+from common.predict.columns import ABSTAINED, PREDICTED, added_columns
 from common.predict.inputs import check_free_output
 from common.predict.plan import PARTS, Plan, input_changed
 
@@ -58,6 +58,7 @@ def merge_parts(plan: Plan) -> dict[str, Any]:
         "shards": plan.shards,
         "parts": len(facts),
         "output_sha256": sha256_file(whole),
+        **({"abstained_count": sum(part[ABSTAINED] for part in facts)} if plan.decision.abstention else {}),
         **_cost(facts),
         "merge_s": round(time.perf_counter() - start, 3),
     }
@@ -85,7 +86,8 @@ def _check_every_row_once(plan: Plan) -> list[dict[str, Any]]:
             expected.add(plan.part(first, end))
             try:
                 table, facts = shards.read_part(plan, first, end)
-                found.append(facts | {"rows": len(table)})
+                abstained = sum(table.column(ABSTAINED).to_pylist()) if plan.decision.abstention else 0
+                found.append(facts | {"rows": len(table), ABSTAINED: abstained})
             except RunError as error:
                 faults.setdefault(number, []).append(f"rows {first} to {end} {error}")
     assert reached == plan.rows
@@ -137,10 +139,10 @@ def _write(plan: Plan, place: Path) -> int:
                 if other in table_files.SEPARATORS:
                     formulas.add(frame, plan.columns)
                     if plan.safe_csv:
-                        added["predicted"] = without_formulas(added["predicted"])
+                        added[PREDICTED] = without_formulas(added[PREDICTED])
                 output.append(frame.assign(**added))
         if not parts:
-            columns = [*plan.columns, *added_columns(plan.labels)]
+            columns = [*plan.columns, *added_columns(plan.labels, plan.decision)]
             output.append(pd.DataFrame({name: pd.Series(dtype=object) for name in columns}))
     if note := formulas.note(plan.output):
         print(f"note: {note}", file=sys.stderr, flush=True)
@@ -148,16 +150,16 @@ def _write(plan: Plan, place: Path) -> int:
 
 
 def _added(plan: Plan, part: pa.Table) -> dict[str, list[Any] | np.ndarray]:
-    names = added_columns(plan.labels)
-    predicted = [plan.labels[index] for index in part.column("predicted").to_pylist()]
-    return {names[0]: predicted} | {name: part.column(name).to_numpy() for name in names[1:]}
+    predicted, *others = added_columns(plan.labels, plan.decision)
+    labels = [plan.labels[index] for index in part.column(predicted).to_pylist()]
+    return {predicted: labels} | {name: part.column(name).to_numpy() for name in others}
 
 
 def _output_schema(plan: Plan) -> pa.Schema:
-    names = added_columns(plan.labels)
     with table_files.writing(plan.output):
-        predicted = pa.array(plan.labels).type
-    fields = [pa.field(names[0], predicted), *(pa.field(name, pa.float64()) for name in names[1:])]
+        types = {PREDICTED: pa.array(plan.labels).type, ABSTAINED: pa.bool_()}
+    names = added_columns(plan.labels, plan.decision)
+    fields = [pa.field(name, types.get(name, pa.float64())) for name in names]
     return pa.schema([*common_schema(plan.files, plan.columns, plan.output), *fields])
 
 
@@ -196,6 +198,7 @@ def _ratio(rows: int, seconds: float) -> float | None:
 def merge_summary(plan: Plan, report: dict[str, Any]) -> str:
     """Return the report in one line."""
     parts = [f"{shown(plan.output)}: {report['rows']} rows predicted in {plan.shards} shards, every row once"]
+    parts += [line] if (line := abstained_line(report)) else []
     rates = [entry["rows_per_s"] for entry in report["processes"] if entry["rows_per_s"] is not None]
     if rates:
         several = f" ({len(rates)} processes, {min(rates):.1f} to {max(rates):.1f} each)" if len(rates) > 1 else ""
@@ -204,3 +207,11 @@ def merge_summary(plan: Plan, report: dict[str, Any]) -> str:
         if (hours := report[f"{device}_hours_per_million_rows"]) is not None:
             parts.append(f"{hours:.2g} {device.upper()} hours per million rows")
     return "; ".join([*parts, f"merged in {duration(report['merge_s'])}"])
+
+
+def abstained_line(report: dict[str, Any]) -> str:
+    """Return how many rows are left to a person, "" where no row may be."""
+    if "abstained_count" not in report or not report["rows"]:
+        return ""
+    left, rows = report["abstained_count"], report["rows"]
+    return f"{left} of them ({left / rows:.1%}) are left to a person: column {ABSTAINED}"

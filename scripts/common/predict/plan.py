@@ -26,6 +26,7 @@ from common.data import table_files
 from common.data.rows import Row, to_rows
 from common.data.table_reader import open_table
 from common.predict.columns import check_free_columns
+from common.predict.decision import PLAIN, Decision
 from common.predict.inputs import reading_input
 from common.runs import run_folder
 from common.runs.run_config import RunConfig
@@ -65,6 +66,7 @@ class Plan:
         shards: number of shards.
         part_rows: most rows of a part.
         safe_csv: whether csv and tsv files get no formulas in the columns that are added.
+        decision: what is made of the scores.
     """
 
     id: str
@@ -80,6 +82,7 @@ class Plan:
     shards: int
     part_rows: int
     safe_csv: bool = True
+    decision: Decision = PLAIN
 
     @property
     def rows(self) -> int:
@@ -97,7 +100,8 @@ class Plan:
             f"input {number} ({Path(file.file).name})": file.sha256 for number, file in enumerate(self.inputs, start=1)
         }
         sizes = {"number of shards": self.shards, "rows of a part": self.part_rows, "number of files": len(files)}
-        return config.identity() | sizes | {"weights of the model": self.model_sha256} | files
+        model = {"weights of the model": self.model_sha256}
+        return config.identity() | sizes | model | self.decision.identity(self.labels) | files
 
     def bounds(self, number: int) -> tuple[int, int]:
         """Return a shard's first row and the row after its last.
@@ -139,6 +143,7 @@ def create_plan(
     force: bool = False,
     part_rows: int | None = None,
     safe_csv: bool = True,
+    decision: Decision = PLAIN,
 ) -> Plan:
     """Write the plan of a prediction, or read an existing equal one; the caller holds `plan_lock(output)`.
 
@@ -152,6 +157,7 @@ def create_plan(
         force: start over; the parts of an older plan are deleted.
         part_rows: most rows of a part, `PART_ROWS` by default.
         safe_csv: see `Plan`.
+        decision: what is made of the scores.
 
     Raises:
         DataError: a row or a file of the input is wrong.
@@ -168,7 +174,7 @@ def create_plan(
         counts, columns = [file.rows for file in older.inputs], older.columns
     else:
         counts, columns = _survey(files, config.dataset)
-    check_free_columns(columns, config.dataset.labels, files[0])
+    check_free_columns(columns, config.dataset.labels, files[0], decision)
     if table_files.format_of(output)[0] == "xlsx" and sum(counts) > _XLSX_ROWS:
         raise DataError(
             f"{output}: xlsx holds {_XLSX_ROWS:,} rows, the input has {sum(counts):,}; choose another format."
@@ -191,6 +197,7 @@ def create_plan(
         shards,
         part_rows or PART_ROWS,
         safe_csv,
+        decision,
     )
     identity = plan.identity(config)
     plan = dataclasses.replace(plan, id=sha256(json.dumps(identity, sort_keys=True).encode())[:16])
@@ -294,8 +301,9 @@ def read_plan(folder: Path) -> Plan:
     if not file.is_file():
         raise RunError(f"{folder}: there is no plan here (no {PLAN}).")
     fix = f"Remove {folder} and start again."
-    given = [field.name for field in dataclasses.fields(Plan) if field.name not in ("folder", "safe_csv")]
-    found = {"safe_csv": True} | require_object(file, given, fix)
+    optional: dict[str, Any] = {"safe_csv": True, "decision": {}}  # older plans are without
+    given = [field.name for field in dataclasses.fields(Plan) if field.name not in ("folder", *optional)]
+    found = optional | require_object(file, given, fix)
     places = {"folder": folder, "output": Path(found["output"]), "model": Path(found["model"])}
-    inputs = {"inputs": [Input(**entry) for entry in found["inputs"]]}
-    return Plan(**{field.name: (found | places | inputs)[field.name] for field in dataclasses.fields(Plan)})
+    parsed = {"inputs": [Input(**entry) for entry in found["inputs"]], "decision": Decision.read(found["decision"])}
+    return Plan(**{field.name: (found | places | parsed)[field.name] for field in dataclasses.fields(Plan)})

@@ -8,6 +8,7 @@ from common.cli.options import shown
 from common.cluster.scheduler import AUTO, SLURM, choose_cluster
 from common.core import yaml_io
 from common.predict import shards, slurm_array, workers
+from common.predict.decision import PLAIN, Decision
 from common.predict.inputs import check_free_output
 from common.predict.merge import merge_parts, merge_report, merge_summary
 from common.predict.plan import PLAN, Plan, create_plan, plan_folder, plan_lock
@@ -25,6 +26,7 @@ class Sharding:
         cluster: CLUSTER=, a profile, "local" or "auto"; with `processes` the machine is this one.
         resources: words of RESOURCES=.
         safe_csv: SAFE_CSV=.
+        decision: what is made of the scores.
     """
 
     shards: int
@@ -32,6 +34,7 @@ class Sharding:
     cluster: str = AUTO
     resources: Sequence[str] = ()
     safe_csv: bool = True
+    decision: Decision = PLAIN
 
 
 def predict_in_shards(
@@ -59,6 +62,7 @@ def predict_in_shards(
         plan = create_plan(
             *(output, files, scorer.config, scorer.folder, scorer.adapter, sharding.shards, force),
             safe_csv=sharding.safe_csv,
+            decision=sharding.decision,
         )
         print(f"{shown(plan.folder)}: {plan.rows} rows of {len(files)} files in {plan.shards} shards", flush=True)
         if report := merge_report(plan):

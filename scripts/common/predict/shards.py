@@ -24,7 +24,7 @@ from common.core.formatting import ranges
 from common.core.progress import Progress
 from common.data.rows import Row, to_rows
 from common.data.table_chain import ChainedReader
-from common.predict.columns import added_columns, prediction_columns
+from common.predict.columns import PREDICTED, added_columns, prediction_columns
 from common.predict.plan import Plan, input_changed, model_hash
 from common.runs import requeue, run_folder
 
@@ -120,12 +120,14 @@ def _laps() -> Iterator[dict[str, Any]]:
 
 
 def _write_part(plan: Plan, first: int, end: int, scores: np.ndarray, facts: dict[str, Any]) -> None:
-    columns = prediction_columns(scores, plan.labels)
+    decision = plan.decision
+    columns = prediction_columns(scores, plan.labels, decision)
+    places = decision.predicted(decision.calibrated(scores))
     table = pa.table(
         {
             "row": np.arange(first, end, dtype=np.int64),
             **columns,
-            "predicted": scores.argmax(axis=1).astype(np.int32),  # an index: labels may mix words and numbers
+            PREDICTED: places.astype(np.int32),  # an index: labels may mix words and numbers
         }
     )
     facts |= {"plan": plan.id, "process": f"{socket.gethostname()}-{os.getpid()}"}
@@ -138,8 +140,8 @@ def read_part(plan: Plan, first: int, end: int) -> tuple[pa.Table, dict[str, Any
     """Return a part as (its rows, how it was made), having checked all of it.
 
     Returns:
-        Columns row, predicted (index of the label) and probability_<label>; seconds, cpu_seconds, ended (of the epoch),
-        gpu, process.
+        Columns row, predicted (index of the label), probability_<label> and perhaps abstained; seconds, cpu_seconds,
+        ended (of the epoch), gpu, process.
 
     Raises:
         RunError: it is missing, broken, of another plan, or holds other rows than its name says.
@@ -157,7 +159,7 @@ def read_part(plan: Plan, first: int, end: int) -> tuple[pa.Table, dict[str, Any
         raise RunError("broken: it does not record how it was made")
     if facts["plan"] != plan.id:
         raise RunError("made for another plan")
-    if table.column_names != ["row", *added_columns(plan.labels)]:
+    if table.column_names != ["row", *added_columns(plan.labels, plan.decision)]:
         raise RunError(f"other columns: {choices(table.column_names)}")
     if not np.array_equal(table.column("row").to_numpy(), np.arange(first, end)):
         raise RunError("other rows than its name says")

@@ -8,14 +8,22 @@ import numpy as np
 
 from common.core.formatting import duration
 from common.predict import slurm_array
+from common.predict.decision import PLAIN, Decision
 from common.predict.inputs import check_free_output, one_row
-from common.predict.merge import merge_parts
+from common.predict.merge import abstained_line, merge_parts
 from common.predict.plan import PLAN, create_plan, plan_folder, plan_lock
 from common.predict.scorer import Scorer
 from common.predict.shards import score_shard
 
 
-def predict_table(source: Path, output: Path, scorer: Scorer, force: bool = False, safe_csv: bool = True) -> str:
+def predict_table(
+    source: Path,
+    output: Path,
+    scorer: Scorer,
+    force: bool = False,
+    safe_csv: bool = True,
+    decision: Decision = PLAIN,
+) -> str:
     """Write a table with the prediction columns added, and return a line that says so.
 
     It is a plan of one shard, which is deleted at the end: the rows are read in parts, all are checked before the first
@@ -27,6 +35,7 @@ def predict_table(source: Path, output: Path, scorer: Scorer, force: bool = Fals
         scorer: scores the rows.
         force: start over, and replace an existing output.
         safe_csv: whether csv and tsv files get no formulas in the columns that are added.
+        decision: what is made of the scores.
 
     Raises:
         DataError: a row is wrong, or the table has a column of that name already.
@@ -40,24 +49,27 @@ def predict_table(source: Path, output: Path, scorer: Scorer, force: bool = Fals
             slurm_array.check_not_submitted(folder)
         print(f"{source}: all rows are checked first", flush=True)
         model = scorer.config, scorer.folder, scorer.adapter
-        plan = create_plan(output, [source], *model, shards=1, force=force, safe_csv=safe_csv)
+        plan = create_plan(output, [source], *model, shards=1, force=force, safe_csv=safe_csv, decision=decision)
     scorer.announce()
     score_shard(plan, 0, scorer)
-    merge_parts(plan)
+    report = merge_parts(plan)
     shutil.rmtree(folder)
     seconds = time.perf_counter() - start
-    return (
+    line = (
         f"{output}: {plan.rows} rows predicted in {duration(seconds)} ({plan.rows / seconds:.1f} rows/s, all included)"
     )
+    return "; ".join(filter(None, [line, abstained_line(report)]))
 
 
-def predict_text(text: str, scorer: Scorer) -> str:
+def predict_text(text: str, scorer: Scorer, decision: Decision) -> str:
     """Return the predicted label of TEXT=, then a line for each label with its probability, the most probable first.
 
     Raises:
         DataError: the dataset needs another number of texts.
     """
     labels = scorer.config.dataset.labels
-    scores = scorer([one_row(text, scorer.config.dataset)])[0]
+    calibrated = decision.calibrated(scorer([one_row(text, scorer.config.dataset)]))
+    scores, place = calibrated[0], int(decision.predicted(calibrated)[0])
     lines = [f"  {labels[index]!s:<12} {np.exp(scores[index]):.4f}" for index in np.argsort(-scores)]
-    return "\n".join([str(labels[int(scores.argmax())]), *lines])
+    left = " (abstained: leave it to a person)" if decision.abstention and decision.abstains(calibrated)[0] else ""
+    return "\n".join([f"{labels[place]}{left}", *lines])

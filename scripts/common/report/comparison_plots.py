@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 
 from common.core.formatting import duration
 from common.report import drawn_text, plot_style, variant_grid
+from common.report.comparisons import compare
 from common.report.plot_style import COLORS, GREY, framed
 from common.report.results import Result
 
@@ -18,7 +19,7 @@ from common.report.results import Result
 def score_by_rank(title: str, results: Sequence[Result]) -> Figure | None:
     """Leading test score by the rank of LoRA, a line per scale alpha / r; None where no rank varies.
 
-    Other models are grey horizontal lines.
+    Bars are 95 % intervals; a ring marks what is not distinguishable from the best. Other models are grey lines.
     """
     grids = [grid for grid in variant_grid.find(results) if variant_grid.RANK in grid.keys]
     if not grids:
@@ -26,15 +27,20 @@ def score_by_rank(title: str, results: Sequence[Result]) -> Figure | None:
     key = results[0].score_key
     lines = _rank_lines(grids)
     figure, axes = framed(f"{title}\ntest {results[0].score_name} by rank of LoRA")
+    equals = compare(results).equals()
     entries: list[Any] = []
     for (names, members), style in zip(lines.items(), plot_style.line_styles(list(lines)), strict=True):
-        values = [[100 * value for value in member.values(key)] for member in members]
-        deviations = [float(np.std(seeds, ddof=1)) if len(seeds) > 1 else 0.0 for seeds in values]
-        ranks, means = [_rank(member) for member in members], [float(np.mean(seeds)) for seeds in values]
-        bars, label = deviations if any(deviations) else None, ", ".join(filter(None, names))
-        entries.append(axes.errorbar(ranks, means, yerr=bars, capsize=3, label=label, **style))
+        ranks, means = [_rank(member) for member in members], [100 * (member.mean(key) or 0.0) for member in members]
+        bars = [plot_style.error_bar(member) for member in members]
+        known = np.hstack([bar for bar in bars if bar is not None]) if all(bar is not None for bar in bars) else None
+        label = ", ".join(filter(None, names))
+        entries.append(axes.errorbar(ranks, means, yerr=known, capsize=2, elinewidth=0.5, label=label, **style))
+        for rank, mean, member in zip(ranks, means, members, strict=True):
+            if id(member) in equals:
+                plot_style.ring(axes, rank, mean)
     in_lines = {id(member) for members in lines.values() for member in members}
     entries += _other_levels(axes, results, in_lines)
+    entries += [plot_style.ring_entry()] if equals & in_lines else []
     ranks = sorted({_rank(member) for members in lines.values() for member in members})
     axes.set_xscale("log", base=2)
     axes.set_xticks(ranks, [str(rank) for rank in ranks])

@@ -1,12 +1,12 @@
 """Write the generated text of README.md (one table) and of outputs/published/README.md (all tables and plots)."""
 
-import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from common.core.formatting import markdown_table, markdown_text
-from common.report import best_runs, hardware, readme_tables, speed, variant_grid
+from common.evaluation.resampling import MIN_GROUPS
+from common.report import comparison_tables, hardware, readme_tables, speed, variant_grid
 from common.report.notes import DatasetNotes
 from common.report.results import Result
 
@@ -21,7 +21,26 @@ All numbers are computed from the `metrics*.json` files in this folder. `make re
 the main README, and `make report CHECK=1` compares both with the metrics. Sentences that are not generated, and scores
 published elsewhere, are in `notes.yaml`.
 """
-_SCORES = "Test scores in percent, mean ± standard deviation (n - 1) over seeds. The first score is the leading one."
+_SCORES = (
+    "Test scores in percent, mean ± standard deviation (n - 1) over seeds [95 % interval]. "
+    "The first score is the leading one."
+)
+_INTERVALS = (
+    "Intervals: BCa bootstrap of the test rows (percentile where BCa is not defined), or of their groups where there "
+    f"are at least {MIN_GROUPS}. What seeds differ in beyond their rows is part of an interval. An interval of one "
+    "seed holds for that trained model alone. [–]: the predictions of the rows were not published."
+)
+_MARKS = (
+    "vs best: the row with the highest leading score, and how the others stand to it by a paired test on the same test "
+    "rows. ≈ best: not distinguishable from it. The test is McNemar's exact one for accuracy of one seed, else a "
+    "permutation test with 9,999 permutations or more; worse: p ≤ 0.05 after Holm's correction for all pairs of rows. "
+    "–: cannot be tested, because predictions were not published."
+)
+_COMPARED = (
+    "Differences of the leading score in points [95 % interval]. Right alone: test rows that only this model judges "
+    "right : rows that only the other one does, with McNemar's exact test. p: the test of the leading score; Holm p: "
+    "corrected for all pairs of the table, or for all pairs of a fine-tuned model and a baseline."
+)
 _CHOICE = (
     "Where a job has several variants with the same method and head, the one with the best validation score is shown; "
     "test scores choose nothing."
@@ -52,10 +71,13 @@ def readme_block(results: Sequence[Result]) -> str:
     found = readme_tables.datasets(results)
     leads = {dataset: markdown_text(members[0].score_name) for dataset, members in found.items()}
     others = [f"{name} for `{dataset}`" for dataset, name in leads.items() if name != "accuracy"]
+    scores = ", ".join([*others, "else accuracy" if others else "accuracy"])
     rows = ", ".join(f"{_title(members)} {_test_rows(members):,}" for members in found.values())
     lines = [
-        f"Score: {', '.join([*others, 'accuracy for the others' if others else 'accuracy'])}; on test, in percent, "
-        f"mean ± standard deviation over seeds. Test rows: {rows}. {_CHOICE} {_COST}"
+        f"Test scores in percent ({scores}), mean ± standard deviation over seeds [95 % interval]. ≈ best: not "
+        f"distinguishable from the best row (paired tests, Holm's correction). –: not measured, or predictions not "
+        f"published. Test rows: {rows}. Of a job's variants with the same method and head, the best on validation is "
+        "shown."
     ]
     return "\n\n".join([markdown_table(*readme_tables.summary_table(results), left=3), *lines])
 
@@ -76,7 +98,11 @@ def published_page(
         cards: what was measured on graphics cards (`hardware.read`).
         compared: what was measured beside plain scripts (`speed.read`).
     """
-    parts = [_HEAD, "\n".join([f"- {_SCORES}", f"- {_CHOICE}", f"- {_COST}"])] if results else [_HEAD, _NOTHING]
+    parts = (
+        [_HEAD, "\n".join(f"- {line}" for line in (_SCORES, _INTERVALS, _MARKS, _CHOICE, _COST))]
+        if results
+        else [_HEAD, _NOTHING]
+    )
     for dataset, members in readme_tables.datasets(results).items():
         parts += _section(dataset, members, plots.get(dataset, ()), notes.get(dataset, DatasetNotes()))
     if compared:
@@ -89,13 +115,14 @@ def published_page(
 
 def _section(dataset: str, results: Sequence[Result], plots: Sequence[str], notes: DatasetNotes) -> list[str]:
     """Return the parts of one dataset: notes, then a heading, a table and plots for scores, errors, fit and cost."""
-    parts = [f"## {_title(results)}", f"`data/{dataset}.yaml`, {_uncertainty(results)}"]
+    parts = [f"## {_title(results)}", f"`data/{dataset}.yaml`, {_test_rows(results):,} test rows."]
     if notes.notes:
         parts.append("\n".join(f"- {note}" for note in notes.notes))
     parts.append("### Scores")
     for job, table in readme_tables.score_tables(results):
         parts += [f"Variants of `{job}`:"] if job else []
         parts.append(markdown_table(*table))
+    parts.append("\n".join(f"- {markdown_text(line)}" for line in comparison_tables.sentences(results)))
     by_name = {Path(path).stem.split(".")[-1]: path for path in plots}
     beside = [path for name, path in by_name.items() if name not in ("errors", "fit")]
     parts += _images(results, beside, 45)
@@ -103,6 +130,8 @@ def _section(dataset: str, results: Sequence[Result], plots: Sequence[str], note
         header = ["published elsewhere", markdown_text(results[0].score_name), "source"]
         scores = [[entry.model, f"{entry.score}", entry.source] for entry in notes.elsewhere]
         parts += ["### Scores published elsewhere", markdown_table(header, scores)]
+    if compared := comparison_tables.comparison_table(results):
+        parts += ["### Paired tests", markdown_table(*compared), _COMPARED]
     for name, heading, make_table, is_due in (
         ("errors", "Error rate per class (%)", readme_tables.errors_table, variant_grid.has_errors_to_show(results)),
         ("fit", "Train and test", readme_tables.fit_table, any(result.with_train() for result in results)),
@@ -120,16 +149,6 @@ def _title(results: Sequence[Result]) -> str:
 
 def _test_rows(results: Sequence[Result]) -> int:
     return int(results[0].documents[0]["test_n"])
-
-
-def _uncertainty(results: Sequence[Result]) -> str:
-    """Say how many test rows there are, and how far an accuracy lies off by chance."""
-    rows, best = _test_rows(results), best_runs.best_model(results)
-    accuracy = best.mean("test_accuracy") if best else None
-    if accuracy is None:
-        return f"{rows:,} test rows."
-    error = 100 * math.sqrt(accuracy * (1 - accuracy) / rows)
-    return f"{rows:,} test rows: one standard error of an accuracy of {100 * accuracy:.1f} % is {error:.1f} points."
 
 
 def _images(results: Sequence[Result], paths: Sequence[str], width: int) -> list[str]:

@@ -14,6 +14,7 @@ from matplotlib.lines import Line2D
 from matplotlib.text import Text
 
 from common.report import drawn_text
+from common.report.results import Result
 
 COLORS = plt.get_cmap("tab10").colors  # type: ignore[attr-defined]
 GREY = "#777777"
@@ -56,6 +57,25 @@ def worst(values: Sequence[float]) -> list[int]:
 def entry(label: str, **look: Any) -> Line2D:
     """Return an entry of a legend."""
     return Line2D([], [], label=drawn_text.cut(label, drawn_text.TITLE), **look)
+
+
+def error_bar(result: Result) -> np.ndarray | None:
+    """Return how far the 95 % interval of the leading score reaches below and above it, in percent (2, 1), or None."""
+    found = result.interval(result.score_key)
+    if found is None:
+        return None
+    return 100 * np.array([[max(0.0, found.value - found.low)], [max(0.0, found.high - found.value)]])
+
+
+def ring(axes: plt.Axes, place: float, height: float) -> None:
+    """Draw a ring around a point: the result is the best one, or not distinguishable from it."""
+    axes.plot(place, height, color="black", ls="", marker="o", ms=10, mew=0.8, fillstyle="none", zorder=4)
+
+
+def ring_entry() -> Line2D:
+    """Return the legend's entry of rings."""
+    look: dict[str, Any] = {"color": "black", "ls": "", "marker": "o", "ms": 8, "mew": 0.8, "fillstyle": "none"}
+    return entry("the best, or not distinguishable from it", **look)
 
 
 def add_legend(figure: Figure, entries: Sequence[Any]) -> None:

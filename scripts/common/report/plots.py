@@ -13,7 +13,8 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormat
 
 from common.core import signals
 from common.core.files import atomic_path
-from common.report import best_runs, comparison_plots, drawn_text, plot_style, variant_grid
+from common.report import best_runs, comparison_plots, drawn_text, plot_style, probability_plots, variant_grid
+from common.report.comparisons import compare
 from common.report.plot_style import GREY, framed
 from common.report.results import Result
 
@@ -37,6 +38,7 @@ def draw(dataset: str, results: Sequence[Result], folder: Path) -> list[Path]:
             comparison_plots.error_rate_by_class(title, results) if variant_grid.has_errors_to_show(results) else None
         ),
         "fit": lambda: comparison_plots.train_and_test(title, results),
+        "reliability": lambda: probability_plots.reliability(title, results),
     }
     paths = []
     for name, make in makers.items():
@@ -139,6 +141,7 @@ def _averaged(curve: list[tuple[float, float]]) -> list[tuple[float, float]]:
 def score_by_parameters(title: str, results: Sequence[Result]) -> Figure | None:
     """Leading test score by the number of trainable parameters; None where no such number is known.
 
+    Bars are 95 % intervals; a ring marks what is not distinguishable from the best.
     Baselines near the models are lines, the others are numbers in the legend.
     """
     if not any(result.mean("params_trainable_count") for result in results if not result.baseline):
@@ -164,21 +167,23 @@ def _model_points(axes: plt.Axes, results: Sequence[Result]) -> tuple[list[Any],
     A job has one colour and marker; of several variants the one with the best validation score is filled.
     """
     chosen = set(map(id, best_runs.best_variants(results)))
-    groups = best_runs.groups(results)
+    groups, equals = best_runs.groups(results), compare(results).equals()
     entries, low, high = [], math.inf, -math.inf
     for place, ((name, members), color) in enumerate(zip(groups.items(), plot_style.colors(len(groups)), strict=True)):
         look = plot_style.point(place, color)
         for member in members:
             if not (trainable := member.mean("params_trainable_count")):
                 continue  # unmeasured
-            values = [100 * value for value in member.values(member.score_key)]
-            mean, deviation = float(np.mean(values)), float(np.std(values, ddof=1)) if len(values) > 1 else 0.0
+            mean, bar = 100 * (member.mean(member.score_key) or 0.0), plot_style.error_bar(member)
             fill = "full" if id(member) in chosen else "none"
-            axes.errorbar(trainable, mean, yerr=deviation or None, capsize=3, fillstyle=fill, **look)
-            low, high = min(low, mean - deviation), max(high, mean + deviation)
+            axes.errorbar(trainable, mean, yerr=bar, capsize=2, elinewidth=0.8, fillstyle=fill, **look)
+            below, above = (0.0, 0.0) if bar is None else bar[:, 0]
+            low, high = min(low, mean - below), max(high, mean + above)
+            if id(member) in equals:
+                plot_style.ring(axes, trainable, mean)
         note = " (filled: best validation score)" if len(members) > 1 else ""
         entries.append(plot_style.entry(f"{name}{note}", **look))
-    return entries, low, high
+    return [*entries, *([plot_style.ring_entry()] if equals else [])], low, high
 
 
 def _baseline_levels(axes: plt.Axes, results: Sequence[Result], low: float, high: float) -> list[Any]:

@@ -1,16 +1,25 @@
-"""Find finished runs, publish their metrics, and load them as results grouped over seeds."""
+"""Find finished runs, and load them as results grouped over seeds."""
 
 import dataclasses
+import functools
+import json
 import typing
 from pathlib import Path
 from typing import Any, cast
 
+import numpy as np
+
 from common.config.catalog import ROOT
 from common.config.variants import flatten, result_settings
-from common.core import yaml_io
 from common.core.documents import is_of
 from common.core.errors import PeftableError, ReportError
-from common.core.files import read_json, write_json, write_text
+from common.core.files import read_json, read_jsonl, sha256
+from common.evaluation import label_counts, outcomes
+from common.evaluation.intervals import Interval
+from common.evaluation.outcomes import Outcomes
+from common.evaluation.resampling import Units
+from common.report import statistics
+from common.report.statistics import Cache
 from common.runs import run_folder
 from common.runs.documents import Metrics, value
 from common.runs.run_config import SCHEMA, RunConfig, differences
@@ -22,6 +31,7 @@ METRIC_NAMES = {
     "matthews_corrcoef": "MCC",
 }
 PUBLISHED = ROOT / "outputs" / "published"
+PREDICTIONS = "predictions-test.jsonl"
 SPLIT_METRICS = ("metrics-train.json", "metrics-validation.json")  # optional; published with metrics.json
 
 
@@ -34,6 +44,8 @@ class Result:
         documents: the metrics.json of every seed, by ascending seed, with the metrics of validation and train where
             these splits were scored.
         settings: the job's settings that change results, by dotted key; empty for a classical baseline.
+        outcomes: of the test rows, by seed as `documents`; None for a seed that was published without.
+        cache: of the statistics.
     """
 
     dataset: str
@@ -42,6 +54,8 @@ class Result:
     baseline: str
     documents: tuple[Metrics, ...]
     settings: dict[str, Any] = dataclasses.field(default_factory=dict)
+    outcomes: tuple[Outcomes | None, ...] = ()
+    cache: Cache = dataclasses.field(default_factory=Cache, compare=False)
 
     @property
     def name(self) -> str:
@@ -79,6 +93,35 @@ class Result:
     def on_gpu(self) -> bool:
         """Whether the first seed ran on a GPU."""
         return bool((self.documents[0].get("hardware") or {}).get("gpu"))
+
+    @functools.cached_property
+    def units(self) -> Units | None:
+        """The test rows for resampling, None where it is not known which rows the seeds judge right."""
+        return statistics.units_of(self.documents, self.outcomes)
+
+    @property
+    def mean_f1_of(self) -> tuple[int, ...]:
+        """The places of the labels whose F1 scores test_f1_mean_labels averages."""
+        document = self.documents[0]
+        labels = [str(label) for label in document.get("test_labels", ())]
+        return tuple(labels.index(str(label)) for label in document.get("test_f1_mean_labels_of", ()))
+
+    def interval(self, key: str) -> Interval | None:
+        """Return the mean over seeds of a test score with its 95 % interval, None where it cannot be computed.
+
+        Args:
+            key: such as "test_accuracy", or `label_counts.ERROR_RATE` and the place of a label.
+        """
+        return self._intervals.get(key.removeprefix("test_"))
+
+    @functools.cached_property
+    def _intervals(self) -> dict[str, Interval]:
+        if self.units is None:
+            return {}
+        classes = self.units.counts.shape[-1]
+        errors = [f"{label_counts.ERROR_RATE}{place}" for place in range(classes)]
+        names = dict.fromkeys([self.score_key.removeprefix("test_"), *METRIC_NAMES, *errors])
+        return statistics.intervals(self.units, list(names), self.mean_f1_of, self.cache)
 
     def training_time(self) -> float | None:
         """Return the seconds of training: wall-clock time on a GPU, CPU time without one; None when unmeasured.
@@ -152,34 +195,8 @@ def find(outputs: Path) -> list[Path]:
     return found
 
 
-def publish(outputs: Path, published: Path) -> list[Path]:
-    """Copy config.yaml and the metrics of every finished run, and return the published folders that changed.
-
-    Host names, absolute paths and folders of this machine are removed from the copies. A damaged run is left out.
-    """
-    changed = []
-    for folder in find(outputs):
-        if damage(folder):
-            continue
-        target = published / folder.relative_to(outputs)
-        config = _anonymous(yaml_io.read(folder / run_folder.CONFIG))
-        names = [run_folder.METRICS, *(name for name in SPLIT_METRICS if (folder / name).exists())]
-        model = {"model": config["job"]["model"] if config["job"] else None}
-        documents = {name: _read(folder / name) | model for name in names}
-        before = {name: _read(target / name) for name in names if (target / name).exists()}
-        if before == documents and (target / run_folder.CONFIG).exists():
-            continue
-        if before.get(run_folder.METRICS) != documents[run_folder.METRICS]:
-            for name in SPLIT_METRICS:  # they belong to another run
-                (target / name).unlink(missing_ok=True)
-        write_text(target / run_folder.CONFIG, yaml_io.dump(config))
-        for name, document in documents.items():
-            write_json(target / name, document)
-        changed.append(target)
-    return changed
-
-
-def _read(file: Path) -> Metrics:
+def read_metrics(file: Path) -> Metrics:
+    """Return the content of a metrics.json; a `ReportError` where it cannot be read."""
     try:
         document = cast("Metrics", dict(read_json(file)))
     except (OSError, ValueError, TypeError) as error:
@@ -189,59 +206,87 @@ def _read(file: Path) -> Metrics:
     return document
 
 
-def damage(run: Path) -> str:
+def damage(run: Path, cache: Cache) -> str:
     """Return which file of a finished run cannot be read, and why; "" where all can."""
     try:
         metrics = _all_metrics(run)
-        run_folder.load_run_config(run)
+        run_folder.run_config_of(read_config(run, cache), run / run_folder.CONFIG)
+        hints = typing.get_type_hints(Metrics)
+        missing = [key for key in Metrics.__required_keys__ if key not in metrics]
+        wrong = [key for key, found in metrics.items() if key in hints and not is_of(found, hints[key])]
+        if missing + wrong:
+            return f"{run / run_folder.METRICS}: '{sorted(missing + wrong)[0]}' cannot be read"
+        read_outcomes(run, metrics, cache)
     except PeftableError as error:
         return str(error)
-    hints = typing.get_type_hints(Metrics)
-    missing = [key for key in Metrics.__required_keys__ if key not in metrics]
-    wrong = [key for key, found in metrics.items() if key in hints and not is_of(found, hints[key])]
-    return f"{run / run_folder.METRICS}: '{sorted(missing + wrong)[0]}' cannot be read" if missing + wrong else ""
+    return ""
 
 
 def _all_metrics(run: Path) -> Metrics:
     """Return a run's metrics.json, with the metrics of train and validation added where these files exist."""
-    document = _read(run / run_folder.METRICS)
+    document = read_metrics(run / run_folder.METRICS)
     for name in SPLIT_METRICS:
         if (run / name).exists():
-            document = _read(run / name) | document  # fields without a split are those of metrics.json
+            document = read_metrics(run / name) | document  # fields without a split are those of metrics.json
     return document
 
 
-def _anonymous(config: dict[str, Any]) -> dict[str, Any]:
-    source = config["dataset"]["source"]
-    for key in ("files", "hub"):
-        if isinstance(source.get(key), dict):
-            source = source | {key: {split: _local(file) for split, file in source[key].items()}}
-        elif key in source:
-            source = source | {key: _local(source[key])}
-    job = config["job"]
-    return config | {
-        "data": config["data"] | {"dir": None},
-        "job": job | {"model": _local(job["model"])} if job else None,
-        "dataset": config["dataset"] | {"source": source},
-    }
+def read_config(run: Path, cache: Cache) -> dict[str, Any]:
+    """Return the content of a run's config.yaml; parsing YAML takes longer than all the rest of a report."""
+    file = run / run_folder.CONFIG
+    if not file.exists():
+        return run_folder.read_config(run)  # raises
+    return dict(cache.value(sha256(b"config " + file.read_bytes()), lambda _: run_folder.read_config(run)))
 
 
-def _local(name: str) -> str:
-    """Return a public name unchanged, and `local:<last part>` for a path of this machine."""
-    return f"local:{Path(name).name}" if name.startswith(("/", "~", ".")) else name
+def read_outcomes(run: Path, document: Metrics, cache: Cache) -> Outcomes | None:
+    """Return the outcomes of a run's test rows, None where the folder has neither them nor the predictions.
+
+    Args:
+        run: a run folder, or a published one.
+        document: its metrics.json.
+        cache: keeps the outcomes of predictions, which take time to read.
+
+    Raises:
+        ReportError: they cannot be read, or are not those of which the metrics were computed.
+    """
+    file = next((run / name for name in (outcomes.FILE, PREDICTIONS) if (run / name).exists()), None)
+    if file is None or "test_labels" not in document:
+        return None
+    labels, confusion = document["test_labels"], np.array(document["test_confusion"])
+    try:
+        if file.name == PREDICTIONS:
+            key = sha256(f"outcomes {outcomes.SCHEMA} {json.dumps(labels)} ".encode() + file.read_bytes())
+            packed = cache.value(key, lambda _: outcomes.of_predictions(read_jsonl(file), labels).document())
+        else:
+            packed = read_json(file)
+        found = outcomes.read(packed)
+    except (OSError, AttributeError, KeyError, TypeError, ValueError) as error:
+        raise ReportError(f"{file}: cannot be read: {error}") from error
+    if len(found.gold) != document["test_n"] or not np.array_equal(found.confusion()[:, :-1], confusion):
+        raise ReportError(
+            f"{file}: it does not belong to the {run_folder.METRICS} beside it, whose confusion matrix is another one. "
+            "Evaluate the run again (make evaluate), or restore the two files together."
+        )
+    return found
 
 
-def load(folder: Path) -> list[Result]:
+def load(folder: Path, cache: Cache | None = None) -> list[Result]:
     """Return the finished runs below a folder grouped over their seeds, sorted by dataset, baselines first, then job.
 
     A damaged run is left out.
 
+    Args:
+        folder: an outputs folder, or what is published.
+        cache: keeps the statistics of earlier reports.
+
     Raises:
         ReportError: the seeds of one result have different data or settings.
     """
-    groups: dict[tuple[str, str, str, str], list[tuple[int, Metrics, RunConfig]]] = {}
+    cache = cache or Cache()
+    groups: dict[tuple[str, str, str, str], list[tuple[int, Metrics, RunConfig, Outcomes | None]]] = {}
     for run in find(folder):
-        if damage(run):
+        if damage(run, cache):
             continue
         document = _all_metrics(run)
         baseline = str(document.get("baseline") or "")
@@ -250,16 +295,19 @@ def load(folder: Path) -> list[Result]:
         if shots := document.get("shots"):
             baseline = f"{baseline} with {shots} examples"
         key = (str(document["dataset"]), str(document["job"]), str(document["variant"]), baseline)
-        groups.setdefault(key, []).append((document["seed"] or 0, document, run_folder.load_run_config(run)))
+        config = run_folder.run_config_of(read_config(run, cache), run / run_folder.CONFIG)
+        rows = read_outcomes(run, document, cache)
+        groups.setdefault(key, []).append((document["seed"] or 0, document, config, rows))
     results = []
     for key, members in groups.items():
         members.sort(key=lambda member: member[0])
-        _check_alike(key, [config for _, _, config in members])
-        if len({document["score"] for _, document, _ in members}) > 1:
+        _check_alike(key, [config for _, _, config, _ in members])
+        if len({document["score"] for _, document, *_ in members}) > 1:
             raise ReportError(f"{'/'.join(part for part in key if part)}: its seeds have different leading scores.")
         job = members[0][2].job
         settings = flatten(result_settings(job)) if job else {}
-        results.append(Result(*key, tuple(document for _, document, _ in members), settings))
+        _, documents, _, rows_of_seeds = zip(*members, strict=True)
+        results.append(Result(*key, documents, settings, rows_of_seeds, cache))
     order = {"": 4, "majority": 0, "tfidf": 1, "untuned": 2, "zero-shot": 2}
     return sorted(results, key=lambda r: (r.dataset, order.get(r.baseline, 3), r.job, r.baseline, r.variant))
 

@@ -10,7 +10,7 @@ class Metrics(TypedDict):
     reads it by that name. Fractions lie in [0, 1], and unmeasured values are None.
 
     Attributes:
-        job, dataset, variant, seed, baseline: which run it is; baseline is "" for a fine-tuned model.
+        job, dataset, variant, seed, baseline: which run it is; baseline is "", or absent, for a fine-tuned model.
         score: name of the measure that leads the dataset's tables, such as "test_accuracy".
         shots: of the baseline few-shot, the number of examples in every prompt.
         dropped_rows_count: {split: rows that the dataset's `drop_labels` left out}, where it has any.
@@ -32,7 +32,7 @@ class Metrics(TypedDict):
     dataset: str
     variant: str
     seed: int | None
-    baseline: str
+    baseline: NotRequired[str]
     dataset_title: str
     score: str
     shots: NotRequired[int]

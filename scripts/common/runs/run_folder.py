@@ -86,14 +86,23 @@ def load_run_config(path: Path) -> RunConfig:
     Raises:
         RunError: there is no run in that folder.
     """
+    return run_config_of(read_config(path), path / CONFIG)
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """Return the content of a run's config.yaml; a `RunError` where there is none or it is damaged."""
     file = path / CONFIG
     if not file.exists():
         raise RunError(f"{path}: there is no run here (no {CONFIG}).")
-    fix = f"Put the old file back, or move {path} away and start again."
     try:
-        document = yaml_io.read(file)
+        return yaml_io.read(file)
     except ConfigError as error:
-        raise RunError(f"{error} The run's config is damaged. {fix}") from error
+        raise RunError(f"{error} The run's config is damaged. {_fix(path)}") from error
+
+
+def run_config_of(document: dict[str, Any], file: Path) -> RunConfig:
+    """Return the recorded config that is the content of a config.yaml; a `RunError` where it is none."""
+    fix = _fix(file.parent)
     try:
         run, job, dataset, data = (document[key] for key in ("run", "job", "dataset", "data"))
         return RunConfig(
@@ -114,6 +123,10 @@ def load_run_config(path: Path) -> RunConfig:
         raise RunError(f"{file}: not the config of a run: {error} is missing. {fix}") from error
     except (TypeError, AttributeError) as error:
         raise RunError(f"{file}: not the config of a run: {error}. {fix}") from error
+
+
+def _fix(path: Path) -> str:
+    return f"Put the old file back, or move {path} away and start again."
 
 
 def trained_runs(outputs: Path, dataset: str, job: str) -> list[Path]:

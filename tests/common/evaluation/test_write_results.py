@@ -8,7 +8,7 @@ import pytest
 from common.config import catalog
 from common.core import files
 from common.data.rows import Row
-from common.evaluation import metrics, write_results
+from common.evaluation import calibration, metrics, write_results
 from common.runs import run_folder
 from common.runs.run_config import RunConfig
 
@@ -49,6 +49,13 @@ def test_metrics_are_those_of_the_written_predictions(config, tmp_path, split):
     assert document["job"] == "minilm-lora" and document["variant"] == "v" and document["seed"] == 1
     assert document["data_sha256"] == "ab" and document["dataset_title"] == "Stance sample"
     assert run_folder.is_finished(tmp_path) == (split == "test")
+    assert (tmp_path / calibration.FILE).exists() == (split == "validation")
+
+
+def test_the_temperature_is_that_of_the_validation_rows(config, tmp_path):
+    write_results.write_split(tmp_path, config, "validation", ROWS, some_scores(), {})
+    fitted = calibration.fit_temperature(some_scores(), np.array([row.label for row in ROWS]))
+    assert calibration.read_temperature(tmp_path, "make evaluate") == pytest.approx(fitted, rel=1e-4)
 
 
 def test_groups_are_scored_on_their_own(config, tmp_path):

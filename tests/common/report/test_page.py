@@ -19,7 +19,8 @@ def test_the_block_of_the_readme_is_one_table_and_how_to_read_it(found):
     block = page.readme_block(found)
     assert block.count("\n| ---") == 1 and block.startswith("| dataset | model | method | seeds | score |")
     assert "\n| --- | --- | --- | ---: |" in block  # words to the left, numbers to the right
-    assert "Score: accuracy;" in block and "Toy stance 4" in block and "best validation score" in block
+    assert "Test scores in percent (accuracy), " in block and "Toy stance 4" in block
+    assert "the best on validation is shown" in block
 
 
 def test_another_leading_score_is_named(tmp_path):
@@ -37,14 +38,19 @@ def test_a_section_has_tables_and_plots(found):
     assert "\n## Toy stance\n" in text and "`data/toy.yaml`, 4 test rows" in text
     scores = section(text, "Scores")
     assert '<img src="plots/toy.learning-curves.png" alt="Toy stance: learning curves"' in scores
-    assert "| minilm-lora | 3 | 83.3 ± 14.4 |" in scores
+    assert "| minilm-lora | 3 | 83.3 ± 14.4 [" in scores
+    assert "\n- Highest accuracy: minilm-lora. Not distinguishable from it at 4 rows: majority class.\n" in scores
     assert "minilm-lora" in section(text, "Cost")
 
 
-def test_the_standard_error_is_computed(tmp_path):
+def test_paired_tests_have_a_table(tmp_path):
     finished_run(tmp_path, rows=100, right=80)
+    assert "### Paired tests" not in page.published_page(results.load(tmp_path), {}, {})
+    finished_run(tmp_path, baseline="majority", rows=100, right=50)
     text = page.published_page(results.load(tmp_path), {}, {})
-    assert "100 test rows: one standard error of an accuracy of 80.0 % is 4.0 points" in text
+    assert "`data/toy.yaml`, 100 test rows." in text
+    assert "| majority class | -30.0 [-39.0, -21.0] | 0 : 30 | < 0.0001 |" in section(text, "Paired tests")
+    assert "better than it: minilm-lora." in section(text, "Scores")
 
 
 def test_a_sweep_has_errors_fit_and_a_plot_for_each(swept):

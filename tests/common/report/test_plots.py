@@ -1,13 +1,16 @@
 import matplotlib.pyplot as plt
 import pytest
 from matplotlib.colors import to_hex
+from matplotlib.container import ErrorbarContainer
 from toy_runs import finished_run, run_config
 
 from common.config import catalog
 from common.report import best_runs, comparison_plots, plot_style, plots, results, variant_grid
+from common.report.comparisons import compare
 
 LORA, FULL = "minilm-emotion-lora", "minilm-emotion-full"
 NAMES = ["toy.accuracy-parameters.png", "toy.learning-curves.png", "toy.confusion.png"]
+RELIABILITY = "toy.reliability.png"
 
 
 @pytest.fixture(scope="module")
@@ -22,8 +25,8 @@ def found(tmp_path_factory):
 def test_plots_are_png_files_with_the_same_bytes_every_time(found, tmp_path):
     first = plots.draw("toy", found, tmp_path / "1")
     second = plots.draw("toy", found, tmp_path / "2")
-    assert [path.name for path in first] == NAMES
-    assert sorted(path.name for path in (tmp_path / "1").iterdir()) == sorted(NAMES)
+    assert [path.name for path in first] == [*NAMES, RELIABILITY]
+    assert sorted(path.name for path in (tmp_path / "1").iterdir()) == sorted([*NAMES, RELIABILITY])
     for one, two in zip(first, second, strict=True):
         assert one.read_bytes().startswith(b"\x89PNG\r\n\x1a\n")
         assert one.stat().st_size > 3000
@@ -47,14 +50,14 @@ def test_a_run_without_history_is_drawn_without_warnings(tmp_path):
     """A plot without data is left out."""
     finished_run(tmp_path / "outputs", history=[], params_trainable_count=None)
     paths = plots.draw("toy", results.load(tmp_path / "outputs"), tmp_path)
-    assert [path.name for path in paths] == ["toy.confusion.png"]
+    assert [path.name for path in paths] == ["toy.confusion.png", RELIABILITY]
 
 
 def test_seeds_that_stopped_at_different_epochs(tmp_path):
     for seed in (1, 2):
         history = [{"epoch": float(epoch), "validation_loss": 1 / epoch} for epoch in range(1, 3 + seed)]
         finished_run(tmp_path / "outputs", run_config(seed=seed), history=history)
-    assert len(plots.draw("toy", results.load(tmp_path / "outputs"), tmp_path)) == 3
+    assert len(plots.draw("toy", results.load(tmp_path / "outputs"), tmp_path)) == 4
 
 
 # --- many results ----------------------------------------------------------------------------------------------------
@@ -76,7 +79,7 @@ def sweep(outputs, seeds=(1,), job="minilm-emotion-lora", train=None):
 def test_a_sweep_is_drawn_with_ranks_errors_and_fit(tmp_path):
     found = sweep(tmp_path / "outputs", seeds=(1, 2), train=12)
     paths = plots.draw("toy", found, tmp_path)
-    assert [path.name for path in paths] == [*NAMES, "toy.rank.png", "toy.errors.png", "toy.fit.png"]
+    assert [path.name for path in paths] == [*NAMES, "toy.rank.png", "toy.errors.png", "toy.fit.png", RELIABILITY]
     again = plots.draw("toy", found, tmp_path / "again")
     assert [path.read_bytes() for path in paths] == [path.read_bytes() for path in again]
 
@@ -84,7 +87,8 @@ def test_a_sweep_is_drawn_with_ranks_errors_and_fit(tmp_path):
 def legend(figure):
     """The texts of a figure's only legend."""
     [found] = figure.legends
-    return [text.get_text() for text in found.get_texts()]
+    ring = plot_style.ring_entry().get_label()  # test_comparisons.py knows which results have a ring
+    return [text.get_text() for text in found.get_texts() if text.get_text() != ring]
 
 
 def test_score_by_rank_has_a_line_a_scale(tmp_path):
@@ -269,9 +273,14 @@ def test_score_by_parameters_shows_the_models_and_names_far_baselines(tmp_path):
     [axes] = figure.axes
     bottom, top = axes.get_ylim()
     tuned = [100 * result.mean("test_accuracy") for result in found if not result.baseline]
-    assert 85 < bottom < min(tuned) == 90 and max(tuned) == 94 < top < 97
-    points = [line for line in axes.get_lines() if line.get_marker() != "None"]
-    assert len(points) == len(tuned)
+    assert 80 < bottom < min(tuned) == 90 and max(tuned) == 94 < top < 100  # the intervals lie inside
+    bars = [container for container in axes.containers if isinstance(container, ErrorbarContainer)]
+    points = [bar.lines[0] for bar in bars]  # the other lines of a bar are its caps
+    assert sorted(point.get_ydata()[0] for point in points) == pytest.approx(sorted(tuned))
+    assert all(bar.has_yerr for bar in bars)
+    rings = [line for line in axes.get_lines() if line.get_markersize() == 10]
+    equals = compare(found).equals()
+    assert len(rings) == sum(id(result) in equals for result in found if not result.baseline) > 1
     fills = {color: [fill for other, _, _, fill in looks(points) if other == color] for color, *_ in looks(points)}
     assert sorted(map(len, fills.values())) == [2, 24]
     assert [sorted(of_job).count("full") for of_job in fills.values() if len(of_job) == 24] == [1]
@@ -287,7 +296,7 @@ def test_levels_of_full_fine_tuning_name_their_epochs(tmp_path):
     figure = comparison_plots.score_by_rank("Toy", long_sweep(tmp_path))
     lines = [f"alpha / r = {scale}, epochs = {length}" for length in (1, 3, 8) for scale in (1, 2)]
     assert legend(figure) == [*lines, f"{FULL} (epochs=1)", f"{FULL} (epochs=3)"]
-    drawn = figure.axes[0].get_lines()
+    drawn = [line for line in figure.axes[0].get_lines() if line.get_linestyle() != "None"]  # no rings, no caps
     assert len(set(looks(drawn))) == len(drawn) == 8
     assert [line.get_ydata()[0] for line in drawn[6:]] == [90.0, 94.0]
     assert {to_hex(line.get_color()) for line in drawn[6:]} == {plot_style.GREY}

@@ -1,9 +1,17 @@
+import re
+
 from toy_runs import finished_run, run_config
 
 from common.report import readme_tables, results
+from common.report.comparisons import compare
 from common.report.results import Result
 
 LABELS = {"labels": ["con", "neu", "pro"], "title": "Three labels"}
+
+
+def points(row):
+    """The cells without intervals; test_comparisons.py looks at these."""
+    return [re.sub(r" \[.*\]$", "", cell) for cell in row]
 
 
 # --- the table of README.md ------------------------------------------------------------------------------------------
@@ -11,7 +19,7 @@ LABELS = {"labels": ["con", "neu", "pro"], "title": "Three labels"}
 
 def test_summary_has_a_row_per_baseline_and_method(swept):
     header, rows = readme_tables.summary_table(swept)
-    found = [dict(zip(header, row, strict=True)) for row in rows]
+    found = [dict(zip(header, points(row), strict=True)) for row in rows]
     assert [row["model"] for row in found] == [
         "minilm-lora, untuned",
         "minilm-emotion-full",
@@ -24,9 +32,10 @@ def test_summary_has_a_row_per_baseline_and_method(swept):
 
 def test_summary_shows_cost_where_it_was_measured(found):
     header, rows = readme_tables.summary_table(found)
-    majority, model = (dict(zip(header, row, strict=True)) for row in rows)
+    majority, model = (dict(zip(header, points(row), strict=True)) for row in rows)
     assert majority == {
         **{"dataset": "Toy stance", "model": "majority class", "method": "baseline", "seeds": "1", "score": "50.0"},
+        "vs best": "≈ best",
         **dict.fromkeys(("trainable", "training time", "peak memory"), "–"),
     }
     assert model["training time"] == "1 min 01 s" and model["score"] == "83.3 ± 14.4"
@@ -35,30 +44,34 @@ def test_summary_shows_cost_where_it_was_measured(found):
 def test_summary_names_the_prompt_head():
     document = {"dataset_title": "Toy", "score": "test_accuracy", "test_accuracy": 0.5, "head": "prompt"}
     _, [row] = readme_tables.summary_table([Result("toy", "a", "", "", (document,), {"method.name": "lora"})])
-    assert row == ["Toy", "a", "lora, prompt head", "1", "50.0", "–", "–", "–"]
+    assert row == ["Toy", "a", "lora, prompt head", "1", "50.0 [–]", "best", "–", "–", "–"]
 
 
 # --- all tables ------------------------------------------------------------------------------------------------------
 
 
 def test_results_table(found):
-    header, rows = readme_tables.results_table(found)
-    assert header == ["model", "seeds", "accuracy", "macro-F1", "weighted F1", "MCC"]
-    assert rows[0][:3] == ["majority class", "1", "50.0"]
-    assert rows[1][:3] == ["minilm-lora", "3", "83.3 ± 14.4"]  # of 100, 75, 75
+    header, rows = readme_tables.results_table(found, compare(found))
+    assert header == ["model", "seeds", "accuracy", "macro-F1", "weighted F1", "MCC", "vs best"]
+    assert points(rows[0])[:3] == ["majority class", "1", "50.0"]
+    assert points(rows[1])[:3] == ["minilm-lora", "3", "83.3 ± 14.4"]  # of 100, 75, 75
+    assert [row[-1] for row in rows] == ["≈ best", "best"]  # four rows show nothing
+    assert all(re.fullmatch(r"[-0-9.± ]+ \[-?[0-9.]+, -?[0-9.]+\]", cell) for row in rows for cell in row[2:6])
 
 
 def test_the_leading_score_comes_first(tmp_path):
     finished_run(tmp_path, run_config(mean_f1_labels=["con"], score="f1_mean_labels"), right=4)
-    header, rows = readme_tables.results_table(results.load(tmp_path))
+    found = results.load(tmp_path)
+    header, rows = readme_tables.results_table(found, compare(found))
     assert header[:4] == ["model", "seeds", "mean F1 of con", "accuracy"]
-    assert rows[0][2] == "100.0"
+    assert points(rows[0])[2] == "100.0"
 
 
 def test_a_missing_metric_is_a_dash():
     document = {"score": "test_accuracy", "test_accuracy": 0.5, "test_f1_macro": None}
-    _, rows = readme_tables.results_table([Result("toy", "a", "", "", (document,))])
-    assert rows == [["a", "1", "50.0", "–", "–", "–"]]
+    found = [Result("toy", "a", "", "", (document,))]
+    _, rows = readme_tables.results_table(found, compare(found))
+    assert rows == [["a", "1", "50.0 [–]", "–", "–", "–", "best"]]
 
 
 def test_cost_table(found):
@@ -90,7 +103,7 @@ def test_variants_have_a_table_of_their_own(swept):
     assert [row[0] for row in others[1]] == ["minilm-lora, untuned", "minilm-emotion-full"]
     header, rows = table
     assert header[:5] == ["r", "alpha", "alpha / r", "seeds", "accuracy"]
-    assert [row[:5] for row in rows] == [
+    assert [points(row)[:5] for row in rows] == [
         ["8", "8", "1", "2", "50.0 ± 0.0"],
         ["8", "16", "2", "2", "50.0 ± 0.0"],
         ["16", "16", "1", "2", "75.0 ± 0.0"],
@@ -99,7 +112,7 @@ def test_variants_have_a_table_of_their_own(swept):
 
 
 def test_without_variants_there_is_one_table(found):
-    assert readme_tables.score_tables(found) == [("", readme_tables.results_table(found))]
+    assert readme_tables.score_tables(found) == [("", readme_tables.results_table(found, compare(found)))]
 
 
 def test_variants_alone_have_no_other_table(tmp_path):
@@ -114,15 +127,17 @@ def test_error_rates_are_one_minus_recall(swept):
     header, rows = readme_tables.errors_table(swept)
     assert header == ["model", "con", "neu", "pro", "all"]
     # 4 rows with the labels con, neu, pro, con, of which the first 2 are right: con 1 of 2 wrong, pro 1 of 1.
-    assert rows[0] == ["minilm-lora, untuned", "50.0", "0.0", "100.0", "50.0"]
-    assert rows[1] == ["minilm-emotion-full", "0.0", "0.0", "0.0", "0.0"]
-    assert rows[2][:2] == ["minilm-emotion-lora (r=8, alpha=8)", "50.0 ± 0.0"]
+    assert points(rows[0]) == ["minilm-lora, untuned", "50.0", "0.0", "100.0", "50.0"]
+    assert points(rows[1]) == ["minilm-emotion-full", "0.0", "0.0", "0.0", "0.0"]
+    assert points(rows[2])[:2] == ["minilm-emotion-lora (r=8, alpha=8)", "50.0 ± 0.0"]
 
 
 def test_a_label_without_test_rows_has_no_error_rate(tmp_path):
     finished_run(tmp_path, run_config(**LABELS), rows=2, right=1)
     _, rows = readme_tables.errors_table(results.load(tmp_path))
-    assert rows == [["minilm-lora", "0.0", "100.0", "–", "50.0"]]
+    assert rows == [
+        ["minilm-lora", "0.0 [0.0, 97.5]", "100.0 [2.5, 100.0]", "–", "50.0 [0.0, 100.0]"]  # exact for one row
+    ]
 
 
 def test_fit_has_train_and_test(swept):
@@ -134,11 +149,11 @@ def test_fit_has_train_and_test(swept):
     assert [row[0] for row in rows] == [f"minilm-emotion-lora (r=16, alpha={alpha})" for alpha in (16, 32)]
     # Of 4 rows a wrong one costs -ln 0.1, a right one -ln 0.8.
     losses = ["0.223 ± 0.000", "0.743 ± 0.000"]
-    assert rows[0][1:] == ["100.0 ± 0.0", "75.0 ± 0.0", *losses, "4.40 %", "–"]
+    assert points(rows[0])[1:] == ["100.0 ± 0.0", "75.0 ± 0.0", *losses, "4.40 %", "–"]
 
 
 def test_fit_counts_the_seeds_whose_train_rows_were_scored(tmp_path):
     finished_run(tmp_path, run_config(seed=1), right=4, train_right=4, train_cpu_s=61.0)
     finished_run(tmp_path, run_config(seed=2), right=0)
     _, [row] = readme_tables.fit_table(results.load(tmp_path))
-    assert row[:3] == ["minilm-lora", "100.0", "100.0"] and row[6] == "1 min 01 s"
+    assert points(row)[:3] == ["minilm-lora", "100.0", "100.0"] and row[6] == "1 min 01 s"

@@ -5,7 +5,9 @@ from toy_runs import finished_run, run_config
 
 from common.core import files, yaml_io
 from common.core.errors import ReportError
-from common.report import results
+from common.evaluation.outcomes import FILE as OUTCOMES
+from common.report import publish, results
+from common.report.statistics import Cache
 from common.runs import run_folder
 from common.runs.run_config import RunConfig
 
@@ -31,18 +33,18 @@ def test_publish_copies_config_and_metrics(folders):
     outputs, published = folders
     run = finished_run(outputs)
     (run / "model").mkdir()
-    assert results.publish(outputs, published) == [published / "toy/minilm-lora/seed-1"]
+    assert publish.publish(outputs, published) == [published / "toy/minilm-lora/seed-1"]
     copied = sorted(path.name for path in (published / "toy/minilm-lora/seed-1").iterdir())
-    assert copied == ["config.yaml", "metrics.json"]
-    assert results.publish(outputs, published) == []
+    assert copied == ["config.yaml", "metrics.json", OUTCOMES]
+    assert publish.publish(outputs, published) == []
 
 
 def test_publish_renews_what_changed(folders):
     outputs, published = folders
     run = finished_run(outputs)
-    results.publish(outputs, published)
+    publish.publish(outputs, published)
     files.write_json(run / run_folder.METRICS, files.read_json(run / run_folder.METRICS) | {"test_accuracy": 0.9})
-    assert len(results.publish(outputs, published)) == 1
+    assert len(publish.publish(outputs, published)) == 1
     assert results.load(published)[0].values("test_accuracy") == [0.9]
 
 
@@ -57,7 +59,7 @@ def test_publish_leaves_this_machine_behind(folders, tmp_path):
     # The variant's name would spell the model's path; a job of its own has none.
     config = RunConfig(**{**vars(config), "variant": "", "job_name": "mine"})
     finished_run(outputs, config)
-    (folder,) = results.publish(outputs, published)
+    (folder,) = publish.publish(outputs, published)
     for path in folder.iterdir():
         assert "ann" not in path.read_text().replace("cannot", "")
         assert str(tmp_path) not in path.read_text()
@@ -72,7 +74,7 @@ def test_publish_leaves_this_machine_behind(folders, tmp_path):
 def test_a_local_hub_folder_stays_behind(folders):
     outputs, published = folders
     finished_run(outputs, run_config(source={"hub": "/home/ann/stances"}))
-    (folder,) = results.publish(outputs, published)
+    (folder,) = publish.publish(outputs, published)
     assert yaml_io.read(folder / run_folder.CONFIG)["dataset"]["source"]["hub"] == "local:stances"
 
 
@@ -80,7 +82,7 @@ def test_a_local_hub_folder_stays_behind(folders):
 def test_public_names_stay(folders, model):
     outputs, published = folders
     finished_run(outputs, run_config(overrides={"model": model}))
-    (folder,) = results.publish(outputs, published)
+    (folder,) = publish.publish(outputs, published)
     assert yaml_io.read(folder / run_folder.CONFIG)["job"]["model"] == model
 
 
@@ -141,7 +143,7 @@ def test_metrics_that_cannot_be_read_are_named_and_the_others_loaded(folders, te
     run = finished_run(outputs)
     finished_run(outputs, run_config(seed=2))
     (run / run_folder.METRICS).write_text(text)
-    assert f"seed-1/metrics.json: {problem}" in results.damage(run)
+    assert f"seed-1/metrics.json: {problem}" in results.damage(run, Cache())
     [found] = results.load(outputs)
     assert len(found.documents) == 1
 
@@ -158,13 +160,18 @@ def test_publish_copies_the_metrics_of_train(folders, tmp_path):
     model = str(tmp_path / "ann" / "bert")
     config = dataclasses.replace(run_config(overrides={"model": model}), variant="", job_name="mine")
     run = finished_run(outputs, config, train_right=4)
-    (folder,) = results.publish(outputs, published)
-    assert sorted(path.name for path in folder.iterdir()) == ["config.yaml", "metrics-train.json", "metrics.json"]
+    (folder,) = publish.publish(outputs, published)
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "config.yaml",
+        "metrics-train.json",
+        "metrics.json",
+        OUTCOMES,
+    ]
     assert files.read_json(folder / "metrics-train.json")["model"] == "local:bert"
     assert str(tmp_path) not in (folder / "metrics-train.json").read_text()
-    assert results.publish(outputs, published) == []
+    assert publish.publish(outputs, published) == []
     files.write_json(run / "metrics-validation.json", files.read_json(run / run_folder.METRICS))
-    assert results.publish(outputs, published) == [folder]
+    assert publish.publish(outputs, published) == [folder]
     assert (folder / "metrics-validation.json").exists()
     assert results.find(published) == [folder]
 
@@ -173,18 +180,18 @@ def test_metrics_of_train_alone_are_no_run(folders):
     outputs, published = folders
     run = finished_run(outputs, train_right=4)
     (run / run_folder.METRICS).unlink()
-    assert results.find(outputs) == [] == results.publish(outputs, published)
+    assert results.find(outputs) == [] == publish.publish(outputs, published)
 
 
 def test_metrics_of_train_of_an_older_run_do_not_stay(folders):
     outputs, published = folders
     run = finished_run(outputs, train_right=4)
-    (folder,) = results.publish(outputs, published)
+    (folder,) = publish.publish(outputs, published)
     (run / "metrics-train.json").unlink()
-    assert results.publish(outputs, published) == []  # the same run: what was published of it stays
+    assert publish.publish(outputs, published) == []  # the same run: what was published of it stays
     assert (folder / "metrics-train.json").exists()
     files.write_json(run / run_folder.METRICS, files.read_json(run / run_folder.METRICS) | {"test_accuracy": 0.9})
-    assert results.publish(outputs, published) == [folder]
+    assert publish.publish(outputs, published) == [folder]
     assert not (folder / "metrics-train.json").exists()
 
 
@@ -225,3 +232,12 @@ def test_error_rates(folders):
         finished_run(outputs, run_config(seed=seed, labels=["con", "neu", "pro", "off"]), rows=3, right=min(right, 3))
     (result,) = results.load(outputs)
     assert result.error_rates() == {"con": [0.0, 0.0], "neu": [1.0, 0.0], "pro": [1.0, 0.0], "off": []}
+
+
+def test_metrics_of_older_versions_name_no_baseline(tmp_path):
+    run = finished_run(tmp_path)
+    document = files.read_json(run / run_folder.METRICS)
+    del document["baseline"]
+    files.write_json(run / run_folder.METRICS, document)
+    assert results.damage(run, Cache()) == ""
+    assert [result.baseline for result in results.load(tmp_path)] == [""]
