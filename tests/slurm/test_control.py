@@ -198,7 +198,7 @@ def test_the_accounting_is_down(lab, cluster):
     assert f"log: {seed(lab, 2)}" in said
 
     cluster.daemon("start", "slurmdbd")
-    cluster.wait_until(lambda: "exit code 0:9" in lab.status(), f"the accounting has caught up\n{lab.status()}")
+    cluster.wait_until(lambda: "killed by signal 9" in lab.status(), f"the accounting has caught up\n{lab.status()}")
     said = lab.status()
     assert "note" not in said and "1 failed, 1 finished" in said
     assert "1 finished, 1 resumed" in lab.submit(*HERE, "--seeds", "1,2", settings=SHORT)

@@ -46,7 +46,7 @@ def test_kill_9(lab, cluster):
     lab.submit(*HERE, settings=LONG)
     lab.wait_step(lab.folder(), 1)
     os.kill(read(lab.folder() / "owner.json")["pid"], signal.SIGKILL)
-    assert "exit code 0:9" in settle(lab, cluster, "failed")
+    assert "killed by signal 9" in settle(lab, cluster, "failed")
     assert "resumed" in lab.submit(*HERE, settings=LONG)
 
 

@@ -181,7 +181,8 @@ def _ended_state(entry: RunEntry, ended: EndedJob | None) -> tuple[RunState, str
         if code == str(Interrupted.exit_code):  # before the run's folder was locked, as while its rows were read
             return RunState.INTERRUPTED, message
         if number not in ("", "0"):
-            return RunState.FAILED, f"killed by signal {number}{_at(entry)}: {message}".removesuffix(": ")
+            log_alone = not message or message.startswith("\n")
+            return RunState.FAILED, f"killed by signal {number}{_at(entry)}{'' if log_alone else ': '}{message}"
         return RunState.FAILED, message if failed else f"exit code {ended.exit_code}: {message}"
     if entry.holder and not entry.holder.released:
         return RunState.ENDED, f"its process has ended without a word{_at(entry)}, as after a kill. {message}".rstrip()

@@ -133,7 +133,7 @@ GONE = {"pid": 2**22 - 1}
             },
             {"ended": ("FAILED", "0:9")},
             "failed",
-            "killed by signal 9 at step 120 of 480 (train): \n  log: ",
+            "killed by signal 9 at step 120 of 480 (train)\n  log: ",
         ),
         (
             {"submit": {}, "log": "error: interrupted; the same command continues.\n"},
