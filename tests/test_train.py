@@ -37,6 +37,7 @@ def test_a_finished_run(trained):
         "metrics-validation.json",
         "training.json",
         "checks.json",
+        "calibration.json",
         "owner.json",
         "progress.json",
         "attempts.jsonl",

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 from lab import read
 
-SHARDS, FILES, ROWS = 64, 96, 100  # rows of a file
+SHARDS, FILES, ROWS = 64, 96, 400  # rows of a file; a task must not finish before it is held
 ADDED = ["predicted", "probability_con", "probability_neu", "probability_pro"]
 WORDS = ["good", "bad", "harmful", "useful", "maybe", "unclear", "open", "right", "wrong", "idea"]
 SLIM = {"gpu_request": "none", "cpus": 1, "mem_gb": 1, "cpu": {"partition": "main", "cpus": 1, "mem_gb": 1, "time": 10}}
@@ -83,7 +83,7 @@ def test_killed_requeued_cancelled_and_at_its_limit(lab, cluster, command, corpu
     plan = output.with_name("predicted.csv.shards")
     lab.profile("slim", array_limit=4, **SLIM)
     said = lab.run("predict", *words).stdout
-    assert "9600 rows of 96 files in 64 shards" in said and "submitted 64 shards in 4 tasks" in said
+    assert f"{FILES * ROWS} rows of 96 files in 64 shards" in said and "submitted 64 shards in 4 tasks" in said
     array, merge = ids(said)
     assert f"job {array} is " in lab.run("predict", *words).stdout
     assert len(cluster.squeue()) == 5

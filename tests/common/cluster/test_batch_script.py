@@ -69,7 +69,7 @@ def test_a_profile_without_a_golden_file_is_noticed(tmp_path, monkeypatch):
 
 
 def test_no_golden_file_is_left_over():
-    assert {file.stem for file in golden_batch.GOLDEN.iterdir()} == set(golden_batch.texts())
+    assert {file.stem for file in golden_batch.GOLDEN.glob("*.sbatch")} == set(golden_batch.texts())
     assert {"local", *golden_batch.slurm_profiles()} == set(names(profiles.PROFILES))
 
 
