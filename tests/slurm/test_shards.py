@@ -137,7 +137,7 @@ def test_killed_requeued_cancelled_and_at_its_limit(lab, cluster, command, corpu
     assert '"task": "3"' in line
     said = lab.run("logs", "--outputs", lab.outputs).stdout
     assert said.count("==> ") == 5 and f"{len(missing)} of 64 shards are not finished" in said
-    assert f"shard {missing[0]}: rows {missing[0] * 150} to " in said
+    assert f"shard {missing[0]}: rows {missing[0] * FILES * ROWS // SHARDS} to " in said
     cluster.wait_until(lambda: "2 failed" in lab.status(), f"status: 2 failed\n{lab.status()}")
     said = lab.status()
     assert "1 failed" not in said and "2 failed" in said, said
