@@ -10,7 +10,7 @@ _DRIVER = Path("/proc/driver/nvidia")
 _DEVICES = Path("/dev")
 _SLURM_NUMBERS = ("SLURM_STEP_GPUS", "SLURM_JOB_GPUS")  # which GPUs: "0" is the first one
 _SLURM_COUNTS = ("SLURM_GPUS_ON_NODE",)
-_NO_BFLOAT16 = re.compile(r"\b(k80|[mp]\d{1,3}|t4|v100s?|gtx|rtx[ _-]?20\d\d|titan|quadro)\b", re.I)  # before Ampere
+_NO_BFLOAT16 = re.compile(r"\b(k80|[mp]\d{1,3}|t4|v100s?|gtx|rtx 20[678]0|titan|quadro)\b", re.I)  # before Ampere
 _HIDDEN = ("", "-1", "NoDevFiles")  # of CUDA_VISIBLE_DEVICES: no GPU, on purpose
 
 
