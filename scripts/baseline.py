@@ -30,6 +30,7 @@ from common.data.rows import LoadedRows, Rows, rows_fingerprint
 from common.data.splits import check_splits
 from common.runs import provenance, run_folder, run_lock
 from common.runs.lifecycle import recorded_failure, resume_run
+from common.runs.out_of_fold import write_out_of_fold
 from common.runs.run_config import RunConfig
 
 
@@ -69,6 +70,7 @@ def evaluate(request: RunRequest, force: bool) -> Path:
         with run_lock.acquire(folder), recorded_failure(folder, command):
             if not run_folder.is_finished(folder):  # another process may have finished it meanwhile
                 _score(folder, run_folder.load_run_config(folder), rows)
+    write_out_of_fold(folder, config, rows)
     return folder
 
 
@@ -85,6 +87,7 @@ def _resume(folder: Path, config: RunConfig) -> None:
     run_folder.check_same_data(folder, config, rows_fingerprint(rows))
     _check_model(config, rows)
     _score(folder, config, rows)
+    write_out_of_fold(folder, config, rows)
 
 
 def _load(dataset: Dataset, data_dir: Path | None) -> LoadedRows:

@@ -29,6 +29,7 @@ from common.data.splits import sample_train_rows
 from common.hub import download, locate
 from common.runs import provenance, run_folder, run_lock
 from common.runs.lifecycle import recorded_failure, resume_run
+from common.runs.out_of_fold import write_out_of_fold
 from common.runs.run_config import RunConfig, job_of
 
 
@@ -78,6 +79,7 @@ def train(request: RunRequest, force: bool, strict: bool) -> None:
     if not is_new:
         run_folder.create_run(folder, config, command)  # refuses a job that has changed since
         if run_folder.is_finished(folder):
+            write_out_of_fold(folder, config, rows)  # a process may have been killed before it could
             print(f"{options.shown(folder)} is finished: {_headline(folder)}")
             return
     found_leaks = leaks.find_leaks(rows, rows.dataset) if strict else None
@@ -105,6 +107,7 @@ def train(request: RunRequest, force: bool, strict: bool) -> None:
         from common.train.run import run
 
         run(folder, dataclasses.replace(recorded, job=job), rows, found_leaks)
+    write_out_of_fold(folder, config, rows)
     print(f"{options.shown(folder)}: {_headline(folder)}")
 
 
@@ -129,6 +132,7 @@ def _resume(folder: Path, config: RunConfig) -> None:
     from common.train.run import run
 
     run(folder, config, rows)
+    write_out_of_fold(folder, config, rows)
 
 
 def _headline(folder: Path) -> str:

@@ -24,6 +24,10 @@ def test_a_baseline_in_each_fold(run_script, rows_dir, tmp_path):
     records = out_of_fold(tmp_path, "classical", "baseline-tfidf")
     assert len({record["id"] for record in records}) == len(records) == 72
     assert [record["fold"] for record in records] == [1] * 36 + [2] * 36
+    [file] = tmp_path.rglob("out-of-fold-*.jsonl")
+    whole = file.read_bytes()
+    file.unlink()  # as if the last fold had been killed between its metrics and this file
+    assert run_script("baseline", *words, "--folds", "1")[0] == 0 and file.read_bytes() == whole
 
 
 @pytest.mark.slow

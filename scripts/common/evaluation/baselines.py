@@ -7,7 +7,6 @@ from transformers import set_seed
 
 from common.config.dataset import IN_GROUP
 from common.config.run_request import CLASSICAL_BASELINES, EMBEDDING, FEW_SHOT
-from common.data.folds import count_folds
 from common.data.rows import Row, Rows
 from common.data.splits import sample_balanced, sample_rows, sample_train_rows
 from common.evaluation import classical, inference, partial_results, write_results
@@ -16,7 +15,6 @@ from common.model import device, saved_model
 from common.model.build import build_untuned
 from common.model.inspect import inner_model, parameter_counts
 from common.runs import provenance
-from common.runs.out_of_fold import write_out_of_fold
 from common.runs.run_config import RunConfig, job_of
 
 
@@ -27,8 +25,6 @@ def score_baseline(folder: Path, config: RunConfig, rows: Rows) -> None:
     else:
         score = _embedding if config.baseline == EMBEDDING else _untuned
     score(folder, config, rows, [split for split in ("validation", IN_GROUP, "test") if split in rows])
-    if config.dataset.splits.folds is not None:
-        write_out_of_fold(folder, config, count_folds(rows, config.dataset))
 
 
 def _classical(folder: Path, config: RunConfig, rows: Rows, splits: list[str]) -> None:

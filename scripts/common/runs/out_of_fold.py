@@ -11,27 +11,31 @@ from typing import Any
 
 from common.core.errors import PeftableError
 from common.core.files import read_json, read_jsonl, sha256, write_jsonl
+from common.data.folds import count_folds
+from common.data.rows import Rows
 from common.runs import run_folder
 from common.runs.run_config import RunConfig
 
 PREDICTIONS = "predictions-test.jsonl"
 
 
-def write_out_of_fold(folder: Path, config: RunConfig, count: int) -> Path | None:
-    """Write the predictions of all folds as one file, and return it; None while folds are missing.
+def write_out_of_fold(folder: Path, config: RunConfig, rows: Rows) -> Path | None:
+    """Write the predictions of all folds as one file, and return it; None while folds are missing, or without folds.
 
     Args:
-        folder: of a run of one fold, which is finished.
+        folder: of a finished run.
         config: of that run.
-        count: number of folds of its dataset.
+        rows: of its dataset.
 
     Returns:
         `<outputs>/<dataset>/<job>/out-of-fold[-<variant>]-seed-<n>.jsonl`: the records of predictions-test.jsonl and
         "fold", by fold and row.
     """
+    if config.dataset.splits.folds is None:
+        return None
     place = folder.parents[1]  # <outputs>/<dataset>/<job>: a fold is a variant
     members = _finished_folds(place, folder.name, config)
-    if len(members) < count:
+    if len(members) < count_folds(rows, config.dataset):
         return None
     file = place / f"out-of-fold{_suffix(config)}-{folder.name}.jsonl"
     records = [

@@ -9,7 +9,6 @@ from transformers import set_seed
 from common.config import recipe
 from common.config.dataset import IN_GROUP
 from common.core import errors, files
-from common.data.folds import count_folds
 from common.data.rows import LoadedRows, Row, Rows
 from common.data.splits import sample_rows, sample_train_rows
 from common.evaluation import inference, partial_results
@@ -22,7 +21,6 @@ from common.model.inspect import parameter_counts
 from common.model.prompt_head import PromptHead
 from common.runs import provenance, run_folder
 from common.runs.documents import value
-from common.runs.out_of_fold import write_out_of_fold
 from common.runs.run_config import RunConfig, job_of
 from common.train import row_checks
 from common.train.fit import train as fine_tune
@@ -56,8 +54,6 @@ def run(folder: Path, config: RunConfig, rows: LoadedRows, found_leaks: dict[str
         facts |= {"reload_difference_nats": _check_reloaded(head, config, probe, scores, model_folder)}
         files.write_json(folder / run_folder.TRAINING, facts | counts)
     _evaluate(folder, config, rows, head, run_folder.training_facts(folder))
-    if config.dataset.splits.folds is not None:
-        write_out_of_fold(folder, config, count_folds(rows, config.dataset))
     if not job.runtime.keep_checkpoints:
         files.remove(folder / "checkpoints")
 

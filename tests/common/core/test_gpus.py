@@ -101,6 +101,9 @@ def test_cards_before_bfloat16(name):
     assert gpus.lacks_bfloat16(name)
 
 
-@pytest.mark.parametrize("name", ["NVIDIA A100-SXM4-40GB", "NVIDIA GeForce RTX 4080", "h100", "NVIDIA L4", "rtx_3090", "rtx_2000_ada", "RTX 2050"])
+@pytest.mark.parametrize(
+    "name",
+    ["NVIDIA A100-SXM4-40GB", "NVIDIA GeForce RTX 4080", "h100", "NVIDIA L4", "rtx_3090", "rtx_2000_ada", "RTX 2050"],
+)
 def test_cards_with_bfloat16(name):
     assert not gpus.lacks_bfloat16(name)

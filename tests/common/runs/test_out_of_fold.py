@@ -6,9 +6,15 @@ import pytest
 from toy_runs import finished_run, run_config
 
 from common.core import files
+from common.data.rows import Row
 from common.runs.out_of_fold import write_out_of_fold
 
-FOLDED = {"splits": {"folds": 3, "fractions": {"validation": 0.1}}}
+FOLDED = {"splits": {"folds": "group", "fractions": {"validation": 0.1}}, "group": "topic"}
+
+
+def folds(count):
+    """Rows of so many groups, which are folds."""
+    return {"train": [Row(f"r{n}", ("a", "b"), n % 2, f"topic {n % count}") for n in range(12)]}
 
 
 @pytest.fixture
@@ -24,9 +30,9 @@ def fold(tmp_path):
 
 
 def test_it_is_written_with_the_last_fold(fold, tmp_path):
-    assert write_out_of_fold(*fold(2), 3) is None
-    assert write_out_of_fold(*fold(1, right=1), 3) is None
-    file = write_out_of_fold(*fold(3), 3)
+    assert write_out_of_fold(*fold(2), folds(3)) is None
+    assert write_out_of_fold(*fold(1, right=1), folds(3)) is None
+    file = write_out_of_fold(*fold(3), folds(3))
     assert file == tmp_path / "toy" / "minilm-lora" / "out-of-fold-seed-1.jsonl"
     records = files.read_jsonl(file)
     assert [record["fold"] for record in records] == [1] * 4 + [2] * 4 + [3] * 4
@@ -36,7 +42,7 @@ def test_it_is_written_with_the_last_fold(fold, tmp_path):
 def test_the_order_of_the_folds_does_not_matter(fold, tmp_path):
     for outputs, order in ((tmp_path / "a", (1, 2, 3)), (tmp_path / "b", (3, 1, 2))):
         for number in order:
-            file = write_out_of_fold(*fold(number, outputs), 3)
+            file = write_out_of_fold(*fold(number, outputs), folds(3))
         assert file is not None
     one, other = tmp_path.glob("[ab]/toy/minilm-lora/out-of-fold-seed-1.jsonl")
     assert one.read_bytes() == other.read_bytes()
@@ -45,12 +51,12 @@ def test_the_order_of_the_folds_does_not_matter(fold, tmp_path):
 def test_variants_have_files_of_their_own(fold, tmp_path):
     for number in (1, 2):
         fold(number)
-    assert write_out_of_fold(*fold(3, **{"training.epochs": 1}), 3) is None
+    assert write_out_of_fold(*fold(3, **{"training.epochs": 1}), folds(3)) is None
     for number in (1, 2):
         fold(number, **{"training.epochs": 1})
     found, config = tmp_path / "toy" / "minilm-lora" / "fold=1,training.epochs=1" / "seed-1", fold(4)[1]
     last = fold(5, **{"training.epochs": 1})  # five now, of which the file needs three
-    assert write_out_of_fold(*last, 4).name == "out-of-fold-training.epochs=1-seed-1.jsonl"
+    assert write_out_of_fold(*last, folds(4)).name == "out-of-fold-training.epochs=1-seed-1.jsonl"
     assert found.is_dir() and config.dataset.splits.fold == 4
 
 
@@ -58,21 +64,26 @@ def test_half_a_file_of_predictions_is_no_finished_fold(fold):
     (folder, _), second = fold(1), fold(2)
     whole = (folder / "predictions-test.jsonl").read_text()
     (folder / "predictions-test.jsonl").write_text(whole[: len(whole) // 2])
-    assert write_out_of_fold(*second, 2) is None
+    assert write_out_of_fold(*second, folds(2)) is None
     (folder / "predictions-test.jsonl").write_text(whole)
-    assert len(files.read_jsonl(write_out_of_fold(*second, 2))) == 8
+    assert len(files.read_jsonl(write_out_of_fold(*second, folds(2)))) == 8
 
 
 def test_a_damaged_config_beside_it(fold, tmp_path):
     fold(1)
     damaged, config = fold(2)
     (damaged / "config.yaml").write_text(json.dumps({"run": 1}))
-    assert write_out_of_fold(*fold(3), 3) is None and config.dataset.splits.fold == 2
+    assert write_out_of_fold(*fold(3), folds(3)) is None and config.dataset.splits.fold == 2
 
 
 def test_a_long_name_of_a_variant_is_that_of_all_folds(fold):
     long = {"model": "/somewhere/else"}
     fold(1, **long)
-    one = write_out_of_fold(*fold(2, **long), 2)
-    again = write_out_of_fold(*(fold(3, **long)), 2)
+    one = write_out_of_fold(*fold(2, **long), folds(2))
+    again = write_out_of_fold(*(fold(3, **long)), folds(2))
     assert one == again and one.name.startswith("out-of-fold-model=else-")
+
+
+def test_a_run_without_folds(tmp_path):
+    config = run_config()
+    assert write_out_of_fold(finished_run(tmp_path, config), config, folds(1)) is None
