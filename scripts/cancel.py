@@ -13,7 +13,7 @@ import sys
 
 from common.cli import options
 from common.cli.main import guard
-from common.cluster import cancel, run_index, status
+from common.cluster import cancel, run_index, scheduler_answers
 from common.core import errors
 
 
@@ -21,7 +21,7 @@ def main(argv: list[str] | None = None) -> None:
     """Cancel; see the module."""
     request, _ = options.parse(options.parser(__doc__, "model", "dataset", "outputs"), argv)
     entries = run_index.named(request.outputs, request.model, request.dataset)
-    answers = status.ask_schedulers(entries, request.outputs)
+    answers = scheduler_answers.ask_schedulers(entries, request.outputs)
     cancelled = cancel.cancel_runs(entries, answers.active, request.outputs)
     for one in cancelled:
         print(f"{'cancelling' if one.is_saving else 'cancelled'} {one.job_id}  {one.name}")

@@ -13,7 +13,7 @@ import sys
 
 from common.cli import options
 from common.cli.main import guard
-from common.cluster import run_index, status
+from common.cluster import run_index, scheduler_answers, status
 from common.cluster.status import RunState
 from common.config.run_request import RunRequest
 from common.core import signals
@@ -48,7 +48,7 @@ def shown(request: RunRequest) -> str:
     entries = run_index.named(request.outputs, request.model, request.dataset)
     if not entries:
         return f"{options.shown(request.outputs)}: there is no run yet. make train MODEL=…, or make submit-all"
-    answers = status.ask_schedulers(entries, request.outputs)
+    answers = scheduler_answers.ask_schedulers(entries, request.outputs)
     found = status.run_statuses(entries, answers)
     lines = [text_table(_HEADER, [_row(one) for one in found])]
     explained = [one for one in found if (one.message and one.state in _WITH_MESSAGE) or "\n" in one.message]

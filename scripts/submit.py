@@ -67,19 +67,20 @@ def main(argv: list[str] | None = None) -> int:
     return errors.RunError.exit_code if any(one.is_failure for one in found) else 0
 
 
-def check_strict(specs: list[selection.RunSpec]) -> dict[tuple[str, Path | None], str]:
+def check_strict(specs: list[selection.RunSpec]) -> dict[selection.RowsKey, str]:
     """Raise a `DataError` when a dataset of the runs has leaks or contradictory labels; nothing is submitted then.
 
     Returns:
-        {(dataset, DATA_DIR): why its rows cannot be read}: a submission refuses the runs on these.
+        {`selection.rows_of`: why these rows cannot be read}: a submission refuses the runs on these.
     """
     unread = {}
-    datasets = {(spec.dataset_name, spec.dataset.splits.fold, spec.data_dir): spec.dataset for spec in specs}
-    for (name, _, data_dir), dataset in datasets.items():
+    datasets = {selection.rows_of(spec): spec.dataset for spec in specs}
+    for key, dataset in datasets.items():
+        name, _, data_dir = key
         try:
             rows = load_rows(dataset, data_dir)
         except errors.DataError as error:
-            unread[name, data_dir] = str(error)
+            unread[key] = str(error)
             continue
         try:
             leaks.check_strict(leaks.find_leaks(rows, rows.dataset))
@@ -94,7 +95,7 @@ def dry_run(
     outputs: Path,
     cluster: Cluster,
     given: dict[str, object],
-    unread: dict[tuple[str, Path | None], str],
+    unread: dict[selection.RowsKey, str],
 ) -> int:
     """Print whether the scheduler would accept every run, queue none, and return an exit code.
 
@@ -117,7 +118,7 @@ def dry_run(
             command = [spec.verb, "--run", str(spec.folder)]
             task = make_task(submit_record.job_name(spec.folder), command, Path(place), CODE)
             run = str(spec.folder.relative_to(outputs))
-            if problem := unread.get((spec.dataset_name, spec.data_dir)):
+            if problem := unread.get(selection.rows_of(spec)):
                 refused.append((f"{run}: refused", f"STRICT: {problem}"))
                 continue
             try:

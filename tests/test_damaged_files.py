@@ -55,6 +55,19 @@ def test_the_older_whole_checkpoint_is_used(halfway, undisturbed_run, run_script
 
 
 @pytest.mark.slow
+def test_a_checkpoint_of_an_older_version_has_no_checksums(halfway, undisturbed_run, run_script, tmp_path):
+    folder = tmp_path / "seed-1"
+    shutil.copytree(halfway, folder)
+    for checkpoint in (folder / "checkpoints").iterdir():
+        (checkpoint / "checksums.json").unlink()
+        resume = files.read_json(checkpoint / "resume.json")
+        files.write_json(checkpoint / "resume.json", {k: v for k, v in resume.items() if k != "has_checksums"})
+    code, out, err = run_script("train", "--run", str(folder))
+    assert (code, err) == (0, "") and "continuing from checkpoint-19 " in out and "damaged" not in out
+    check_same(folder, undisturbed_run)
+
+
+@pytest.mark.slow
 def test_without_a_whole_checkpoint_training_begins_again(halfway, undisturbed_run, run_script, tmp_path):
     """The best one is damaged, and without it the newer one cannot choose the best at the end."""
     folder = tmp_path / "seed-1"

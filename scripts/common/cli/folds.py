@@ -17,12 +17,14 @@ from common.data.load import load_rows
 ALL = "all"
 
 
-def expand(requests: Sequence[RunRequest], folds: str | None) -> list[RunRequest]:
+def expand(requests: Sequence[RunRequest], folds: str | None, counts: dict[str, int] | None = None) -> list[RunRequest]:
     """Return each request for each of the folds, with the override that selects it; the requests without FOLDS=.
 
     Args:
         requests: of runs, or of baselines.
         folds: "all", or numbers such as "1,3"; None without FOLDS=.
+        counts: {dataset: number of its folds} of earlier calls with the same DATA_DIR; those found now are added. To
+            count groups, all rows are read.
 
     Raises:
         ConfigError: FOLDS is no such text, the dataset is not divided into folds or has fewer, or SET= names one.
@@ -30,7 +32,7 @@ def expand(requests: Sequence[RunRequest], folds: str | None) -> list[RunRequest
     """
     if folds is None:
         return list(requests)
-    counts: dict[str, int] = {}
+    counts = {} if counts is None else counts
     found = []
     for request in requests:
         if "fold" in request.settings:

@@ -22,6 +22,8 @@ from common.data.rows import LoadedRows, rows_fingerprint
 from common.data.splits import check_splits
 from common.runs.run_config import RunConfig
 
+RowsKey = tuple[str, int | None, Path | None]  # of `rows_of`
+
 
 @dataclasses.dataclass(frozen=True)
 class RunSpec:
@@ -55,16 +57,19 @@ class Skipped:
     reason: str
 
 
-def runs_of_job(request: RunRequest, seeds: Sequence[int] = (1,), folds: str | None = None) -> list[RunSpec]:
+def runs_of_job(
+    request: RunRequest, seeds: Sequence[int] = (1,), folds: str | None = None, counts: dict[str, int] | None = None
+) -> list[RunSpec]:
     """Return the runs of one job: its variants × folds × seeds, or its baseline where the request names one.
 
-    The baseline few-shot has a run for each seed, which draws its examples; the others do not depend on it.
+    The baseline few-shot has a run for each seed, which draws its examples; the others do not depend on it. `folds` and
+    `counts` are those of `cli.folds.expand`.
     """
     if request.baseline:
-        each = fold_requests.expand([request], folds)
+        each = fold_requests.expand([request], folds, counts)
         drawn = seeds if request.baseline == FEW_SHOT else (request.seed,)
         return [_baseline(dataclasses.replace(one, seed=seed)) for one in each for seed in drawn]
-    variants = fold_requests.expand(sweeps.variants(request), folds)
+    variants = fold_requests.expand(sweeps.variants(request), folds, counts)
     return [_trained(dataclasses.replace(variant, seed=seed)) for variant in variants for seed in seeds]
 
 
@@ -88,17 +93,17 @@ def runs_of_all_jobs(
         if not fnmatch.filter(available, pattern):
             raise ConfigError(f"JOBS={pattern}: no job of that name. Available: {choices(available, 40)}.")
     found: dict[Path, RunSpec] = {}
-    skipped = []
+    skipped, counts = [], dict[str, int]()
     for name in available:
         if not any(fnmatch.fnmatch(name, pattern) for pattern in patterns):
             continue
         own = dataclasses.replace(request, model=name)
         try:
             baselines = [*CLASSICAL_BASELINES, MODEL_BASELINES[catalog.load_job(name)[0].head][0]]
-            each = fold_requests.expand([own], folds)
+            each = fold_requests.expand([own], folds, counts)
             resolve_target(each[0])  # a wrong job or override stops its classical baselines, too
             specs = [_baseline(_of_baseline(one, baseline)) for one in each for baseline in baselines]
-            specs += runs_of_job(own, seeds, folds)
+            specs += runs_of_job(own, seeds, folds, counts)
         except PeftableError as error:
             skipped.append(Skipped(name, str(error)))
             continue
@@ -141,7 +146,7 @@ class Fingerprints:
     """Hashes of the rows of datasets, each read once."""
 
     def __init__(self) -> None:
-        self._known: dict[tuple[str, int | None, Path | None], tuple[str, LoadedRows] | DataError] = {}
+        self._known: dict[RowsKey, tuple[str, LoadedRows] | DataError] = {}
 
     def of(self, spec: RunSpec) -> str:
         """Return the hash of a run's rows.
@@ -149,7 +154,7 @@ class Fingerprints:
         Raises:
             DataError: they are missing, differ from the dataset's YAML, or lack a split that the run needs.
         """
-        key = _rows_of(spec)
+        key = rows_of(spec)
         if key not in self._known:
             try:
                 rows = load_rows(spec.dataset, spec.data_dir)
@@ -167,10 +172,10 @@ class Fingerprints:
 
     def config(self, spec: RunSpec) -> RunConfig:
         """Return the config of a run with what its rows have shown; raises as `of` does."""
-        config, found = spec.configure(self.of(spec)), self._known.get(_rows_of(spec))
+        config, found = spec.configure(self.of(spec)), self._known.get(rows_of(spec))
         return config.with_rows(found[1]) if isinstance(found, tuple) else config
 
 
-def _rows_of(spec: RunSpec) -> tuple[str, int | None, Path | None]:
-    """Return what runs with the same rows have in common."""
+def rows_of(spec: RunSpec) -> RowsKey:
+    """Return what runs with the same rows have in common: dataset, fold and DATA_DIR."""
     return spec.dataset_name, spec.dataset.splits.fold, spec.data_dir

@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+from common.core import signals
 from common.core.errors import DiskFull, NotWritable
 
 NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
@@ -193,8 +194,9 @@ def atomic_folder(path: Path) -> Iterator[Path]:
                 # rename(2) cannot replace a folder that is not empty, so the old one is renamed first.
                 old = partial.with_name(partial.name.replace(".partial", ".old.partial"))
                 shutil.rmtree(old, ignore_errors=True)
-                path.rename(old)
-                partial.rename(path)
+                with signals.deferred():  # between the two there is no folder of that name
+                    path.rename(old)
+                    partial.rename(path)
                 shutil.rmtree(old, ignore_errors=True)
             else:
                 partial.rename(path)

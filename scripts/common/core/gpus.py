@@ -10,7 +10,8 @@ _DRIVER = Path("/proc/driver/nvidia")
 _DEVICES = Path("/dev")
 _SLURM_NUMBERS = ("SLURM_STEP_GPUS", "SLURM_JOB_GPUS")  # which GPUs: "0" is the first one
 _SLURM_COUNTS = ("SLURM_GPUS_ON_NODE",)
-_NO_BFLOAT16 = re.compile(r"\b(k80|[mp]\d{1,3}|t4|v100s?|gtx|rtx 20[678]0|titan|quadro)\b", re.I)  # before Ampere
+# Before Ampere; Slurm's types may write a name as one word: gtx1080ti, 2080ti.
+_NO_BFLOAT16 = re.compile(r"\b(([kmp]\d{1,3}|t4|v100)s?\b|gtx|titan|quadro|(rtx ?)?20[678]0(ti|s)?\b)", re.I)
 _HIDDEN = ("", "-1", "NoDevFiles")  # of CUDA_VISIBLE_DEVICES: no GPU, on purpose
 
 

@@ -113,7 +113,6 @@ def set_raised() -> None:
 def deferred() -> Iterator[None]:
     """While the context lasts, neither `check` nor an alarm raises: the caller looks at `name` itself, and soon."""
     before, _flag.is_deferred = _flag.is_deferred, True
-    signal.setitimer(signal.ITIMER_REAL, 0)
     try:
         yield
     finally:

@@ -41,6 +41,7 @@ class LoadedRows(Rows):
     Attributes:
         dataset: with the labels of the rows, also where its YAML says `labels: all`.
         dropped_rows_count: {split: rows that `drop_labels` left out}; empty without `drop_labels`.
+        undivided_sha256: hash of the source's rows before they were divided into folds; None without folds.
         notes: sentences for the user about what was done with the rows.
         file_notes: sentences about how the files were read, such as their separator; printed while they were read.
     """
@@ -49,6 +50,7 @@ class LoadedRows(Rows):
         super().__init__(rows)
         self.dataset = dataset
         self.dropped_rows_count: dict[str, int] = {}
+        self.undivided_sha256: str | None = None
         self.notes: list[str] = []
         self.file_notes: list[str] = []
 

@@ -11,7 +11,8 @@ from common.data.rows import Row, Rows
 from common.data.splits import sample_balanced, sample_rows, sample_train_rows
 from common.evaluation import classical, inference, partial_results, write_results
 from common.evaluation.embedding import EmbeddingRegression
-from common.model import device, saved_model
+from common.model import device
+from common.model.base_identity import base_identity
 from common.model.build import build_untuned
 from common.model.inspect import inner_model, parameter_counts
 from common.runs import provenance
@@ -61,7 +62,7 @@ def _untuned(folder: Path, config: RunConfig, rows: Rows, splits: list[str]) -> 
     set_seed(config.seed or 0)
     examples = draw_examples(config, rows)
     head = build_untuned(job, config.dataset, examples)
-    facts: dict[str, Any] = {**parameter_counts(head.model), **saved_model.base_identity(job, head.model)}
+    facts: dict[str, Any] = {**parameter_counts(head.model), **base_identity(job, head.model)}
     facts["hardware"] = provenance.hardware()
     if examples:
         facts["few_shot_ids"] = [row.id for row in examples]
@@ -81,7 +82,7 @@ def _embedding(folder: Path, config: RunConfig, rows: Rows, splits: list[str]) -
     trained = learner.regression.parameters
     count = parameter_counts(inner_model(head.model).base_model)["params_total_count"]
     facts: dict[str, Any] = {"params_total_count": count + trained, "params_trainable_count": trained}
-    facts |= saved_model.base_identity(job, head.model)
+    facts |= base_identity(job, head.model)
     facts |= {"train_s": round(learner.seconds, 3), "train_cpu_s": round(learner.cpu_seconds, 3)}
     facts |= {"pooling": learner.pooling, "regularisation_c": learner.regression.strength}
     facts["hardware"] = provenance.hardware()

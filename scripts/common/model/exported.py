@@ -7,7 +7,7 @@ from common.config.job import Job
 from common.core.errors import ModelError
 from common.core.files import read_json
 from common.hub.locate import SAVED
-from common.model import onnx_head, saved_model
+from common.model import onnx_head, peft_adapter, saved_model
 from common.model.heads import Head
 from common.runs.exported import ONNX, PEFT, check_files, export_format, load_export_config
 from common.runs.run_config import job_of
@@ -28,13 +28,13 @@ def load(job: Job, dataset: Dataset, folder: Path, is_adapter: bool) -> Head:
     """
     kind = export_format(folder)
     if kind is None:
-        return (saved_model.load_adapter if is_adapter else saved_model.load)(job, dataset, folder)
+        return (peft_adapter.load_adapter if is_adapter else saved_model.load)(job, dataset, folder)
     about = read_json(folder / SAVED)
     if is_adapter:
         check_files(folder)
         if (folder / saved_model.ADAPTER).is_file():
-            return saved_model.load_adapter(job, dataset, folder)
-        saved_model.check_own_adapter(job, about, folder)
+            return peft_adapter.load_adapter(job, dataset, folder)
+        peft_adapter.check_own_adapter(job, about, folder)
         # Whole models and graphs compute as they were exported.
         job = job_of(load_export_config(folder)).model_copy(update={"model": job.model, "revision": job.revision})
     elif kind == PEFT and about["base"]["hub"] is None and not job.model.startswith("package:"):

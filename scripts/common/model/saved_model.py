@@ -4,12 +4,11 @@ A saved model is a folder `model/` with `peftable.json` (base, head, labels, lim
 that training changed: a peft adapter, the trained parameters, or the whole model. Weights are safetensors only.
 """
 
-import json
 from pathlib import Path
 from typing import Any
 
 import torch
-from peft import PEFT_TYPE_TO_CONFIG_MAPPING, PeftConfig, PeftModel
+from peft import PeftConfig, PeftModel
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
@@ -19,13 +18,12 @@ from common.config.dataset import Dataset
 from common.config.job import Job
 from common.core.documents import is_of, require_object
 from common.core.errors import ModelError, choices
-from common.core.files import atomic_folder, read_json, sha256, sha256_file, write_json
+from common.core.files import atomic_folder, read_json, write_json
 from common.hub.locate import SAVED, Base, locate
 from common.methods import attach
-from common.methods.modules import head_modules
 from common.methods.peft_library import reload
+from common.model.base_identity import base_identity, check_same_base, weights_hash
 from common.model.build import with_head
-from common.model.finished_head import fit_head, label_order
 from common.model.heads import Head
 from common.model.inspect import inner_model
 from common.model.load import load_base, load_tokenizer
@@ -51,7 +49,7 @@ def load_trained_state(model: nn.Module, file: Path) -> None:
     Raises:
         ModelError: the file is of another model or method.
     """
-    state = _read_tensors(file)
+    state = read_tensors(file)
     names = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
     if names != set(state):
         raise ModelError(
@@ -121,7 +119,7 @@ def load(job: Job, dataset: Dataset, path: Path) -> Head:
     """
     if not (path / DESCRIPTION).is_file():
         raise ModelError(f"{path}: no saved model here ({DESCRIPTION} is missing).")
-    description = _description(path)
+    description = description_of(path)
     if description["labels"] != list(dataset.labels):
         raise ModelError(
             f"{path}: saved for the labels {choices(description['labels'])}, not for {choices(dataset.labels)}."
@@ -133,7 +131,7 @@ def load(job: Job, dataset: Dataset, path: Path) -> Head:
     # A branch of the Hub changes; the commit that the model was trained on does not.
     job = job.model_copy(update={"revision": description["model_commit"] or job.revision})
     wanted = {"model_sha256": description["model_sha256"]}
-    check_same_base(job, wanted, {"model_sha256": _weights_hash(locate(job.model, job.revision))}, str(path))
+    check_same_base(job, wanted, {"model_sha256": weights_hash(locate(job.model, job.revision))}, str(path))
     if (path / ADAPTER).is_file():
         model = _with_adapter(load_base(job, dataset, tokenizer.pad_token_id), path)
     else:
@@ -142,58 +140,7 @@ def load(job: Job, dataset: Dataset, path: Path) -> Head:
     return with_head(job, dataset, model.requires_grad_(False), tokenizer)
 
 
-def load_adapter(job: Job, dataset: Dataset, path: Path) -> Head:
-    """Load the job's base with an adapter that the peft library saved, also elsewhere; it must contain a head.
-
-    The folder says in which order the head's labels are: in `peftable.json`, or in the `id2label` of a `config.json`.
-
-    Raises:
-        ModelError: the folder has no adapter, or one for another task, model or labels, or does not name its labels.
-    """
-    if not (path / ADAPTER).is_file():
-        raise ModelError(f"ADAPTER={path}: no adapter here ({ADAPTER} is missing).")
-    if not (path / WEIGHTS).is_file():
-        raise ModelError(f"ADAPTER={path}: {WEIGHTS} is missing; other weight formats are not read.")
-    try:
-        description = read_json(path / ADAPTER)
-        task, trained_on = description.get("task_type"), description.get("base_model_name_or_path")
-        kind = str(description.get("peft_type"))
-    except (ValueError, AttributeError) as error:
-        raise ModelError(f"ADAPTER={path}: {ADAPTER} cannot be read: {error}") from error
-    if kind not in PEFT_TYPE_TO_CONFIG_MAPPING:
-        known = sorted(known_kind.value for known_kind in PEFT_TYPE_TO_CONFIG_MAPPING)
-        raise ModelError(
-            f"ADAPTER={path}: the peft_type in its {ADAPTER} is {kind}, which the installed peft library does not "
-            f"know; known are {choices(known, 100)}."
-        )
-    if (path / DESCRIPTION).is_file():  # one of ours says more
-        own = _description(path)
-        check_own_adapter(job, own, path)
-        job = job.model_copy(update={"revision": own["model_commit"] or job.revision})  # the commit of its training
-    else:
-        _check_adapter_base(job, str(trained_on or ""), path)
-    needed = "SEQ_CLS" if job.head == "classification" else "CAUSAL_LM"
-    if task != needed:
-        raise ModelError(f"ADAPTER={path}: its task_type is {task}; needed is {needed} (head: {job.head}).")
-    tokenizer = load_tokenizer(locate(job.model, job.revision))
-    base = load_base(job, dataset, tokenizer.pad_token_id)
-    heads = list(head_modules(base))
-    saved = _read_tensors(path / WEIGHTS)
-    if job.head == "classification" and not any(part in heads for name in saved for part in name.split(".")):
-        raise ModelError(f"ADAPTER={path}: it has no trained head ({choices(heads)}); its scores would be random.")
-    try:
-        model = PeftModel.from_pretrained(base, str(path))
-    except (RuntimeError, ValueError) as error:
-        reason = " ".join(str(error).split())[:300]
-        raise ModelError(
-            f"ADAPTER={path}: does not fit {job.model} with {len(dataset.labels)} labels: {reason}"
-        ) from error
-    if job.head == "classification":
-        fit_head(inner_model(model), _adapter_labels(path, dataset), dataset)
-    return with_head(job, dataset, model.requires_grad_(False), tokenizer)
-
-
-def _description(path: Path) -> dict[str, Any]:
+def description_of(path: Path) -> dict[str, Any]:
     """Return the content of a saved model's peftable.json."""
     keys = ("model", "model_commit", "model_sha256", "labels", "method")
     found = require_object(path / DESCRIPTION, keys, _AGAIN, ModelError)
@@ -202,7 +149,7 @@ def _description(path: Path) -> dict[str, Any]:
     return found
 
 
-def _read_tensors(file: Path) -> dict[str, torch.Tensor]:
+def read_tensors(file: Path) -> dict[str, torch.Tensor]:
     """Return the tensors of a safetensors file."""
     try:
         return load_file(file)
@@ -213,100 +160,9 @@ def _read_tensors(file: Path) -> dict[str, torch.Tensor]:
 def _with_adapter(base: PreTrainedModel, path: Path) -> PeftModel:
     """Return a base with the adapter of a saved model, whose every weight must be in its file."""
     require_object(path / ADAPTER, ("peft_type",), _AGAIN, ModelError)
-    _read_tensors(path / WEIGHTS)
+    read_tensors(path / WEIGHTS)
     try:
         return reload(base, path)
     except (OSError, ValueError, TypeError, KeyError, RuntimeError, SafetensorError) as error:
         reason = " ".join(str(error).split())[:300]
         raise ModelError(f"{path}: the adapter is damaged: {reason}. {_AGAIN}") from error
-
-
-def check_own_adapter(job: Job, description: dict[str, Any], path: Path) -> None:
-    """Raise a `ModelError` for an adapter of a run with another base or pooling than the job's."""
-    pooling = description.get("pooling", "default")
-    if pooling != job.pooling:
-        raise ModelError(f"ADAPTER={path}: was trained with pooling {pooling}; the job's pooling is {job.pooling}.")
-    if description["model_sha256"] is None and description["model"] != job.model:
-        raise ModelError(f"ADAPTER={path}: was trained on {description['model']}; the job's model is {job.model}.")
-    found = {"model_sha256": _weights_hash(locate(job.model, job.revision))}
-    check_same_base(job, description, found, f"ADAPTER={path}")
-
-
-def _check_adapter_base(job: Job, trained_on: str, path: Path) -> None:
-    """Raise a `ModelError` for an adapter whose config names another base than the job's, or none."""
-    base = locate(job.model, job.revision)
-    names = {job.model, base.name}
-    if base.revision is None:
-        names.add(str(Path(base.name).resolve()))
-        trained_on = str(Path(trained_on).resolve()) if trained_on.startswith(("/", ".", "~")) else trained_on
-    if trained_on not in names:
-        raise ModelError(
-            f"ADAPTER={path}: was trained on {trained_on or 'a base that it does not name'}, and the job's model is "
-            f"{job.model}. Give a job of that base. If both have the same weights, write "
-            f'"base_model_name_or_path": {json.dumps(base.name)} into its {ADAPTER}.'
-        )
-
-
-def _adapter_labels(path: Path, dataset: Dataset) -> list[str]:
-    """Return the labels of an adapter's head, in its order, which the adapter's folder must name."""
-    try:
-        if (path / DESCRIPTION).is_file():
-            labels = [str(label) for label in _description(path)["labels"]]
-        elif (path / "config.json").is_file():
-            named = read_json(path / "config.json")["id2label"]
-            labels = [str(named[index]) for index in sorted(named, key=int)]
-        else:
-            example = json.dumps({"id2label": {str(index): str(label) for index, label in enumerate(dataset.labels)}})
-            raise ModelError(
-                f"ADAPTER={path}: in which order are the labels of its head? The folder does not say it. Write the "
-                f"order of its training into {path}/config.json, for example {example}"
-            )
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ModelError(f"ADAPTER={path}: the labels of its head cannot be read: {error!r}") from error
-    if label_order(labels, dataset) is None:
-        raise ModelError(
-            f"ADAPTER={path}: the labels of its head are {choices(labels)}; those of the dataset are "
-            f"{choices(dataset.labels)}."
-        )
-    return labels
-
-
-def base_identity(job: Job, model: nn.Module) -> dict[str, str | None]:
-    """Return model_commit (of a Hub base) and model_sha256 (of a local base's weights), which `load` compares."""
-    commit = getattr(inner_model(model).config, "_commit_hash", None)
-    return {"model_commit": commit, "model_sha256": _weights_hash(locate(job.model, job.revision))}
-
-
-def check_same_base(job: Job, wanted: dict[str, Any], found: dict[str, Any], where: str) -> None:
-    """Check that a base is the one that a saved model or checkpoint was trained on.
-
-    Args:
-        job: names the base.
-        wanted: model_sha256 and model_commit of that time, from `base_identity`.
-        found: those of the two that are known now.
-        where: the saved model or checkpoint, for the message.
-
-    Raises:
-        ModelError: they differ.
-    """
-    for key, what, fix in (
-        ("model_sha256", "whose weights had SHA-256", "Put the old base back, or train again with FORCE=1."),
-        (
-            "model_commit",
-            "at the Hub's commit",
-            f"Its revision '{job.revision}' has changed: train again with FORCE=1. A commit as the job's `revision` "
-            "never changes.",
-        ),
-    ):
-        if key in found and found[key] != wanted.get(key):
-            raise ModelError(
-                f"{where}: was trained on a base {what} {wanted.get(key)}; that of {job.model} is {found[key]}. {fix}"
-            )
-
-
-def _weights_hash(base: Base) -> str | None:
-    """Return the SHA-256 of a local base's weight files together, None for a Hub model, which its commit identifies."""
-    if base.is_gguf:
-        return sha256_file(Path(base.name))
-    hashes = [sha256_file(file) for file in sorted(Path(base.name).glob("*.safetensors"))]
-    return sha256("".join(hashes).encode()) if hashes else None

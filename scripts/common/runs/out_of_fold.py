@@ -1,7 +1,8 @@
 """The out-of-fold predictions of a job: those of every fold's test rows, by the run that has not trained on them.
 
 They are one file beside the folds' folders, written when the last fold is finished. It has the same bytes whatever the
-order in which the folds were finished.
+order in which the folds were finished. Only folds of the same rows, divided in the same way, are put together: a row
+would be missing or twice where the data or `splits` were changed between two folds.
 """
 
 import json
@@ -9,8 +10,9 @@ import re
 from pathlib import Path
 from typing import Any
 
+from common.config.dataset import Splits
 from common.core.errors import PeftableError
-from common.core.files import read_json, read_jsonl, sha256, write_jsonl
+from common.core.files import read_json, read_jsonl, remove, sha256, write_jsonl
 from common.data.folds import count_folds
 from common.data.rows import Rows
 from common.runs import run_folder
@@ -20,7 +22,10 @@ PREDICTIONS = "predictions-test.jsonl"
 
 
 def write_out_of_fold(folder: Path, config: RunConfig, rows: Rows) -> Path | None:
-    """Write the predictions of all folds as one file, and return it; None while folds are missing, or without folds.
+    """Write the predictions of all folds as one file, and return it; None without folds.
+
+    While folds are missing, it returns None, too, and there is no file. Folds of other rows are named on the terminal,
+    and are missing.
 
     Args:
         folder: of a finished run.
@@ -35,9 +40,10 @@ def write_out_of_fold(folder: Path, config: RunConfig, rows: Rows) -> Path | Non
         return None
     place = folder.parents[1]  # <outputs>/<dataset>/<job>: a fold is a variant
     members = _finished_folds(place, folder.name, config)
-    if len(members) < count_folds(rows, config.dataset):
-        return None
     file = place / f"out-of-fold{_suffix(config)}-{folder.name}.jsonl"
+    if len(members) < count_folds(rows, config.dataset):
+        remove(file)  # of runs that are no longer there
+        return None
     records = [
         {**record, "fold": number} for number in sorted(members) for record in read_jsonl(members[number] / PREDICTIONS)
     ]
@@ -54,9 +60,22 @@ def _finished_folds(place: Path, last: str, config: RunConfig) -> dict[int, Path
         except PeftableError:
             continue  # damaged; `make status` says so
         number = other.dataset.splits.fold
-        if number is not None and _without_fold(other) == _without_fold(config) and _has_all_rows(file.parent):
+        if number is None or _without_fold(other) != _without_fold(config) or not _has_all_rows(file.parent):
+            continue
+        if _division(other) == _division(config):
             found[number] = file.parent
+        else:
+            print(
+                f"{file.parent}: it is a fold of other rows, or of other `splits`, and is left out of the out-of-fold "
+                "predictions. Start it over with FORCE=1.",
+                flush=True,
+            )
     return found
+
+
+def _division(config: RunConfig) -> tuple[str | None, Splits]:
+    """Return which rows the folds divide, and how."""
+    return config.undivided_sha256, config.dataset.splits.model_copy(update={"fold": None})
 
 
 def _has_all_rows(folder: Path) -> bool:

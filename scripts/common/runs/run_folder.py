@@ -118,6 +118,7 @@ def run_config_of(document: dict[str, Any], file: Path) -> RunConfig:
             max_train_samples=data.get("max_train_samples"),
             shots=run.get("shots"),
             dropped_rows_count=data.get("dropped_rows_count"),
+            undivided_sha256=data.get("undivided_sha256"),
         )
     except KeyError as error:
         raise RunError(f"{file}: not the config of a run: {error} is missing. {fix}") from error

@@ -10,6 +10,7 @@ from common.core.documents import read_object
 
 STATE, RESUME = "trainer_state.json", "resume.json"
 CHECKSUMS = "checksums.json"
+CHECKSUMMED = "has_checksums"  # key in RESUME; checkpoints of older versions lack it, and the file
 
 
 def list_checkpoints(folder: Path) -> list[tuple[int, Path]]:
@@ -25,7 +26,14 @@ def write_checksums(checkpoint: Path) -> None:
 
 
 def damage(checkpoint: Path) -> str | None:
-    """Return what is wrong with a checkpoint, None where every file is as it was written."""
+    """Return what is wrong with a checkpoint, None where every file is as it was written.
+
+    Of a checkpoint of an older version, which has no checksums, only the two JSON files are looked at.
+    """
+    if not (checkpoint / CHECKSUMS).exists():
+        known = read_object(checkpoint / RESUME)
+        if known and CHECKSUMMED not in known:
+            return None if read_object(checkpoint / STATE) else f"{STATE} cannot be read"
     sums = read_object(checkpoint / CHECKSUMS).get("files")
     if not isinstance(sums, dict):
         return f"{CHECKSUMS} cannot be read"

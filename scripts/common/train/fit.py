@@ -15,8 +15,8 @@ from common.core.errors import RunError
 from common.core.formatting import duration
 from common.data.rows import Row
 from common.evaluation.memory_limit import out_of_memory
+from common.model.base_identity import check_same_base
 from common.model.heads import Head
-from common.model.saved_model import check_same_base
 from common.train.callbacks import RankCallback, RunCallback, is_exhausted
 from common.train.checkpoints import CHECKSUMS, RESUME, STATE, list_checkpoints, newest_whole
 from common.train.signals import StopSignal

@@ -26,12 +26,13 @@ from common.data.rows import Row
 from common.evaluation import inference, metrics, write_results
 from common.evaluation.memory_limit import free_memory, out_of_memory
 from common.methods.adalora import allocator_state, load_allocator_state
+from common.model.base_identity import base_identity
 from common.model.batching import Batch, Encoded, StepSampler
 from common.model.heads import Head
 from common.model.inspect import inner_model
-from common.model.saved_model import PARAMETERS, base_identity, load_trained_state, trained_state
+from common.model.saved_model import PARAMETERS, load_trained_state, trained_state
 from common.train.arguments import class_weights, training_arguments
-from common.train.checkpoints import RESUME, STATE, remove_old_checkpoints, write_checksums
+from common.train.checkpoints import CHECKSUMMED, RESUME, STATE, remove_old_checkpoints, write_checksums
 from common.train.signals import Stoppable, Stopped, StopSignal, leave_signals_to_parent
 
 _RANKS = "ranks.safetensors"
@@ -220,7 +221,9 @@ class StepTrainer(Trainer):
             self._save_rng_state(str(partial))
             is_due = self.control.should_evaluate  # the Trainer clears it after the evaluation
             window = {"sum": self._tr_loss.item(), "since_step": self._globalstep_last_logged}
-            files.write_json(partial / RESUME, {**self.clock(), **self.base, DUE: is_due, _LOSS_WINDOW: window})
+            files.write_json(
+                partial / RESUME, {**self.clock(), **self.base, DUE: is_due, _LOSS_WINDOW: window, CHECKSUMMED: True}
+            )
             self.state.save_to_json(str(partial / STATE))
             write_checksums(partial)
         remove_old_checkpoints(self.folder, self.state, is_evaluated=not is_due)

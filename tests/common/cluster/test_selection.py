@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from common.cli import folds
 from common.cluster import selection
 from common.config import catalog
 from common.config.run_request import RunRequest
@@ -115,3 +116,12 @@ def test_rows_are_read_once(monkeypatch):
         with pytest.raises(DataError):
             fingerprints.of(missing)
     assert len(loaded) == 2
+
+
+def test_groups_are_counted_once_for_all_jobs(monkeypatch):
+    read, real = [], folds.load_rows
+    monkeypatch.setattr(folds, "load_rows", lambda *given: read.append(given) or real(*given))
+    request = dataclasses.replace(EVERY_JOB, dataset="stance-sample-by-claim")
+    found, skipped = selection.runs_of_all_jobs(request, "minilm-lora smollm2-135m-prompt", folds="1,2")
+    assert skipped == [] and len(read) == 1
+    assert {selection.rows_of(spec)[1] for spec in found} == {1, 2}

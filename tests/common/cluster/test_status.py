@@ -6,7 +6,7 @@ import socket
 
 import pytest
 
-from common.cluster import run_index, slurm_commands, status, submit_record
+from common.cluster import run_index, scheduler_answers, slurm_commands, status, submit_record
 from common.cluster.slurm_commands import ActiveJob, EndedJob
 from common.core import files
 from common.core.errors import RunError
@@ -260,7 +260,7 @@ def test_named(run, outputs):
 
 def answer(outputs):
     folders = run_index.find(outputs)
-    answers = status.ask_schedulers(folders, outputs)
+    answers = scheduler_answers.ask_schedulers(folders, outputs)
     return {one.name: one for one in status.run_statuses(folders, answers)}, answers
 
 

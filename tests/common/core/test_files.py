@@ -1,6 +1,9 @@
+import signal
+from pathlib import Path
+
 import pytest
 
-from common.core import files
+from common.core import files, signals
 
 
 def hidden(folder):
@@ -47,6 +50,26 @@ def test_atomic_folder_keeps_the_old_folder_on_failure(tmp_path):
         raise RuntimeError
     assert (path / "weights").read_text() == "old"
     assert hidden(tmp_path) == []
+
+
+def test_a_signal_between_the_two_renames_of_a_folder_waits(tmp_path, monkeypatch):
+    """Between them there is no folder of that name: an exception there would leave none."""
+    path, rename = tmp_path / "model", Path.rename
+    path.mkdir()
+
+    def rename_and_signal(one, target):
+        result = rename(one, target)
+        signal.raise_signal(signal.SIGALRM)
+        return result
+
+    with signals.kept():
+        with files.atomic_folder(path) as partial:
+            (partial / "weights").write_text("new")
+            signal.raise_signal(signal.SIGTERM)
+            monkeypatch.setattr(Path, "rename", rename_and_signal)
+        assert (path / "weights").read_text() == "new" and hidden(tmp_path) == []
+        with pytest.raises(KeyboardInterrupt):
+            signals.check()
 
 
 def test_atomic_folder_starts_empty_after_a_kill(tmp_path):

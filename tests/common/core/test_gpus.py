@@ -96,14 +96,24 @@ def test_who_asks_for_a_gpu(machine, monkeypatch, variables, named, reason):
     assert gpus.visible() == named and gpus.expected() == reason
 
 
-@pytest.mark.parametrize("name", ["Tesla T4", "Tesla V100-SXM2-32GB", "NVIDIA GeForce RTX 2080 Ti", "v100", "tesla_t4"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("Tesla T4", "Tesla V100-SXM2-32GB", "Tesla P100-PCIE-16GB", "NVIDIA GeForce RTX 2080 Ti", "NVIDIA TITAN RTX"),
+        *("v100", "v100s", "tesla_t4", "k40", "gtx1080ti", "gtx_1080_ti", "rtx2080ti", "rtx_2080_ti", "2080ti"),
+        *("titanxp", "quadro_rtx_6000"),
+    ],
+)
 def test_cards_before_bfloat16(name):
     assert gpus.lacks_bfloat16(name)
 
 
 @pytest.mark.parametrize(
     "name",
-    ["NVIDIA A100-SXM4-40GB", "NVIDIA GeForce RTX 4080", "h100", "NVIDIA L4", "rtx_3090", "rtx_2000_ada", "RTX 2050"],
+    [
+        *("NVIDIA A100-SXM4-40GB", "NVIDIA GeForce RTX 4080", "h100", "NVIDIA L4", "rtx_3090", "rtx_2000_ada"),
+        *("RTX 2050", "a40", "rtx3080ti", "rtx_a6000", "gh200", "NVIDIA RTX 6000 Ada Generation", "l40s"),
+    ],
 )
 def test_cards_with_bfloat16(name):
     assert not gpus.lacks_bfloat16(name)

@@ -15,7 +15,7 @@ from common.core.errors import ModelError
 from common.data.rows import Row
 from common.evaluation import inference
 from common.hub import locate, presence
-from common.model import dequantize, saved_model
+from common.model import dequantize, peft_adapter, saved_model
 from common.model.build import build_head
 from common.model.load import load_tokenizer, quiet_libraries
 
@@ -122,7 +122,7 @@ def test_a_trained_adapter_knows_the_file(written, cache, prompt_job, tmp_path):
     again = saved_model.load(job, data, tmp_path / "model")
     scores = [inference.score(one, ROWS, 4096, "x") for one in (head, again)]
     np.testing.assert_array_equal(*scores)
-    elsewhere = saved_model.load_adapter(job, data, tmp_path / "model")  # as ADAPTER=
+    elsewhere = peft_adapter.load_adapter(job, data, tmp_path / "model")  # as ADAPTER=
     np.testing.assert_array_equal(inference.score(elsewhere, ROWS, 4096, "x"), scores[0])
     file.write_bytes(file.read_bytes()[:-4] + b"\x00\x01\x02\x03")
     with pytest.raises(ModelError, match="was trained on a base whose weights had SHA-256"):

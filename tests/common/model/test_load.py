@@ -33,7 +33,7 @@ from common.core.errors import ModelError
 from common.data.rows import Row
 from common.evaluation import inference
 from common.hub import locate
-from common.model import architectures, base_config, saved_model
+from common.model import architectures, base_config, peft_adapter, saved_model
 from common.model.build import build_head, build_untuned, count_parameters
 from common.model.inspect import inner_model, parameter_counts
 from common.model.load import load_tokenizer, quiet_libraries
@@ -285,7 +285,7 @@ def test_a_tokenizer_without_a_pad_token(tiny_model, tmp_path):
 
 def test_an_adapter_of_plain_peft_scores_as_in_peft(tiny_job, tiny_model, tmp_path, make_adapter):
     _, model = make_adapter("adapter")
-    head = saved_model.load_adapter(tiny_job(), DATASET, tmp_path / "adapter")
+    head = peft_adapter.load_adapter(tiny_job(), DATASET, tmp_path / "adapter")
     tokenizer = AutoTokenizer.from_pretrained(tiny_model)
     with torch.no_grad():
         for row, found in zip(ROWS, scores(head), strict=True):
@@ -297,25 +297,25 @@ def test_an_adapter_of_plain_peft_scores_as_in_peft(tiny_job, tiny_model, tmp_pa
 
 def test_the_labels_of_an_adapter_have_its_own_order(tiny_job, tmp_path, make_adapter):
     make_adapter("adapter")
-    expected = scores(saved_model.load_adapter(tiny_job(), DATASET, tmp_path / "adapter"))
+    expected = scores(peft_adapter.load_adapter(tiny_job(), DATASET, tmp_path / "adapter"))
     config = tmp_path / "adapter" / "config.json"
     config.write_text(json.dumps({"id2label": {"0": "pro", "1": "con", "2": "neu"}}))
-    found = scores(saved_model.load_adapter(tiny_job(), DATASET, tmp_path / "adapter"))
+    found = scores(peft_adapter.load_adapter(tiny_job(), DATASET, tmp_path / "adapter"))
     np.testing.assert_allclose(found, expected[:, [1, 2, 0]], atol=1e-6)  # con is its row 1, neu 2, pro 0
     config.write_text(json.dumps({"id2label": {"0": "good", "1": "bad", "2": "none"}}))
     with pytest.raises(ModelError, match=r"its head are good, bad, none; those of the dataset are con, neu, pro"):
-        saved_model.load_adapter(tiny_job(), DATASET, tmp_path / "adapter")
+        peft_adapter.load_adapter(tiny_job(), DATASET, tmp_path / "adapter")
     config.unlink()
     with pytest.raises(ModelError, match=r'in which order are the labels .*\{"id2label": \{"0": "con"'):
-        saved_model.load_adapter(tiny_job(), DATASET, tmp_path / "adapter")
+        peft_adapter.load_adapter(tiny_job(), DATASET, tmp_path / "adapter")
 
 
 def test_an_adapter_of_another_pooling_is_refused(tiny_job, tmp_path):
     job = tiny_job("minilm-lora", method=METHODS["lora"], pooling="mean")
     saved_model.save(build_head(job, DATASET), job, DATASET, tmp_path / "model")
-    saved_model.load_adapter(job, DATASET, tmp_path / "model")
+    peft_adapter.load_adapter(job, DATASET, tmp_path / "model")
     with pytest.raises(ModelError, match="was trained with pooling mean; the job's pooling is default"):
-        saved_model.load_adapter(tiny_job(), DATASET, tmp_path / "model")
+        peft_adapter.load_adapter(tiny_job(), DATASET, tmp_path / "model")
 
 
 @pytest.mark.parametrize("base", ["meta-llama/Meta-Llama-3-8B", "/models/other", None])
@@ -325,15 +325,15 @@ def test_an_adapter_of_another_base_is_refused_unless_its_config_says_so(tiny_jo
     own = files.read_json(file)
     file.write_text(json.dumps(own | {"base_model_name_or_path": base}))
     with pytest.raises(ModelError, match=r"was trained on .*, and the job's model is .*\"base_model_name_or_path\":"):
-        saved_model.load_adapter(tiny_job(), DATASET, tmp_path / "adapter")
+        peft_adapter.load_adapter(tiny_job(), DATASET, tmp_path / "adapter")
     file.write_text(json.dumps(own | {"base_model_name_or_path": tiny_job().model}))
-    saved_model.load_adapter(tiny_job(), DATASET, tmp_path / "adapter")
+    peft_adapter.load_adapter(tiny_job(), DATASET, tmp_path / "adapter")
 
 
 def test_adapters_that_do_not_fit(tiny_job, tiny_model, tmp_path, make_adapter):
     def refusal(name: str) -> str:
         with pytest.raises(ModelError) as caught:
-            saved_model.load_adapter(tiny_job(), DATASET, tmp_path / name)
+            peft_adapter.load_adapter(tiny_job(), DATASET, tmp_path / name)
         return str(caught.value)
 
     (tmp_path / "empty").mkdir()

@@ -6,7 +6,7 @@ import pytest
 from toy_runs import run_config
 from toy_scores import Score, table
 
-from common.cluster import profiles, run_index, status, submit_record
+from common.cluster import profiles, run_index, scheduler_answers, status, submit_record
 from common.cluster.scheduler import Cluster, SlurmScheduler
 from common.cluster.submit_record import SubmissionState
 from common.core import files
@@ -49,7 +49,7 @@ def seen(outputs):
 
     def look():
         folders = run_index.predictions(outputs)
-        return status.run_statuses(folders, status.ask_schedulers(folders, outputs))
+        return status.run_statuses(folders, scheduler_answers.ask_schedulers(folders, outputs))
 
     return look
 
@@ -297,7 +297,12 @@ def test_two_predictions_of_one_name(submit, fake_slurm, outputs, plan, tmp_path
     slurm_array.submit(other, outputs, Cluster("testbed", profiles.load("testbed"), SlurmScheduler()), {})
     folders = run_index.predictions(outputs)
     assert len({folder.name for folder in folders}) == 4
-    assert {job.id for job in status.ask_schedulers(folders, outputs).active.values()} == {"101", "102", "103", "104"}
+    assert {job.id for job in scheduler_answers.ask_schedulers(folders, outputs).active.values()} == {
+        "101",
+        "102",
+        "103",
+        "104",
+    }
 
 
 def test_a_deleted_plan_is_none(submit, plan, outputs):

@@ -1,6 +1,8 @@
 """The out-of-fold file: there when the last fold is, the same whatever came first, and of one variant alone."""
 
+import dataclasses
 import json
+import shutil
 
 import pytest
 from toy_runs import finished_run, run_config
@@ -21,9 +23,9 @@ def folds(count):
 def fold(tmp_path):
     """`fold(2)`: the finished run of the second fold, with its config."""
 
-    def make(number, outputs=tmp_path, right=3, **overrides):
-        config = run_config(overrides={"fold": number, **overrides}, data_sha256=str(number) * 64, **FOLDED)
-        config = type(config)(**vars(config) | {"dataset": config.dataset.with_fold(number)})
+    def make(number, outputs=tmp_path, right=3, rows="all", splits=FOLDED, **overrides):
+        config = run_config(overrides={"fold": number, **overrides}, data_sha256=str(number) * 64, **splits)
+        config = dataclasses.replace(config, dataset=config.dataset.with_fold(number), undivided_sha256=rows)
         return finished_run(outputs, config, right=right), config
 
     return make
@@ -87,3 +89,28 @@ def test_a_long_name_of_a_variant_is_that_of_all_folds(fold):
 def test_a_run_without_folds(tmp_path):
     config = run_config()
     assert write_out_of_fold(finished_run(tmp_path, config), config, folds(1)) is None
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [{"rows": "all and one more"}, {"splits": {"splits": {"folds": 6, "fractions": {"validation": 0.1}}}}],
+    ids=["rows", "splits"],
+)
+def test_folds_of_other_rows_are_not_mixed(fold, changed, capsys):
+    """A row would be missing, or there twice, and nothing would say so."""
+    other = fold(1, **changed)[0]
+    fold(2)
+    assert write_out_of_fold(*fold(3), folds(3)) is None
+    assert f"{other}: it is a fold of other rows" in capsys.readouterr().out
+    shutil.rmtree(other)
+    fold(1)
+    shutil.rmtree(other.parents[1] / "fold=3")
+    assert len(files.read_jsonl(write_out_of_fold(*fold(3), folds(3)))) == 12
+
+
+def test_a_file_of_an_older_run_does_not_stay(fold):
+    one, two = fold(1), fold(2)
+    file = write_out_of_fold(*two, folds(2))
+    shutil.rmtree(one[0])
+    fold(1, rows="changed since")
+    assert write_out_of_fold(*two, folds(2)) is None and not file.exists()
