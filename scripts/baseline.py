@@ -70,7 +70,7 @@ def evaluate(request: RunRequest, force: bool) -> Path:
         with run_lock.acquire(folder), recorded_failure(folder, command):
             if not run_folder.is_finished(folder):  # another process may have finished it meanwhile
                 _score(folder, run_folder.load_run_config(folder), rows)
-    write_out_of_fold(folder, config, rows)
+    write_out_of_fold(folder, config)
     return folder
 
 
@@ -87,7 +87,7 @@ def _resume(folder: Path, config: RunConfig) -> None:
     run_folder.check_same_data(folder, config, rows_fingerprint(rows))
     _check_model(config, rows)
     _score(folder, config, rows)
-    write_out_of_fold(folder, config, rows)
+    write_out_of_fold(folder, config)
 
 
 def _load(dataset: Dataset, data_dir: Path | None) -> LoadedRows:

@@ -22,6 +22,7 @@ from common.core.files import read_json, write_text
 from common.core.formatting import shortened, text_table
 from common.report import (
     comparison_tables,
+    finished_runs,
     hardware,
     notes,
     page,
@@ -83,6 +84,7 @@ def report(outputs: Path, published: Path, readme: Path, check_only: bool, cache
         for folder in publish.publish(outputs, published, cache):
             print(f"published {options.shown(folder)}")
     found = results.load(published, cache)
+    say_left_out(published, cache)
     plot_files: dict[str, list[str]] = {}
     for dataset, members in readme_tables.datasets(found).items():
         folder = published / "plots"
@@ -144,18 +146,29 @@ def check_expected(expected: Path, outputs: Path) -> None:
 
 def check_whole(cache: statistics.Cache, *folders: Path) -> None:
     """Raise a `ReportError` that lists the finished runs that are left out, because a file cannot be read."""
-    runs = [run for folder in folders for run in results.find(folder)]
-    if damaged := [problem for run in runs if (problem := results.damage(run, cache))]:
+    runs = [run for folder in folders for run in finished_runs.find(folder)]
+    if damaged := [problem for run in runs if (problem := finished_runs.damage(run, cache))]:
         count = "1 run is" if len(damaged) == 1 else f"{len(damaged)} runs are"
         raise errors.ReportError(f"{count} left out:" + "".join(f"\n  {problem}" for problem in damaged))
+
+
+def say_left_out(folder: Path, cache: statistics.Cache) -> None:
+    """Print which finished folds are in no table, and how to finish the others."""
+    if lines := results.left_out(folder, cache):
+        print(
+            "note: folds are one row of the tables when all of them are finished (make train … FOLDS=all). In no "
+            "table:" + "".join(f"\n  {line}" for line in lines),
+            file=sys.stderr,
+        )
 
 
 def show(outputs: Path, cache: statistics.Cache) -> None:
     """Print the tables of the finished runs below a folder, and draw their plots."""
     found = results.load(outputs, cache)
+    say_left_out(outputs, cache)
     if not found:
         check_whole(cache, outputs)
-        raise errors.ReportError(f"{outputs}: there is no finished run here.")
+        raise errors.ReportError(f"{outputs}: there is no finished run here, or none that a table can show.")
     for dataset, members in readme_tables.datasets(found).items():
         for job, table in readme_tables.score_tables(members):
             print(f"\nResults on {dataset} (test, %){f': {job}' if job else ''}\n\n{text_table(*table)}")

@@ -79,7 +79,7 @@ def train(request: RunRequest, force: bool, strict: bool) -> None:
     if not is_new:
         run_folder.create_run(folder, config, command)  # refuses a job that has changed since
         if run_folder.is_finished(folder):
-            write_out_of_fold(folder, config, rows)  # a process may have been killed before it could
+            write_out_of_fold(folder, config)  # a process may have been killed before it could
             print(f"{options.shown(folder)} is finished: {_headline(folder)}")
             return
     found_leaks = leaks.find_leaks(rows, rows.dataset) if strict else None
@@ -107,7 +107,7 @@ def train(request: RunRequest, force: bool, strict: bool) -> None:
         from common.train.run import run
 
         run(folder, dataclasses.replace(recorded, job=job), rows, found_leaks)
-    write_out_of_fold(folder, config, rows)
+    write_out_of_fold(folder, config)
     print(f"{options.shown(folder)}: {_headline(folder)}")
 
 
@@ -132,7 +132,7 @@ def _resume(folder: Path, config: RunConfig) -> None:
     from common.train.run import run
 
     run(folder, config, rows)
-    write_out_of_fold(folder, config, rows)
+    write_out_of_fold(folder, config)
 
 
 def _headline(folder: Path) -> str:

@@ -16,8 +16,8 @@ from common.data import table_files
 from common.data.table_reader import read_table
 from common.data.table_writer import write_table
 from common.predict import merge, shards
+from common.predict.create_plan import create_plan
 from common.predict.inputs import input_files
-from common.predict.plan import create_plan
 from common.runs import run_folder
 
 LABELS = ["con", "neu", "pro"]
@@ -212,7 +212,7 @@ def same_predictions(found: pd.DataFrame, wanted: pd.DataFrame) -> None:
 
 @pytest.fixture
 def small_parts(monkeypatch):
-    monkeypatch.setattr("common.predict.plan.PART_ROWS", 4)
+    monkeypatch.setattr("common.predict.create_plan.PART_ROWS", 4)
 
 
 @pytest.mark.parametrize("ending", slow_except(["csv"], ["csv", "jsonl.gz", "parquet", "xlsx"]))

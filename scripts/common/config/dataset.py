@@ -1,6 +1,7 @@
 """The schema of a dataset's YAML file: where its rows come from, its columns, labels and prompt."""
 
 import codecs
+import dataclasses
 import string
 from collections.abc import Callable, Sequence
 from typing import Annotated, Any, Literal
@@ -116,6 +117,19 @@ class Splits(Strict):
         if "validation" not in self.fractions:
             raise ValueError("`folds` need validation rows, cut from train: fractions: {validation: 0.1}")
         return self
+
+
+@dataclasses.dataclass(frozen=True)
+class Folds:
+    """How the rows of a dataset are divided into folds.
+
+    Attributes:
+        count: number of folds.
+        sha256: of all rows, fold by fold.
+    """
+
+    count: int
+    sha256: str
 
 
 class Prompt(Strict):

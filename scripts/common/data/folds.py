@@ -7,15 +7,15 @@ import re
 import warnings
 from collections.abc import Sequence
 
-from common.config.dataset import Dataset
+from common.config.dataset import Dataset, Folds
 from common.core.errors import ConfigError, DataError, choices
-from common.data.rows import Row, Rows
+from common.data.rows import Row, Rows, rows_fingerprint
 
 _PROBLEMS = 5  # that a message names
 
 
-def select_fold(rows: Rows, dataset: Dataset) -> tuple[Rows, str]:
-    """Return the rows of a dataset whose `splits.fold` is set as {"train": …, "test": …}, and a note about the fold.
+def select_fold(rows: Rows, dataset: Dataset) -> tuple[Rows, Folds, str]:
+    """Return the rows of a dataset whose `splits.fold` is set as {"train": …, "test": …}, all folds, and a note on it.
 
     The rows of all splits of the source are divided. `test` has those of the fold, `train` all others.
 
@@ -34,7 +34,9 @@ def select_fold(rows: Rows, dataset: Dataset) -> tuple[Rows, str]:
     train = [row for place, row in enumerate(every) if place not in chosen]
     groups = sorted({str(row.group) for row in test if row.group is not None}, key=_natural)
     about = f", group {choices(groups, _PROBLEMS)}" if groups else ""
-    return {"train": train, "test": test}, f"fold {number} of {len(folds)}: test has {len(test):,} rows{about}"
+    divided = {str(one): [every[place] for place in places] for one, places in enumerate(folds, start=1)}
+    found = Folds(len(folds), rows_fingerprint(divided))
+    return {"train": train, "test": test}, found, f"fold {number} of {len(folds)}: test has {len(test):,} rows{about}"
 
 
 def find_folds(rows: Sequence[Row], dataset: Dataset) -> list[list[int]]:

@@ -17,7 +17,7 @@ from common.data.folders import find_split_paths, is_saved_dataset, read_path
 from common.data.folds import select_fold
 from common.data.group_split import find_shared_groups
 from common.data.labels import Frames, check_labels, discover_labels, find_other_names, find_unused_values
-from common.data.rows import LoadedRows, rows_fingerprint, to_rows
+from common.data.rows import LoadedRows, to_rows
 from common.data.splits import check_splits, check_train, divide_by_column, divide_by_fractions, require_split
 from common.data.table_files import format_of
 from common.data.table_reader import read_tables
@@ -55,10 +55,9 @@ def load_rows(dataset: Dataset, data_dir: Path | None = None) -> LoadedRows:
     dropped = {split: len(frame) - len(rows[split]) for split, (frame, _) in frames.items()}
     if not any(rows.values()):
         raise _no_rows(frames)
-    divided, undivided_sha256 = [], None
+    divided, folds = [], None
     if dataset.splits.fold is not None:
-        undivided_sha256 = rows_fingerprint(rows)
-        rows, about_fold = select_fold(rows, dataset)
+        rows, folds, about_fold = select_fold(rows, dataset)
         divided.append(about_fold)
     if dataset.splits.folds is None or dataset.splits.fold is not None:
         divided += divide_by_fractions(rows, dataset, keep_given=data_dir is not None)
@@ -68,10 +67,9 @@ def load_rows(dataset: Dataset, data_dir: Path | None = None) -> LoadedRows:
     loaded = LoadedRows({split: rows[split] for split in (*SPLITS, IN_GROUP) if split in rows}, dataset)
     if dataset.drop_labels:
         loaded.dropped_rows_count = dropped
-    loaded.undivided_sha256 = undivided_sha256
     loaded.notes = [f"labels: all, of the train rows: {choices(dataset.labels, 100)}"] if takes_all else []
     loaded.notes += [*_notes(dataset, frames, dropped), *divided]
-    loaded.file_notes = file_notes
+    loaded.file_notes, loaded.folds = file_notes, folds
     if warning := find_shared_groups(loaded):
         loaded.notes.append(f"warning: {warning}")
     return loaded

@@ -6,7 +6,7 @@ from typing import Any
 
 import pandas as pd
 
-from common.config.dataset import Dataset
+from common.config.dataset import Dataset, Folds
 from common.core.errors import DataError
 from common.core.files import sha256
 from common.data.cells import read_text, read_weight
@@ -41,7 +41,7 @@ class LoadedRows(Rows):
     Attributes:
         dataset: with the labels of the rows, also where its YAML says `labels: all`.
         dropped_rows_count: {split: rows that `drop_labels` left out}; empty without `drop_labels`.
-        undivided_sha256: hash of the source's rows before they were divided into folds; None without folds.
+        folds: how the rows are divided into folds, None where they are not.
         notes: sentences for the user about what was done with the rows.
         file_notes: sentences about how the files were read, such as their separator; printed while they were read.
     """
@@ -50,7 +50,7 @@ class LoadedRows(Rows):
         super().__init__(rows)
         self.dataset = dataset
         self.dropped_rows_count: dict[str, int] = {}
-        self.undivided_sha256: str | None = None
+        self.folds: Folds | None = None
         self.notes: list[str] = []
         self.file_notes: list[str] = []
 

@@ -11,13 +11,18 @@ from pathlib import Path
 import numpy as np
 from scipy import optimize, special
 
+from common.core.documents import require_object
 from common.core.errors import RunError
-from common.core.files import read_json, write_json
+from common.core.files import write_json
 from common.evaluation import label_counts
 
 FILE = "calibration.json"
 _SCHEMA = 1
 _WIDEST = math.log(50.0)  # of the temperature's logarithm, to either side
+_ROUNDING = (
+    1e-5  # the predictions of validation have six decimals, so an equal new row is a little less or more certain
+)
+_AT_BOUND = 1e-3  # of that logarithm
 _CANDIDATES = 200  # thresholds tried for a label
 
 
@@ -51,11 +56,20 @@ def read_temperature(folder: Path, command: str) -> float:
         command: what computes it where the run has none.
 
     Raises:
-        RunError: the run has none.
+        RunError: the run has none, the file is damaged, or the rows do not decide it.
     """
-    if not (folder / FILE).exists():
+    file = folder / FILE
+    if not file.exists():
         raise RunError(f"{folder}: it has no {FILE}; its validation rows must be scored again: {command}")
-    return float(read_json(folder / FILE)["temperature"])
+    document = require_object(file, ("temperature", "n"), f"Score the validation rows again: {command}")
+    temperature = float(document["temperature"])
+    if math.log(temperature) < _AT_BOUND - _WIDEST:
+        raise RunError(
+            f"{file}: the temperature {temperature:.3g} would make every probability 0 or 1, because the model is "
+            f"right on all {document['n']} validation rows. They do not say how certain it should be. Leave CALIBRATED "
+            "out, or train with more validation rows."
+        )
+    return temperature
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,7 +80,8 @@ class Abstention:
         least: rows whose most probable label has a lower probability are left.
         coverage: share of the validation rows that are kept.
         error: error rate of these on validation.
-        highest_error: its upper bound with 95 % confidence (Clopper and Pearson).
+        highest_error: its upper bound with 95 % confidence (Clopper and Pearson). The same rows chose `least`, so the
+            error of new rows may be higher with a greater chance than 5 %.
     """
 
     least: float
@@ -93,7 +108,9 @@ def fit_abstention(confidence: np.ndarray, right: np.ndarray, allowed: float) ->
     place = int(possible[-1])
     count, errors = int(kept[place]), int(wrong[place])
     highest = 1.0 if errors == count else float(special.betaincinv(errors + 1, count - errors, 0.95))
-    return Abstention(float(sorted_confidence[place]), count / len(order), errors / count, highest)
+    last, following = float(sorted_confidence[place]), float(np.append(sorted_confidence, 0.0)[place + 1])
+    least = max((last + following) / 2, last - _ROUNDING)
+    return Abstention(least, count / len(order), errors / count, highest)
 
 
 def fit_thresholds(scores: np.ndarray, gold: np.ndarray, name: str, mean_f1_of: tuple[int, ...] = ()) -> np.ndarray:

@@ -13,7 +13,8 @@ import numpy as np
 
 from common.config.dataset import Score
 from common.config.label_values import Label
-from common.core.errors import ConfigError, RunError
+from common.config.run_request import make_command
+from common.core.errors import ConfigError, RunError, choices
 from common.core.files import read_jsonl
 from common.evaluation import calibration, probabilities
 from common.evaluation.calibration import Abstention
@@ -105,7 +106,8 @@ def decide(model: Path, config: RunConfig, calibrated: bool, thresholds: str | N
         abstain: error rate that the rows which are kept may have, None to keep all.
 
     Raises:
-        RunError: the run's validation rows were not scored, or no rule has so low an error.
+        RunError: the run's validation rows were not scored, lack a label, or do not decide the temperature; or no rule
+            has so low an error.
         ConfigError: the dataset does not compute the score, or the model is an exported one.
     """
     if not (calibrated or thresholds or abstain is not None):
@@ -116,7 +118,7 @@ def decide(model: Path, config: RunConfig, calibrated: bool, thresholds: str | N
             "none. Give MODEL=<job>, or RUN=<the run's folder>."
         )
     folder = model.parent
-    again = f"python scripts/evaluate.py --model {config.job_name} --dataset {config.dataset_name} --split validation"
+    again = _score_again(config)
     temperature = calibration.read_temperature(folder, again) if calibrated else 1.0
     decision = Decision(temperature, lines=(f"temperature {temperature:.3f}",) if calibrated else ())
     if not (thresholds or abstain is not None):
@@ -131,6 +133,13 @@ def decide(model: Path, config: RunConfig, calibrated: bool, thresholds: str | N
     return decision if abstain is None else _with_abstention(decision, scores, gold, abstain)
 
 
+def _score_again(config: RunConfig) -> str:
+    """Return the command that scores the validation rows of a run."""
+    names = {"MODEL": config.job_name, "DATASET": config.dataset_name, "SEED": config.seed, "SPLIT": "validation"}
+    variant = f" and the SET= of the variant {config.variant}" if config.variant else ""
+    return make_command("evaluate", **names) + variant
+
+
 def _with_thresholds(
     decision: Decision, config: RunConfig, scores: np.ndarray, gold: np.ndarray, name: str
 ) -> Decision:
@@ -138,6 +147,11 @@ def _with_thresholds(
     mean_of = tuple(labels.index(str(label)) for label in config.dataset.mean_f1_labels or ())
     if name == "f1_mean_labels" and not mean_of:
         raise ConfigError("THRESHOLDS=f1_mean_labels needs `mean_f1_labels` in the dataset's YAML file")
+    if missing := [label for place, label in enumerate(labels) if place not in gold]:
+        raise RunError(
+            f"THRESHOLDS={name}: the {len(gold)} validation rows have no row of the label {choices(missing)}, so its "
+            "threshold cannot be learned. Train with validation rows of every label, or leave THRESHOLDS out."
+        )
     found = calibration.fit_thresholds(scores, gold, name, mean_of)
     shown = ", ".join(f"{label} {value:.3f}" for label, value in zip(labels, found, strict=True))
     line = f"thresholds for {name} on {len(gold)} validation rows: {shown}"
@@ -154,6 +168,7 @@ def _with_abstention(decision: Decision, scores: np.ndarray, gold: np.ndarray, a
         )
     line = (
         f"abstains below a probability of {rule.least:.4f}: on validation {rule.coverage:.1%} of {len(gold)} rows are "
-        f"kept, {rule.error:.1%} of these are wrong (at most {rule.highest_error:.1%} with 95 % confidence)"
+        f"kept, {rule.error:.1%} of these are wrong (at most {rule.highest_error:.1%} with 95 % confidence, though the "
+        "same rows chose the bound)"
     )
     return dataclasses.replace(decision, abstention=rule, lines=(*decision.lines, line))

@@ -8,10 +8,11 @@ from common.cli.options import shown
 from common.cluster.scheduler import AUTO, SLURM, choose_cluster
 from common.core import yaml_io
 from common.predict import shards, slurm_array, workers
+from common.predict.create_plan import create_plan
 from common.predict.decision import PLAIN, Decision
 from common.predict.inputs import check_free_output
 from common.predict.merge import merge_parts, merge_report, merge_summary
-from common.predict.plan import PLAN, Plan, create_plan, plan_folder, plan_lock
+from common.predict.plan import PLAN, Plan, plan_folder, plan_lock
 from common.predict.scorer import Scorer
 from common.runs import run_folder
 

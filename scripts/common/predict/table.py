@@ -8,10 +8,11 @@ import numpy as np
 
 from common.core.formatting import duration
 from common.predict import slurm_array
+from common.predict.create_plan import create_plan
 from common.predict.decision import PLAIN, Decision
 from common.predict.inputs import check_free_output, one_row
 from common.predict.merge import abstained_line, merge_parts
-from common.predict.plan import PLAN, create_plan, plan_folder, plan_lock
+from common.predict.plan import PLAN, plan_folder, plan_lock
 from common.predict.scorer import Scorer
 from common.predict.shards import score_shard
 

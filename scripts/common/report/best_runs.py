@@ -6,18 +6,18 @@ from common.report.results import Result
 
 
 def groups(results: Sequence[Result]) -> dict[str, list[Result]]:
-    """Return the fine-tuned results of one dataset by job, method and head, in their order.
+    """Return the fine-tuned results of one dataset by job, method, head and number of folds, in their order.
 
     The name of a group is its job; where a job has variants of several methods or heads, these are part of the name.
     """
-    found: dict[tuple[str, str, str], list[Result]] = {}
+    found: dict[tuple[str, str, str, int], list[Result]] = {}
     for result in results:
         if not result.baseline:
-            found.setdefault((result.job, result.method, result.head), []).append(result)
-    jobs = [job for job, _, _ in found]
+            found.setdefault((result.job, result.method, result.head, result.folds), []).append(result)
+    jobs = [job for job, *_ in found]
     return {
-        job if jobs.count(job) == 1 else f"{job} ({method}, {head} head)": members
-        for (job, method, head), members in found.items()
+        job if jobs.count(job) == 1 else f"{job} ({method}, {head} head{f', {folds} folds' if folds else ''})": members
+        for (job, method, head, folds), members in found.items()
     }
 
 

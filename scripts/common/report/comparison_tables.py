@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from common.core.formatting import p_value, percent_range
 from common.report import variant_grid
-from common.report.comparisons import BETTER, Comparison, Comparisons, compare
+from common.report.comparisons import BETTER, OTHER_ROWS, Comparison, Comparisons, compare
 from common.report.results import Result
 
 _MOST_NAMES = 6  # in a sentence
@@ -47,8 +47,13 @@ def sentences(results: Sequence[Result]) -> list[str]:
     compared = compare(results)
     if compared.best is None:
         return []
-    rows = int(results[0].documents[0]["test_n"])
+    rows = int(compared.best.documents[0]["test_n"])
     lines = [_about_best(results, compared, names, rows)]
+    lines += [
+        f"{count} folds: every row is a test row of one of {count} runs, which was not trained on it; training time is "
+        "that of all of them."
+        for count in sorted({result.folds for result in results} - {0})
+    ]
     if compared.baseline is not None and compared.to_baseline:
         lines.append(_about_baseline(results, compared, names, rows))
     return [line for line in lines if line]
@@ -63,9 +68,12 @@ def _about_best(results: Sequence[Result], compared: Comparisons, names: dict[in
         line += f" Not distinguishable from it at {rows:,} rows: {_listed(same)}."
     elif tested:
         line += f" Distinguishable from it at {rows:,} rows: all {len(tested)} that were tested."
-    untested = len(results) - 1 - len(tested)
+    others = [names[id(result)] for result in results if compared.mark(result) == OTHER_ROWS]
+    untested = len(results) - 1 - len(tested) - len(others)
     if untested:
         line += f" Not tested: {untested} others, because predictions of the test rows are missing."
+    if others:
+        line += f" Scored on other test rows, so no comparison is possible: {_listed(others)}."
     return line
 
 

@@ -14,7 +14,7 @@ from common.evaluation.paired_tests import Difference, Discordant
 from common.report import statistics
 from common.report.results import Result
 
-BEST, SAME, BETTER, WORSE, UNKNOWN = "best", "≈ best", "better", "worse", "–"
+BEST, SAME, BETTER, WORSE, OTHER_ROWS, UNKNOWN = "best", "≈ best", "better", "worse", "other rows", "–"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,9 +54,14 @@ class Comparisons:
     to_baseline: dict[int, Comparison | None]
 
     def mark(self, result: Result) -> str:
-        """Return how a result stands to the best one: "best", "≈ best" (not distinguishable), "worse" or "–"."""
+        """Return how a result stands to the best one: "best", "≈ best" (not distinguishable), "worse" or "–".
+
+        "other rows" is a result that was scored on other test rows than the best one.
+        """
         if result is self.best:
             return BEST
+        if self.best is not None and result.has_other_rows(self.best):
+            return OTHER_ROWS
         found = self.to_best.get(id(result))
         return UNKNOWN if found is None else WORSE if found.is_distinguishable else SAME
 

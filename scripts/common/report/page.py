@@ -34,7 +34,7 @@ _MARKS = (
     "vs best: the row with the highest leading score, and how the others stand to it by a paired test on the same test "
     "rows. ≈ best: not distinguishable from it. The test is McNemar's exact one for accuracy of one seed, else a "
     "permutation test with 9,999 permutations or more; worse: p ≤ 0.05 after Holm's correction for all pairs of rows. "
-    "–: cannot be tested, because predictions were not published."
+    "–: cannot be tested, because predictions were not published. Other rows: scored on other test rows than the best."
 )
 _COMPARED = (
     "Differences of the leading score in points [95 % interval]. Right alone: test rows that only this model judges "
@@ -72,7 +72,7 @@ def readme_block(results: Sequence[Result]) -> str:
     leads = {dataset: markdown_text(members[0].score_name) for dataset, members in found.items()}
     others = [f"{name} for `{dataset}`" for dataset, name in leads.items() if name != "accuracy"]
     scores = ", ".join([*others, "else accuracy" if others else "accuracy"])
-    rows = ", ".join(f"{_title(members)} {_test_rows(members):,}" for members in found.values())
+    rows = ", ".join(f"{_title(members)} {_test_rows(members)}{_folds(members)}" for members in found.values())
     lines = [
         f"Test scores in percent ({scores}), mean ± standard deviation over seeds [95 % interval]. ≈ best: not "
         f"distinguishable from the best row (paired tests, Holm's correction). –: not measured, or predictions not "
@@ -115,7 +115,7 @@ def published_page(
 
 def _section(dataset: str, results: Sequence[Result], plots: Sequence[str], notes: DatasetNotes) -> list[str]:
     """Return the parts of one dataset: notes, then a heading, a table and plots for scores, errors, fit and cost."""
-    parts = [f"## {_title(results)}", f"`data/{dataset}.yaml`, {_test_rows(results):,} test rows."]
+    parts = [f"## {_title(results)}", f"`data/{dataset}.yaml`, {_test_rows(results)} test rows."]
     if notes.notes:
         parts.append("\n".join(f"- {note}" for note in notes.notes))
     parts.append("### Scores")
@@ -147,8 +147,14 @@ def _title(results: Sequence[Result]) -> str:
     return str(results[0].documents[0]["dataset_title"])
 
 
-def _test_rows(results: Sequence[Result]) -> int:
-    return int(results[0].documents[0]["test_n"])
+def _test_rows(results: Sequence[Result]) -> str:
+    """Return the number of test rows, or the numbers where not all results have the same rows."""
+    return " or ".join(f"{count:,}" for count in sorted({int(result.documents[0]["test_n"]) for result in results}))
+
+
+def _folds(results: Sequence[Result]) -> str:
+    counts = sorted({result.folds for result in results} - {0})
+    return f" ({' or '.join(map(str, counts))} folds)" if counts else ""
 
 
 def _images(results: Sequence[Result], paths: Sequence[str], width: int) -> list[str]:

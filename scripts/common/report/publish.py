@@ -6,7 +6,7 @@ from typing import Any, cast
 from common.core import yaml_io
 from common.core.files import write_json, write_text
 from common.evaluation.outcomes import FILE as OUTCOMES
-from common.report.results import SPLIT_METRICS, damage, find, read_config, read_metrics, read_outcomes
+from common.report.finished_runs import SPLIT_METRICS, damage, find, read_config, read_metrics, read_outcomes
 from common.report.statistics import Cache
 from common.runs import run_folder
 from common.runs.documents import Metrics

@@ -1,28 +1,24 @@
-"""Find finished runs, and load them as results grouped over seeds."""
+"""Load finished runs as results, grouped over seeds and folds."""
 
 import dataclasses
 import functools
-import json
-import typing
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, cast
-
-import numpy as np
+from typing import Any, NamedTuple
 
 from common.config.catalog import ROOT
 from common.config.variants import flatten, result_settings
-from common.core.documents import is_of
-from common.core.errors import PeftableError, ReportError
-from common.core.files import read_json, read_jsonl, sha256
-from common.evaluation import label_counts, outcomes
+from common.core.errors import ReportError
+from common.evaluation import label_counts
 from common.evaluation.intervals import Interval
 from common.evaluation.outcomes import Outcomes
 from common.evaluation.resampling import Units
-from common.report import statistics
+from common.report import finished_runs, folds, statistics
+from common.report.finished_runs import FinishedRun, on_validation
 from common.report.statistics import Cache
-from common.runs import run_folder
 from common.runs.documents import Metrics, value
-from common.runs.run_config import SCHEMA, RunConfig, differences
+from common.runs.out_of_fold import variant_without_fold
+from common.runs.run_config import RunConfig, differences
 
 METRIC_NAMES = {
     "accuracy": "accuracy",
@@ -31,8 +27,6 @@ METRIC_NAMES = {
     "matthews_corrcoef": "MCC",
 }
 PUBLISHED = ROOT / "outputs" / "published"
-PREDICTIONS = "predictions-test.jsonl"
-SPLIT_METRICS = ("metrics-train.json", "metrics-validation.json")  # optional; published with metrics.json
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,6 +39,7 @@ class Result:
             these splits were scored.
         settings: the job's settings that change results, by dotted key; empty for a classical baseline.
         outcomes: of the test rows, by seed as `documents`; None for a seed that was published without.
+        folds: number of folds, each of which was the test rows of one run; 0 for test rows of one run.
         cache: of the statistics.
     """
 
@@ -55,6 +50,7 @@ class Result:
     documents: tuple[Metrics, ...]
     settings: dict[str, Any] = dataclasses.field(default_factory=dict)
     outcomes: tuple[Outcomes | None, ...] = ()
+    folds: int = 0
     cache: Cache = dataclasses.field(default_factory=Cache, compare=False)
 
     @property
@@ -67,8 +63,10 @@ class Result:
                 "embedding": f"{self.job}, embedding + logistic regression",
             }
             name = words.get(self.baseline, f"{self.job}, {self.baseline}")
-            return f"{name} ({self.variant})" if self.variant else name
-        return f"{self.job} ({self.variant})" if self.variant else self.job
+        else:
+            name = self.job
+        facts = [self.variant, f"{self.folds} folds" if self.folds else ""]
+        return f"{name} ({', '.join(filter(None, facts))})" if any(facts) else name
 
     def values(self, key: str) -> list[float]:
         """Return a metric of every seed that has it."""
@@ -142,7 +140,7 @@ class Result:
     def validation_score(self) -> float | None:
         """Return the mean over seeds of the leading score on validation; None where a seed does not have it."""
         key = self.score_key.replace("test_", "validation_", 1)
-        found = [_on_validation(document, key) for document in self.documents]
+        found = [on_validation(document, key) for document in self.documents]
         known = [score for score in found if score is not None]
         return sum(known) / len(known) if len(known) == len(found) else None
 
@@ -157,8 +155,17 @@ class Result:
 
     def with_train(self) -> "Result | None":
         """Return the result over the seeds whose train rows were scored, None where there is no such seed."""
-        scored = tuple(document for document in self.documents if document.get("train_accuracy") is not None)
-        return dataclasses.replace(self, documents=scored) if scored else None
+        scored = [place for place, one in enumerate(self.documents) if one.get("train_accuracy") is not None]
+        documents, rows = tuple(self.documents[place] for place in scored), self.outcomes
+        if rows:
+            rows = tuple(rows[place] for place in scored)
+        return dataclasses.replace(self, documents=documents, outcomes=rows) if scored else None
+
+    def has_other_rows(self, other: "Result") -> bool:
+        """Return whether another result is known to be of other test rows."""
+        own, others = ({one.rows_sha256 for one in result.outcomes if one is not None} for result in (self, other))
+        counts = [value(result.documents[0], "test_n") for result in (self, other)]
+        return counts[0] != counts[1] or bool(own and others and own != others)
 
     @property
     def score_key(self) -> str:
@@ -174,107 +181,11 @@ class Result:
         return METRIC_NAMES.get(name, name)
 
 
-def _on_validation(document: Metrics, key: str) -> float | None:
-    """Return a validation score of one run: of the whole split if it was scored, else of the kept checkpoint."""
-    best_step = value(document, "best_step")
-    kept = [entry.get(key) for entry in document.get("history") or [] if entry.get("step") == best_step]
-    return next((score for score in [value(document, key), *kept] if score is not None), None)
-
-
-def find(outputs: Path) -> list[Path]:
-    """Return the folders of finished runs below an outputs folder, without archived runs and the demo's."""
-    found = []
-    for file in sorted(outputs.rglob(run_folder.METRICS)):
-        parts = file.relative_to(outputs).parts[:-1]
-        if (
-            parts
-            and parts[0] not in run_folder.NO_RESULTS
-            and not any(".replaced-" in part or part.startswith(".") for part in parts)
-        ):
-            found.append(file.parent)
-    return found
-
-
-def read_metrics(file: Path) -> Metrics:
-    """Return the content of a metrics.json; a `ReportError` where it cannot be read."""
-    try:
-        document = cast("Metrics", dict(read_json(file)))
-    except (OSError, ValueError, TypeError) as error:
-        raise ReportError(f"{file}: cannot be read: {error}") from error
-    if document.get("schema") != SCHEMA:
-        raise ReportError(f"{file}: its schema is {document.get('schema')}; this version reads {SCHEMA}.")
-    return document
-
-
-def damage(run: Path, cache: Cache) -> str:
-    """Return which file of a finished run cannot be read, and why; "" where all can."""
-    try:
-        metrics = _all_metrics(run)
-        run_folder.run_config_of(read_config(run, cache), run / run_folder.CONFIG)
-        hints = typing.get_type_hints(Metrics)
-        missing = [key for key in Metrics.__required_keys__ if key not in metrics]
-        wrong = [key for key, found in metrics.items() if key in hints and not is_of(found, hints[key])]
-        if missing + wrong:
-            return f"{run / run_folder.METRICS}: '{sorted(missing + wrong)[0]}' cannot be read"
-        read_outcomes(run, metrics, cache)
-    except PeftableError as error:
-        return str(error)
-    return ""
-
-
-def _all_metrics(run: Path) -> Metrics:
-    """Return a run's metrics.json, with the metrics of train and validation added where these files exist."""
-    document = read_metrics(run / run_folder.METRICS)
-    for name in SPLIT_METRICS:
-        if (run / name).exists():
-            document = read_metrics(run / name) | document  # fields without a split are those of metrics.json
-    return document
-
-
-def read_config(run: Path, cache: Cache) -> dict[str, Any]:
-    """Return the content of a run's config.yaml; parsing YAML takes longer than all the rest of a report."""
-    file = run / run_folder.CONFIG
-    if not file.exists():
-        return run_folder.read_config(run)  # raises
-    return dict(cache.value(sha256(b"config " + file.read_bytes()), lambda _: run_folder.read_config(run)))
-
-
-def read_outcomes(run: Path, document: Metrics, cache: Cache) -> Outcomes | None:
-    """Return the outcomes of a run's test rows, None where the folder has neither them nor the predictions.
-
-    Args:
-        run: a run folder, or a published one.
-        document: its metrics.json.
-        cache: keeps the outcomes of predictions, which take time to read.
-
-    Raises:
-        ReportError: they cannot be read, or are not those of which the metrics were computed.
-    """
-    file = next((run / name for name in (outcomes.FILE, PREDICTIONS) if (run / name).exists()), None)
-    if file is None or "test_labels" not in document:
-        return None
-    labels, confusion = document["test_labels"], np.array(document["test_confusion"])
-    try:
-        if file.name == PREDICTIONS:
-            key = sha256(f"outcomes {outcomes.SCHEMA} {json.dumps(labels)} ".encode() + file.read_bytes())
-            packed = cache.value(key, lambda _: outcomes.of_predictions(read_jsonl(file), labels).document())
-        else:
-            packed = read_json(file)
-        found = outcomes.read(packed)
-    except (OSError, AttributeError, KeyError, TypeError, ValueError) as error:
-        raise ReportError(f"{file}: cannot be read: {error}") from error
-    if len(found.gold) != document["test_n"] or not np.array_equal(found.confusion()[:, :-1], confusion):
-        raise ReportError(
-            f"{file}: it does not belong to the {run_folder.METRICS} beside it, whose confusion matrix is another one. "
-            "Evaluate the run again (make evaluate), or restore the two files together."
-        )
-    return found
-
-
 def load(folder: Path, cache: Cache | None = None) -> list[Result]:
     """Return the finished runs below a folder grouped over their seeds, sorted by dataset, baselines first, then job.
 
-    A damaged run is left out.
+    The folds of one job and seed are one run over all rows. A damaged run is left out, and so are folds whose other
+    folds are not finished (`left_out`).
 
     Args:
         folder: an outputs folder, or what is published.
@@ -284,40 +195,77 @@ def load(folder: Path, cache: Cache | None = None) -> list[Result]:
         ReportError: the seeds of one result have different data or settings.
     """
     cache = cache or Cache()
-    groups: dict[tuple[str, str, str, str], list[tuple[int, Metrics, RunConfig, Outcomes | None]]] = {}
-    for run in find(folder):
-        if damage(run, cache):
+    results = []
+    for key, seeds in _groups(folder, cache).items():
+        whole = {seed: runs for seed, runs in seeds.items() if not (key.has_folds and folds.missing(runs))}
+        if not whole:
             continue
-        document = _all_metrics(run)
+        _check_alike(key, [run.config for runs in whole.values() for run in runs])
+        members = [folds.join(whole[seed]) if key.has_folds else whole[seed][0] for seed in sorted(whole)]
+        if len({run.document["score"] for run in members}) > 1:
+            raise ReportError(f"{key.text}: its seeds have different leading scores.")
+        config = members[0].config
+        settings = flatten(result_settings(config.job)) if config.job else {}
+        number = folds.count(config) or 0 if key.has_folds else 0
+        if settings and number:
+            settings = {key: value for key, value in settings.items() if key != "fold"} | {"folds": number}
+        documents, rows = tuple(run.document for run in members), tuple(run.outcomes for run in members)
+        results.append(
+            Result(key.dataset, key.job, key.variant, key.baseline, documents, settings, rows, number, cache)
+        )
+    order = {"": 4, "majority": 0, "tfidf": 1, "untuned": 2, "zero-shot": 2}
+    return sorted(results, key=lambda r: (r.dataset, order.get(r.baseline, 3), r.job, r.baseline, r.variant, r.folds))
+
+
+def left_out(folder: Path, cache: Cache) -> list[str]:
+    """Return a line for each job and seed whose finished folds are in no table, because others are not finished."""
+    lines = []
+    for key, seeds in _groups(folder, cache).items():
+        for seed, runs in sorted(seeds.items()):
+            if key.has_folds and (reason := folds.missing(runs)):
+                lines.append(f"{key.text}, seed {seed}: {reason}")
+    return lines
+
+
+class _Key(NamedTuple):
+    """What the runs of one result have in common."""
+
+    dataset: str
+    job: str
+    variant: str  # without the fold
+    baseline: str
+    has_folds: bool
+
+    @property
+    def text(self) -> str:
+        return "/".join(filter(None, self[:4]))
+
+
+def _groups(folder: Path, cache: Cache) -> dict[_Key, dict[int, list[FinishedRun]]]:
+    """Return the finished runs below a folder by result and seed; of one seed there are several if they are folds."""
+    found: dict[_Key, dict[int, list[FinishedRun]]] = {}
+    for run in finished_runs.read_all(folder, cache):
+        document = run.document
         baseline = str(document.get("baseline") or "")
         if baseline == "adapter":
             baseline = run.name
         if shots := document.get("shots"):
             baseline = f"{baseline} with {shots} examples"
-        key = (str(document["dataset"]), str(document["job"]), str(document["variant"]), baseline)
-        config = run_folder.run_config_of(read_config(run, cache), run / run_folder.CONFIG)
-        rows = read_outcomes(run, document, cache)
-        groups.setdefault(key, []).append((document["seed"] or 0, document, config, rows))
-    results = []
-    for key, members in groups.items():
-        members.sort(key=lambda member: member[0])
-        _check_alike(key, [config for _, _, config, _ in members])
-        if len({document["score"] for _, document, *_ in members}) > 1:
-            raise ReportError(f"{'/'.join(part for part in key if part)}: its seeds have different leading scores.")
-        job = members[0][2].job
-        settings = flatten(result_settings(job)) if job else {}
-        _, documents, _, rows_of_seeds = zip(*members, strict=True)
-        results.append(Result(*key, documents, settings, rows_of_seeds, cache))
-    order = {"": 4, "majority": 0, "tfidf": 1, "untuned": 2, "zero-shot": 2}
-    return sorted(results, key=lambda r: (r.dataset, order.get(r.baseline, 3), r.job, r.baseline, r.variant))
+        has_folds = run.config.dataset.splits.fold is not None
+        variant = variant_without_fold(run.config) if has_folds else str(document["variant"])
+        key = _Key(str(document["dataset"]), str(document["job"]), variant, baseline, has_folds)
+        found.setdefault(key, {}).setdefault(document["seed"] or 0, []).append(run)
+    return found
 
 
-def _check_alike(key: tuple[str, str, str, str], configs: list[RunConfig]) -> None:
-    first = dataclasses.replace(configs[0], seed=None)
-    for config in configs[1:]:
+def _check_alike(key: _Key, configs: Sequence[RunConfig]) -> None:
+    """Raise a `ReportError` where two seeds, of the same fold, differ in more than the seed."""
+    firsts: dict[int | None, RunConfig] = {}
+    for config in configs:
+        first = firsts.setdefault(config.dataset.splits.fold, dataclasses.replace(config, seed=None))
         changes = differences(first, dataclasses.replace(config, seed=None))
         if changes:
             raise ReportError(
-                f"{'/'.join(part for part in key if part)}: its seeds cannot be averaged, "
-                "they differ in more than the seed:\n  " + "\n  ".join(changes)
+                f"{key.text}: its seeds cannot be averaged, they differ in more than the seed:\n  "
+                + "\n  ".join(changes)
             )

@@ -67,9 +67,17 @@ def units_of(documents: Sequence[Metrics], outcomes: Sequence[Outcomes | None]) 
         return None
     if len(value(document, "test_groups") or {}) >= resampling.MIN_GROUPS:
         return None
+    return resampling.units_of_confusion(confusion_of(document))
+
+
+def confusion_of(document: Metrics) -> np.ndarray:
+    """Return counts (C, C + 1) of test rows: gold by predicted, the last column for generated texts that are no label.
+
+    `test_confusion` lacks that column.
+    """
     confusion = np.array(document["test_confusion"])
     support = np.array([label["support"] for label in value(document, "test_per_label").values()])
-    return resampling.units_of_confusion(np.column_stack([confusion, support - confusion.sum(axis=1)]))
+    return np.column_stack([confusion, support - confusion.sum(axis=1)])
 
 
 def intervals(units: Units, names: Sequence[str], mean_f1_of: Sequence[int], cache: Cache) -> dict[str, Interval]:

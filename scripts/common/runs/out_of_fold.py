@@ -10,18 +10,16 @@ import re
 from pathlib import Path
 from typing import Any
 
-from common.config.dataset import Splits
+from common.config.dataset import Folds, Splits
 from common.core.errors import PeftableError
 from common.core.files import read_json, read_jsonl, remove, sha256, write_jsonl
-from common.data.folds import count_folds
-from common.data.rows import Rows
 from common.runs import run_folder
 from common.runs.run_config import RunConfig
 
 PREDICTIONS = "predictions-test.jsonl"
 
 
-def write_out_of_fold(folder: Path, config: RunConfig, rows: Rows) -> Path | None:
+def write_out_of_fold(folder: Path, config: RunConfig) -> Path | None:
     """Write the predictions of all folds as one file, and return it; None without folds.
 
     While folds are missing, it returns None, too, and there is no file. Folds of other rows are named on the terminal,
@@ -30,18 +28,18 @@ def write_out_of_fold(folder: Path, config: RunConfig, rows: Rows) -> Path | Non
     Args:
         folder: of a finished run.
         config: of that run.
-        rows: of its dataset.
 
     Returns:
         `<outputs>/<dataset>/<job>/out-of-fold[-<variant>]-seed-<n>.jsonl`: the records of predictions-test.jsonl and
         "fold", by fold and row.
     """
-    if config.dataset.splits.folds is None:
+    if config.folds is None:
         return None
     place = folder.parents[1]  # <outputs>/<dataset>/<job>: a fold is a variant
     members = _finished_folds(place, folder.name, config)
-    file = place / f"out-of-fold{_suffix(config)}-{folder.name}.jsonl"
-    if len(members) < count_folds(rows, config.dataset):
+    variant = variant_without_fold(config)
+    file = place / f"out-of-fold{f'-{variant}' if variant else ''}-{folder.name}.jsonl"
+    if len(members) < config.folds.count:
         remove(file)  # of runs that are no longer there
         return None
     records = [
@@ -60,7 +58,7 @@ def _finished_folds(place: Path, last: str, config: RunConfig) -> dict[int, Path
         except PeftableError:
             continue  # damaged; `make status` says so
         number = other.dataset.splits.fold
-        if number is None or _without_fold(other) != _without_fold(config) or not _has_all_rows(file.parent):
+        if number is None or without_fold(other) != without_fold(config) or not _has_all_rows(file.parent):
             continue
         if _division(other) == _division(config):
             found[number] = file.parent
@@ -73,9 +71,9 @@ def _finished_folds(place: Path, last: str, config: RunConfig) -> dict[int, Path
     return found
 
 
-def _division(config: RunConfig) -> tuple[str | None, Splits]:
+def _division(config: RunConfig) -> tuple[Folds | None, Splits]:
     """Return which rows the folds divide, and how."""
-    return config.undivided_sha256, config.dataset.splits.model_copy(update={"fold": None})
+    return config.folds, config.dataset.splits.model_copy(update={"fold": None})
 
 
 def _has_all_rows(folder: Path) -> bool:
@@ -85,15 +83,15 @@ def _has_all_rows(folder: Path) -> bool:
         return False
 
 
-def _without_fold(config: RunConfig) -> dict[str, Any]:
+def without_fold(config: RunConfig) -> dict[str, Any]:
     """Return what the runs of all folds have in common; their rows differ."""
     return {key: value for key, value in config.identity().items() if key not in ("fold", "data.sha256")}
 
 
-def _suffix(config: RunConfig) -> str:
-    """Return what tells the files of variants apart, without the fold."""
+def variant_without_fold(config: RunConfig) -> str:
+    """Return the name that the variants of all folds share, "" for the job itself."""
     others = re.sub(r"(^|,)fold=\d+", "", config.variant).strip(",")
     if hashed := re.fullmatch(r"(.*)-[0-9a-f]{8}", others):  # of the whole name, with the fold
-        settings = {key: value for key, value in _without_fold(config).items() if key != "seed"}
+        settings = {key: value for key, value in without_fold(config).items() if key != "seed"}
         others = f"{hashed[1]}-{sha256(json.dumps(settings, sort_keys=True).encode())[:8]}"
-    return f"-{others}" if others else ""
+    return others

@@ -3,7 +3,7 @@
 import dataclasses
 from typing import TYPE_CHECKING, Any
 
-from common.config.dataset import Dataset
+from common.config.dataset import Dataset, Folds
 from common.config.job import Job, Training
 from common.config.run_request import EMBEDDING, FEW_SHOT
 from common.config.variants import flatten, result_settings
@@ -29,7 +29,7 @@ class RunConfig:
         max_train_samples: of a classical baseline: it learns from a sample of so many train rows. A job has its own.
         shots: of the baseline few-shot: the number of train rows that every prompt shows.
         dropped_rows_count: {split: rows that the dataset's `drop_labels` left out}; None without `drop_labels`.
-        undivided_sha256: of all rows before they were divided into folds, equal for all folds; None without folds.
+        folds: how all rows are divided, for a run of one fold; None for another run.
     """
 
     job_name: str
@@ -44,22 +44,18 @@ class RunConfig:
     max_train_samples: int | None = None
     shots: int | None = None
     dropped_rows_count: dict[str, int] | None = None
-    undivided_sha256: str | None = None
+    folds: Folds | None = None
 
     def with_rows(self, rows: "LoadedRows") -> "RunConfig":
-        """Return the config with what reading the rows has shown: labels, number of dropped rows, hash before folds."""
-        return dataclasses.replace(
-            self,
-            dataset=rows.dataset,
-            dropped_rows_count=rows.dropped_rows_count or None,
-            undivided_sha256=rows.undivided_sha256,
-        )
+        """Return the config with what reading the rows has shown: labels, dropped rows, folds."""
+        dropped = rows.dropped_rows_count or None
+        return dataclasses.replace(self, dataset=rows.dataset, dropped_rows_count=dropped, folds=rows.folds)
 
     def plain(self) -> dict[str, Any]:
         """Return the content of `config.yaml`."""
         sample = {"max_train_samples": self.max_train_samples} if self.max_train_samples is not None else {}
         dropped = {"dropped_rows_count": self.dropped_rows_count} if self.dropped_rows_count is not None else {}
-        undivided = {"undivided_sha256": self.undivided_sha256} if self.undivided_sha256 is not None else {}
+        folds = {"folds": dataclasses.asdict(self.folds)} if self.folds is not None else {}
         labels = {"labels": self.dataset.labels}  # raises where they are not known yet
         return {
             "schema": SCHEMA,
@@ -71,7 +67,7 @@ class RunConfig:
                 "baseline": self.baseline,
             }
             | ({"shots": self.shots} if self.shots is not None else {}),
-            "data": {"sha256": self.data_sha256, "dir": self.data_dir} | sample | dropped | undivided,
+            "data": {"sha256": self.data_sha256, "dir": self.data_dir} | sample | dropped | folds,
             "job": self.job.model_dump(mode="json", by_alias=True) if self.job else None,
             "dataset": self.dataset.model_dump(mode="json", by_alias=True, exclude_defaults=True)
             | {"schema": SCHEMA}

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from common.config.catalog import with_defaults
-from common.config.dataset import Dataset
+from common.config.dataset import Dataset, Folds
 from common.config.job import Job
 from common.core import yaml_io
 from common.core.documents import is_of, read_object, require_object
@@ -118,7 +118,7 @@ def run_config_of(document: dict[str, Any], file: Path) -> RunConfig:
             max_train_samples=data.get("max_train_samples"),
             shots=run.get("shots"),
             dropped_rows_count=data.get("dropped_rows_count"),
-            undivided_sha256=data.get("undivided_sha256"),
+            folds=Folds(**data["folds"]) if "folds" in data else None,
         )
     except KeyError as error:
         raise RunError(f"{file}: not the config of a run: {error} is missing. {fix}") from error

@@ -133,13 +133,13 @@ def test_validation_by_group_leaves_known_groups_to_in_group(load):
 
 def test_the_same_rows_every_time(load):
     assert rows_fingerprint(load(2)) == rows_fingerprint(load(2)) != rows_fingerprint(load(3))
-    assert load(2).undivided_sha256 == load(3).undivided_sha256 is not None
+    assert load(2).folds == load(3).folds and load(2).folds.count == 4
 
 
 def test_a_changed_row_changes_the_hash_of_all_folds(load, tmp_path):
-    before = load(1).undivided_sha256
+    before = load(1).folds
     (tmp_path / "test.csv").write_text((tmp_path / "test.csv").read_text().replace("text 79", "text 79!"))
-    assert load(1).undivided_sha256 != before
+    assert load(1).folds != before
 
 
 def test_a_fold_that_does_not_exist(load):

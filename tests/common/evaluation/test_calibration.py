@@ -62,6 +62,23 @@ def test_a_run_keeps_its_temperature(tmp_path):
         calibration.read_temperature(tmp_path / "other", "make evaluate SPLIT=validation")
 
 
+def test_a_temperature_that_the_rows_do_not_decide_is_refused(tmp_path):
+    """Three rows that are all right would make every probability 0 or 1; rows that are all wrong make all alike."""
+    scores = np.log([[0.9, 0.1], [0.3, 0.7], [0.8, 0.2]])
+    calibration.save(tmp_path, "validation", scores, np.array([1, 0, 1]))
+    assert calibration.read_temperature(tmp_path, "x") > 49
+    calibration.save(tmp_path, "validation", scores, np.array([0, 1, 0]))
+    with pytest.raises(RunError, match="right on all 3 validation rows"):
+        calibration.read_temperature(tmp_path, "x")
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"n": 3}'])
+def test_a_damaged_temperature_is_one_message(tmp_path, text):
+    (tmp_path / calibration.FILE).write_text(text)
+    with pytest.raises(RunError, match=r"is damaged.*make evaluate"):
+        calibration.read_temperature(tmp_path, "make evaluate")
+
+
 @pytest.mark.parametrize("gold", [np.array([0]), np.array([1, 1, 1])])
 def test_few_rows_give_a_finite_temperature(gold):
     scores = np.log(np.tile([0.6, 0.4], (len(gold), 1)))
@@ -79,6 +96,14 @@ def test_abstention_keeps_as_many_rows_as_allowed(allowed):
     assert all((~right[confidence >= one]).mean() > allowed for one in more)
     bound = stats.binomtest(int((~right[kept]).sum()), int(kept.sum())).proportion_ci(0.9).high
     assert rule.highest_error == pytest.approx(bound)
+
+
+def test_a_new_row_like_the_least_certain_kept_one_is_kept():
+    """It is scored with more decimals than the predictions of validation have."""
+    rule = calibration.fit_abstention(np.array([0.9, 0.8, 0.7]), np.array([True, True, False]), 0.1)
+    assert 0.7 < rule.least < 0.799999 and rule.coverage == pytest.approx(2 / 3)
+    close = calibration.fit_abstention(np.array([0.8, 0.8 - 1e-9]), np.array([True, False]), 0.1)
+    assert 0.8 - 1e-9 < close.least < 0.8
 
 
 def test_equal_confidences_are_kept_or_left_together():

@@ -15,9 +15,10 @@ from common.data.table_writer import write_table
 from common.evaluation.calibration import Abstention
 from common.predict import shards
 from common.predict.columns import prediction_columns
+from common.predict.create_plan import create_plan
 from common.predict.decision import PLAIN, Decision
 from common.predict.merge import merge_parts, merge_summary
-from common.predict.plan import PLAN, create_plan, read_plan
+from common.predict.plan import PLAN, read_plan
 
 LABELS = ["con", "pro"]
 DECISION = Decision(2.5, (0.3, 0.7), Abstention(0.55, 0.8, 0.1, 0.2), ("a line",))

@@ -23,9 +23,10 @@ from common.data.table_reader import read_table
 from common.data.table_writer import write_table
 from common.predict import shards, workers
 from common.predict.columns import prediction_columns
+from common.predict.create_plan import create_plan
 from common.predict.inputs import input_files, output_file
 from common.predict.merge import merge_parts, merge_report, merge_summary
-from common.predict.plan import create_plan, read_plan
+from common.predict.plan import read_plan
 
 LABELS = ["con", "pro"]
 ENDINGS = ["csv", "tsv", "jsonl", "parquet", "xlsx", "csv.gz", "jsonl.gz", "parquet.gz"]
@@ -194,7 +195,7 @@ def test_wrong_plans(tmp_path, plan_of, monkeypatch):
         plan_of([source], model=tmp_path / "nothing")
     with pytest.raises(RunError, match="there is no plan here"):
         read_plan(tmp_path / "out.csv.shards")
-    monkeypatch.setattr("common.predict.plan._XLSX_ROWS", 2)
+    monkeypatch.setattr("common.predict.create_plan._XLSX_ROWS", 2)
     with pytest.raises(DataError, match="xlsx holds 2 rows, the input has 3"):
         plan_of([source], "out.xlsx")
     with pytest.raises(ConfigError, match="no shard 3; allowed are 0 to 2"):
@@ -232,7 +233,7 @@ def test_the_same_plan_continues_and_another_is_refused(tmp_path, plan_of, model
 def test_a_continued_plan_does_not_read_the_rows_again(tmp_path, plan_of, monkeypatch):
     source = written(tmp_path / "a.csv", table(30))
     plan = plan_of([source])
-    monkeypatch.setattr("common.predict.plan._survey", None)
+    monkeypatch.setattr("common.predict.create_plan._survey", None)
     assert plan_of([source]) == plan
 
 

@@ -13,8 +13,8 @@ from common.core import files
 from common.core.errors import ConfigError, RunError, SlurmError
 from common.data.table_writer import write_table
 from common.predict import shards, slurm_array
+from common.predict.create_plan import create_plan
 from common.predict.merge import merge_parts
-from common.predict.plan import create_plan
 
 
 @pytest.fixture

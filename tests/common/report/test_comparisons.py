@@ -6,7 +6,7 @@ from toy_runs import finished_run, run_config
 
 from common.core import files
 from common.evaluation import outcomes
-from common.report import comparison_tables, publish, readme_tables, results, statistics
+from common.report import comparison_tables, finished_runs, page, publish, readme_tables, results, statistics
 from common.report.comparisons import compare
 from common.report.statistics import Cache
 
@@ -120,7 +120,7 @@ def test_a_run_with_predictions_of_another_evaluation_is_left_out(tmp_path):
     run = finished_run(outputs)
     document = files.read_json(run / "metrics.json")
     files.write_json(run / "metrics.json", document | {"test_confusion": [[0, 2], [2, 0]]})
-    found = results.damage(run, cache)
+    found = finished_runs.damage(run, cache)
     assert "predictions-test.jsonl: it does not belong to the metrics.json" in found and "make evaluate" in found
     assert [result.baseline for result in results.load(outputs, cache)] == ["majority"]
     assert len(publish.publish(outputs, published, cache)) == 1 and not (published / run.relative_to(outputs)).exists()
@@ -137,16 +137,19 @@ def test_a_run_with_predictions_of_another_evaluation_is_left_out(tmp_path):
 )
 def test_damaged_outcomes_are_named(tmp_path, name, content):
     run = finished_run(tmp_path)
-    assert results.damage(run, Cache()) == ""
+    assert finished_runs.damage(run, Cache()) == ""
     (run / name).write_text(content)
-    assert f"{name}: cannot be read" in results.damage(run, Cache()) and results.load(tmp_path) == []
+    assert f"{name}: cannot be read" in finished_runs.damage(run, Cache()) and results.load(tmp_path) == []
 
 
 def test_other_test_rows_cannot_be_tested(tmp_path):
     finished_run(tmp_path, right=190, rows=200)
     finished_run(tmp_path, baseline="tfidf", right=100, rows=201)
     found = results.load(tmp_path)
-    assert [compare(found).mark(one) for one in found] == ["–", "best"]
+    assert [compare(found).mark(one) for one in found] == ["other rows", "best"]
+    [line, *_] = comparison_tables.sentences(found)
+    assert line.endswith("Scored on other test rows, so no comparison is possible: TF-IDF + logistic regression.")
+    assert "200 or 201 test rows" in page.published_page(found, {}, {})
 
 
 def test_sentences_name_what_follows(tmp_path):

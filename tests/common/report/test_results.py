@@ -6,7 +6,7 @@ from toy_runs import finished_run, run_config
 from common.core import files, yaml_io
 from common.core.errors import ReportError
 from common.evaluation.outcomes import FILE as OUTCOMES
-from common.report import publish, results
+from common.report import finished_runs, publish, results
 from common.report.statistics import Cache
 from common.runs import run_folder
 from common.runs.run_config import RunConfig
@@ -26,7 +26,7 @@ def test_find_takes_finished_runs_alone(folders):
     run_folder.archive_run(finished_run(outputs, run_config(seed=3)))
     for name in run_folder.NO_RESULTS:
         finished_run(outputs / name)
-    assert results.find(outputs) == sorted([baseline, run])
+    assert finished_runs.find(outputs) == sorted([baseline, run])
 
 
 def test_publish_copies_config_and_metrics(folders):
@@ -143,7 +143,7 @@ def test_metrics_that_cannot_be_read_are_named_and_the_others_loaded(folders, te
     run = finished_run(outputs)
     finished_run(outputs, run_config(seed=2))
     (run / run_folder.METRICS).write_text(text)
-    assert f"seed-1/metrics.json: {problem}" in results.damage(run, Cache())
+    assert f"seed-1/metrics.json: {problem}" in finished_runs.damage(run, Cache())
     [found] = results.load(outputs)
     assert len(found.documents) == 1
 
@@ -173,14 +173,14 @@ def test_publish_copies_the_metrics_of_train(folders, tmp_path):
     files.write_json(run / "metrics-validation.json", files.read_json(run / run_folder.METRICS))
     assert publish.publish(outputs, published) == [folder]
     assert (folder / "metrics-validation.json").exists()
-    assert results.find(published) == [folder]
+    assert finished_runs.find(published) == [folder]
 
 
 def test_metrics_of_train_alone_are_no_run(folders):
     outputs, published = folders
     run = finished_run(outputs, train_right=4)
     (run / run_folder.METRICS).unlink()
-    assert results.find(outputs) == [] == publish.publish(outputs, published)
+    assert finished_runs.find(outputs) == [] == publish.publish(outputs, published)
 
 
 def test_metrics_of_train_of_an_older_run_do_not_stay(folders):
@@ -239,5 +239,5 @@ def test_metrics_of_older_versions_name_no_baseline(tmp_path):
     document = files.read_json(run / run_folder.METRICS)
     del document["baseline"]
     files.write_json(run / run_folder.METRICS, document)
-    assert results.damage(run, Cache()) == ""
+    assert finished_runs.damage(run, Cache()) == ""
     assert [result.baseline for result in results.load(tmp_path)] == [""]

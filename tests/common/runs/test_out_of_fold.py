@@ -7,34 +7,29 @@ import shutil
 import pytest
 from toy_runs import finished_run, run_config
 
+from common.config.dataset import Folds
 from common.core import files
-from common.data.rows import Row
 from common.runs.out_of_fold import write_out_of_fold
 
 FOLDED = {"splits": {"folds": "group", "fractions": {"validation": 0.1}}, "group": "topic"}
-
-
-def folds(count):
-    """Rows of so many groups, which are folds."""
-    return {"train": [Row(f"r{n}", ("a", "b"), n % 2, f"topic {n % count}") for n in range(12)]}
 
 
 @pytest.fixture
 def fold(tmp_path):
     """`fold(2)`: the finished run of the second fold, with its config."""
 
-    def make(number, outputs=tmp_path, right=3, rows="all", splits=FOLDED, **overrides):
+    def make(number, outputs=tmp_path, right=3, rows="all", count=3, splits=FOLDED, **overrides):
         config = run_config(overrides={"fold": number, **overrides}, data_sha256=str(number) * 64, **splits)
-        config = dataclasses.replace(config, dataset=config.dataset.with_fold(number), undivided_sha256=rows)
+        config = dataclasses.replace(config, dataset=config.dataset.with_fold(number), folds=Folds(count, rows))
         return finished_run(outputs, config, right=right), config
 
     return make
 
 
 def test_it_is_written_with_the_last_fold(fold, tmp_path):
-    assert write_out_of_fold(*fold(2), folds(3)) is None
-    assert write_out_of_fold(*fold(1, right=1), folds(3)) is None
-    file = write_out_of_fold(*fold(3), folds(3))
+    assert write_out_of_fold(*fold(2)) is None
+    assert write_out_of_fold(*fold(1, right=1)) is None
+    file = write_out_of_fold(*fold(3))
     assert file == tmp_path / "toy" / "minilm-lora" / "out-of-fold-seed-1.jsonl"
     records = files.read_jsonl(file)
     assert [record["fold"] for record in records] == [1] * 4 + [2] * 4 + [3] * 4
@@ -44,7 +39,7 @@ def test_it_is_written_with_the_last_fold(fold, tmp_path):
 def test_the_order_of_the_folds_does_not_matter(fold, tmp_path):
     for outputs, order in ((tmp_path / "a", (1, 2, 3)), (tmp_path / "b", (3, 1, 2))):
         for number in order:
-            file = write_out_of_fold(*fold(number, outputs), folds(3))
+            file = write_out_of_fold(*fold(number, outputs))
         assert file is not None
     one, other = tmp_path.glob("[ab]/toy/minilm-lora/out-of-fold-seed-1.jsonl")
     assert one.read_bytes() == other.read_bytes()
@@ -53,12 +48,12 @@ def test_the_order_of_the_folds_does_not_matter(fold, tmp_path):
 def test_variants_have_files_of_their_own(fold, tmp_path):
     for number in (1, 2):
         fold(number)
-    assert write_out_of_fold(*fold(3, **{"training.epochs": 1}), folds(3)) is None
+    assert write_out_of_fold(*fold(3, **{"training.epochs": 1})) is None
     for number in (1, 2):
         fold(number, **{"training.epochs": 1})
     found, config = tmp_path / "toy" / "minilm-lora" / "fold=1,training.epochs=1" / "seed-1", fold(4)[1]
     last = fold(5, **{"training.epochs": 1})  # five now, of which the file needs three
-    assert write_out_of_fold(*last, folds(4)).name == "out-of-fold-training.epochs=1-seed-1.jsonl"
+    assert write_out_of_fold(*last).name == "out-of-fold-training.epochs=1-seed-1.jsonl"
     assert found.is_dir() and config.dataset.splits.fold == 4
 
 
@@ -66,29 +61,29 @@ def test_half_a_file_of_predictions_is_no_finished_fold(fold):
     (folder, _), second = fold(1), fold(2)
     whole = (folder / "predictions-test.jsonl").read_text()
     (folder / "predictions-test.jsonl").write_text(whole[: len(whole) // 2])
-    assert write_out_of_fold(*second, folds(2)) is None
+    assert write_out_of_fold(*second) is None
     (folder / "predictions-test.jsonl").write_text(whole)
-    assert len(files.read_jsonl(write_out_of_fold(*second, folds(2)))) == 8
+    assert len(files.read_jsonl(write_out_of_fold(*second))) == 8
 
 
 def test_a_damaged_config_beside_it(fold, tmp_path):
     fold(1)
     damaged, config = fold(2)
     (damaged / "config.yaml").write_text(json.dumps({"run": 1}))
-    assert write_out_of_fold(*fold(3), folds(3)) is None and config.dataset.splits.fold == 2
+    assert write_out_of_fold(*fold(3)) is None and config.dataset.splits.fold == 2
 
 
 def test_a_long_name_of_a_variant_is_that_of_all_folds(fold):
     long = {"model": "/somewhere/else"}
     fold(1, **long)
-    one = write_out_of_fold(*fold(2, **long), folds(2))
-    again = write_out_of_fold(*(fold(3, **long)), folds(2))
+    one = write_out_of_fold(*fold(2, **long))
+    again = write_out_of_fold(*(fold(3, **long)))
     assert one == again and one.name.startswith("out-of-fold-model=else-")
 
 
 def test_a_run_without_folds(tmp_path):
     config = run_config()
-    assert write_out_of_fold(finished_run(tmp_path, config), config, folds(1)) is None
+    assert write_out_of_fold(finished_run(tmp_path, config), config) is None
 
 
 @pytest.mark.parametrize(
@@ -100,17 +95,17 @@ def test_folds_of_other_rows_are_not_mixed(fold, changed, capsys):
     """A row would be missing, or there twice, and nothing would say so."""
     other = fold(1, **changed)[0]
     fold(2)
-    assert write_out_of_fold(*fold(3), folds(3)) is None
+    assert write_out_of_fold(*fold(3)) is None
     assert f"{other}: it is a fold of other rows" in capsys.readouterr().out
     shutil.rmtree(other)
     fold(1)
     shutil.rmtree(other.parents[1] / "fold=3")
-    assert len(files.read_jsonl(write_out_of_fold(*fold(3), folds(3)))) == 12
+    assert len(files.read_jsonl(write_out_of_fold(*fold(3)))) == 12
 
 
 def test_a_file_of_an_older_run_does_not_stay(fold):
     one, two = fold(1), fold(2)
-    file = write_out_of_fold(*two, folds(2))
+    file = write_out_of_fold(*two)
     shutil.rmtree(one[0])
     fold(1, rows="changed since")
-    assert write_out_of_fold(*two, folds(2)) is None and not file.exists()
+    assert write_out_of_fold(*two) is None and not file.exists()
