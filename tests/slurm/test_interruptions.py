@@ -130,8 +130,11 @@ def test_the_node_is_lost_and_its_process_still_runs(lab, cluster):
 def test_a_changed_job_is_refused_with_the_difference(lab, partition, moment):
     if moment == "queued":
         partition("down")
-    lab.submit(*HERE, settings=LONG)
+    settings = lasting(200)  # longer than the second submission takes; it is cancelled after the test
+    lab.submit(*HERE, settings=settings)
+    if moment == "running":
+        lab.wait_step(lab.folder(), 1)  # it has read the rows; before, it would refuse the changed ones itself, and end
     rows = (lab.rows / "train.jsonl").read_text(encoding="utf-8")
     (lab.rows / "train.jsonl").write_text(rows.replace("idea", "thought"), encoding="utf-8")
-    said = lab.submit(*HERE, settings=LONG, check=False)
+    said = lab.submit(*HERE, settings=settings, check=False)
     assert "refused" in said and "data.sha256" in said and "cancel" in said

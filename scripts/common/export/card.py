@@ -127,28 +127,25 @@ def _results(run: TrainedRun, comparison: Comparison) -> str:
 
 
 def _calibration(run: TrainedRun, comparison: Comparison) -> str:
-    """Return how often the most probable label is right, by its probability."""
-    scores = run.scores
-    confidence = np.exp(scores.max(axis=1))
-    gold = np.array([row.label for row in run.rows])
-    right = scores.argmax(axis=1) == gold
-    rows, error = [], 0.0
-    for low, high in zip((0.0, 0.5, 0.7, 0.8, 0.9, 0.95), (0.5, 0.7, 0.8, 0.9, 0.95, 1.01), strict=True):
-        members = (confidence >= low) & (confidence < high)
-        if members.any():
-            mean, share = float(confidence[members].mean()), float(right[members].mean())
-            error += members.mean() * abs(mean - share)
-            rows.append([f"{low:.2f} to {min(high, 1):.2f}", f"{mean:.3f}", f"{share:.3f}", str(int(members.sum()))])
-    kept = _abstaining(confidence, right)
+    """Return how often the most probable label is right, by its probability, and what abstaining costs."""
+    found = comparison.metrics
+    low, high = found["expected_calibration_error_interval"]
+    bins = [[f"{one['confidence']:.3f}", f"{one['accuracy']:.3f}", str(one["n"])] for one in found["reliability"]]
     return (
-        f"Calibration: expected calibration error {error:.3f} over these bins.\n\n"
-        + markdown_table(["probability of the predicted label", "mean", "share that is right", "test rows"], rows)
+        f"Calibration: expected calibration error {found['expected_calibration_error']:.3f} over these bins of equally "
+        f"many rows (95 % interval {low:.3f} to {high:.3f}).\n\n"
+        + markdown_table(["mean probability of the predicted label", "share that is right", "test rows"], bins)
         + "\n\nWhat abstaining costs:\n\n"
-        + markdown_table(["label only the most certain", "least probability", "accuracy on them"], kept)
+        + markdown_table(
+            ["label only the most certain", "least probability", "accuracy on them"],
+            _abstaining(run, comparison.scores),
+        )
     )
 
 
-def _abstaining(confidence: Any, right: Any) -> list[list[str]]:
+def _abstaining(run: TrainedRun, scores: np.ndarray) -> list[list[str]]:
+    confidence = np.exp(scores.max(axis=1))
+    right = scores.argmax(axis=1) == np.array([row.label for row in run.rows])
     order = (-confidence).argsort(kind="stable")
     rows = []
     for share in (1.0, 0.9, 0.75, 0.5):

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from common.core.errors import ModelError
+from common.core.errors import ModelError, RunError
 from common.core.files import read_json, sha256, write_json, write_jsonl
 from common.data.rows import Row
 from common.export.source import TrainedRun
@@ -109,11 +109,22 @@ def probe_rows(run: TrainedRun, head: Head) -> list[Row]:
 
 
 def write_scores(
-    folder: Path, rows: Sequence[Row], scores: np.ndarray, probes: Sequence[Row], found: np.ndarray
+    folder: Path, rows: Sequence[Row], scores: np.ndarray, probes: Sequence[Row], found: np.ndarray, tolerance: float
 ) -> None:
-    """Write the scores that check.py compares: of the test rows, by a hash of their texts, and of the probes."""
-    unique = {texts_hash(row.texts): values for row, values in zip(rows, _rounded(scores), strict=True)}
-    write_jsonl(folder / EXPECTED, [{"texts_sha256": key, "scores": values} for key, values in unique.items()])
+    """Write the scores that check.py compares: of the test rows, by a hash of their texts, and of the probes.
+
+    Raises:
+        RunError: two test rows have the same texts, and scores that differ by more than the tolerance.
+    """
+    unique: dict[str, tuple[Row, list[float]]] = {}
+    for row, values in zip(rows, _rounded(scores), strict=True):
+        first, expected = unique.setdefault(texts_hash(row.texts), (row, values))
+        if not np.allclose(values, expected, rtol=0, atol=tolerance):
+            raise RunError(
+                f"the test rows {first.id} and {row.id} have the same texts and different scores: {expected} and "
+                f"{values}. One of them is not the model's; score the rows again: make evaluate"
+            )
+    write_jsonl(folder / EXPECTED, [{"texts_sha256": key, "scores": values} for key, (_, values) in unique.items()])
     pairs = zip(probes, _rounded(found), strict=True)
     write_json(folder / PROBES, [{"texts": list(row.texts), "scores": values} for row, values in pairs])
 

@@ -20,12 +20,14 @@ class Comparison:
         rows: number of test rows.
         changed: rows whose most probable label is another than the run's.
         largest: largest difference of a log probability.
+        scores: of the export, natural-log probabilities (N, C).
         run_metrics, metrics: of the run's and of the export's scores, as `evaluation.metrics.compute` returns them.
     """
 
     rows: int
     changed: int
     largest: float
+    scores: np.ndarray
     run_metrics: dict[str, Any]
     metrics: dict[str, Any]
 
@@ -58,7 +60,7 @@ def compare(run: TrainedRun, scores: np.ndarray) -> Comparison:
         for found in (run.scores, scores)
     ]
     changed = int((run.scores.argmax(axis=1) != scores.argmax(axis=1)).sum())
-    return Comparison(len(run.rows), changed, float(np.abs(run.scores - scores).max()), *both)
+    return Comparison(len(run.rows), changed, float(np.abs(run.scores - scores).max()), scores, *both)
 
 
 def interval(share: float, count: int) -> tuple[float, float]:

@@ -27,7 +27,7 @@ from common.model.heads import ClassificationHead, Head
 from common.model.inspect import inner_model
 from common.runs.exported import MERGED, ONNX, PEFT, SUMS, check_files, described, write_sums
 
-TOLERANCE = 1e-4  # of a log probability, computed in float32
+_TOLERANCE = 1e-4  # of a log probability, computed in float32
 _TOLERANCE_INT8 = 0.1  # processors multiply 8 bits in different ways
 PROOF = "proof.json"
 _WEIGHTS = (".safetensors", ".onnx")
@@ -69,13 +69,14 @@ def export_run(run: TrainedRun, folder: Path, kind: str, dtype: str | None) -> E
         graph.check_graph(head)
     else:
         weights.check_possible(run.job, inner_model(head.model), kind == MERGED)
-    dtype = dtype or ("float32" if kind == ONNX else run.job.dtype)
+    dtype = dtype or (run.job.dtype if kind == MERGED else "float32")
     with atomic_folder(folder) as partial:
         common_files.write_common_files(partial, run, head)
         probes = common_files.probe_rows(run, head)
-        is_exact = run.job == _float32(run.job) and dtype == "float32"
-        expected = run.scores if is_exact else None
         found = _scores(head, job, probes)
+        expected = None
+        if dtype == "float32":  # computed before anything is merged, so that the proof is of merging, too
+            expected = run.scores if run.job == _float32(run.job) else _scores(head, job, run.rows)
         if kind == PEFT:
             weights.write_trained_weights(partial, run.job, run.model, base, head.model)
         elif kind == MERGED:
@@ -85,11 +86,9 @@ def export_run(run: TrainedRun, folder: Path, kind: str, dtype: str | None) -> E
         write_json(partial / SAVED, _description(run, job, base, kind, head, dtype))
         if expected is None:
             # Weights of fewer bits are others than those of the run: check.py compares the export with itself.
-            if kind != PEFT:
-                load = onnx_head.load if kind == ONNX else saved_model.load
-                head = load(job, run.dataset, partial)
+            head = (onnx_head.load if kind == ONNX else saved_model.load)(job, run.dataset, partial)
             expected, found = _scores(head, job, run.rows), _scores(head, job, probes)
-        common_files.write_scores(partial, run.rows, expected, probes, found)
+        common_files.write_scores(partial, run.rows, expected, probes, found, tolerance(dtype))
         del head
         write_sums(partial)
         printed, speed = prove(partial, run, base, kind)
@@ -111,6 +110,11 @@ def scoring_job(job: Job, kind: str) -> Job:
     """Return the job by which an export scores: in float32, of a merged model without a method."""
     job = _float32(job)
     return job.model_copy(update={"method": Full(name="full")}) if kind == MERGED else job
+
+
+def tolerance(dtype: str) -> float:
+    """Return by how much a log probability may differ between machines, for weights of a dtype."""
+    return _TOLERANCE_INT8 if dtype == graph.INT8 else _TOLERANCE
 
 
 def prove(folder: Path, run: TrainedRun, base: ExportedBase, kind: str) -> tuple[str, dict[str, Any]]:
@@ -150,7 +154,7 @@ def _description(run: TrainedRun, job: Job, base: ExportedBase, kind: str, head:
         "labels": list(run.dataset.labels),
         "base": base.plain(),
         "weights_dtype": dtype,
-        "tolerance": _TOLERANCE_INT8 if dtype == graph.INT8 else TOLERANCE,
+        "tolerance": tolerance(dtype),
         **common_files.described_encoder(head.encoder),
         **described(run.config, job, base.name),
     }

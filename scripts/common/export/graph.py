@@ -9,13 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from peft import PeftModel
 from torch import nn
 
 from common.core.errors import ModelError
 from common.data.rows import Row
 from common.export.weights import write_config
-from common.methods.lora import merge_lora
+from common.methods.merge import merge
 from common.methods.modules import head_modules
 from common.model.heads import ClassificationHead, Head
 from common.model.inspect import inner_model
@@ -52,10 +51,8 @@ def write_graph(folder: Path, head: ClassificationHead, dtype: str) -> None:
     Raises:
         ModelError: torch cannot export the model.
     """
-    with contextlib.suppress(AttributeError, NotImplementedError, ValueError):
-        merged: Any = head.model
-        merged = merged.merge_and_unload() if isinstance(merged, PeftModel) else merge_lora(inner_model(merged))
-        head.model = merged
+    with contextlib.suppress(ModelError):  # a method that cannot be merged: the graph computes it beside the base
+        head.model = merge(head.model)
     for module in head_modules(inner_model(head.model)).values():
         module.__dict__.pop("forward", None)  # the cast to float32 of `precision`, which has no effect here
     head.model.float().cpu().eval()

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from peft import LoraConfig, PeftModel, TaskType
+from peft import LoraConfig, TaskType
 from safetensors.torch import load_file, save_file
 from torch import nn
 from transformers import PreTrainedModel
@@ -16,7 +16,7 @@ from common.config.methods import Adapters, Full, LastLayers, LibraryMethod, Lor
 from common.core.errors import ModelError
 from common.core.files import read_json, write_json
 from common.export.base import ExportedBase
-from common.methods.lora import merge_lora
+from common.methods.merge import merge
 from common.methods.modules import name_ends_with
 from common.model.heads import Head
 from common.model.inspect import inner_model
@@ -112,8 +112,8 @@ def _parents(name: str) -> list[str]:
     return [".".join(parts[: count + 1]) for count in range(len(parts))]
 
 
-def write_merged(folder: Path, head: Head, dtype: str) -> PreTrainedModel:
-    """Merge what was trained into the weights of the base, write the whole model, and return it.
+def write_merged(folder: Path, head: Head, dtype: str) -> None:
+    """Merge what was trained into the weights of the base, and write the whole model.
 
     Args:
         folder: to write into.
@@ -123,22 +123,12 @@ def write_merged(folder: Path, head: Head, dtype: str) -> PreTrainedModel:
     Raises:
         ModelError: the method cannot be merged.
     """
-    model = head.model
-    if isinstance(model, PeftModel):
-        kind = str(model.peft_config["default"].peft_type).rpartition(".")[2].lower()
-        try:
-            merged: Any = model.merge_and_unload(safe_merge=True)
-        except (AttributeError, NotImplementedError, ValueError) as error:
-            reason = " ".join(str(error).split())[:200]
-            raise ModelError(
-                f"method {kind} cannot be merged into the base's weights: {reason}. FORMAT=peft keeps it beside them."
-            ) from error
-    else:
-        merged = merge_lora(inner_model(model))
-    merged = merged.to(getattr(torch, dtype))
-    merged.save_pretrained(folder)
+    try:
+        merged: Any = merge(head.model)
+    except ModelError as error:
+        raise ModelError(f"{str(error).removesuffix('.')}. FORMAT=peft keeps it beside them.") from error
+    merged.to(getattr(torch, dtype)).save_pretrained(folder)
     write_config(folder, merged)
-    return merged
 
 
 def write_config(folder: Path, model: PreTrainedModel) -> None:

@@ -29,22 +29,23 @@ def merged_lora(model: nn.Module, precision: str) -> Iterator[None]:
     layers = [layer for layer in model.modules() if _can_merge(layer)] if precision == "float32" else []
     if sum(_weight(layer).nbytes for layer in layers) > _MOST_BYTES:
         layers = []
-    before = [_weight(layer).data for layer in layers]
+    before = [_weight(layer) for layer in layers]
     try:
         with torch.no_grad():
-            for layer in layers:
-                _weight(layer).data = _weight(layer) + _update(layer)
+            for layer, weight in zip(layers, before, strict=True):
+                # Of its own: the old one may be that of another layer, too (a language-model head and the embedding).
+                _base(layer).weight = nn.Parameter(weight + _update(layer), requires_grad=False)
                 _mark(layer, True)
         yield
     finally:
         for layer, weight in zip(layers, before, strict=True):
-            _weight(layer).data = weight
+            _base(layer).weight = weight
             _mark(layer, False)
 
 
 def _can_merge(layer: nn.Module) -> bool:
     if isinstance(layer, LoraLinear):
-        plain = True
+        plain = not layer.is_merged
     elif type(layer) is Linear:
         others = layer.merged or layer.disable_adapters or layer.lora_variant or any(layer.lora_bias.values())
         plain = not others and len(layer.active_adapters) == 1 and layer.active_adapters[0] in layer.lora_A
@@ -54,9 +55,12 @@ def _can_merge(layer: nn.Module) -> bool:
     return plain and type(weight.data) is torch.Tensor and weight.dtype == torch.float32 and weight.device.type == "cpu"
 
 
+def _base(layer: nn.Module) -> Any:
+    return layer.base if isinstance(layer, LoraLinear) else layer.get_base_layer()  # type: ignore[operator]
+
+
 def _weight(layer: nn.Module) -> nn.Parameter:
-    base: Any = layer.base if isinstance(layer, LoraLinear) else layer.get_base_layer()  # type: ignore[operator]
-    weight: nn.Parameter = base.weight
+    weight: nn.Parameter = _base(layer).weight
     return weight
 
 

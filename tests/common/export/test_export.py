@@ -5,13 +5,17 @@ import socket
 from pathlib import Path
 
 import exports
+import numpy as np
 import pytest
 from marks import slow_except
 
 from common.config import catalog
 from common.core.errors import ModelError, RunError
 from common.core.files import read_json, read_jsonl
+from common.data.load import load_rows
+from common.data.rows import Row
 from common.export import export
+from common.export.common_files import write_scores
 from common.export.export import export_run
 from common.runs import run_folder
 from common.runs.exported import MERGED, ONNX, PEFT, load_export_config
@@ -182,6 +186,48 @@ def test_an_export_that_labels_otherwise_is_not_written(exported, monkeypatch, t
     with pytest.raises(RunError, match="its own proof"):
         exported("lora", MERGED)
     assert not (tmp_path / "exported").exists()
+
+
+def test_a_merge_that_changes_scores_is_not_written(exported, monkeypatch, tmp_path):
+    """A run in bfloat16 has scores of its own; its export in float32 is compared with its model before the merge."""
+    whole = export.weights.merge
+
+    def wrong(model):
+        merged = whole(model)
+        merged.classifier.bias.data[0] += 0.01
+        return merged
+
+    settings = {"precision": "bfloat16"}
+    exported("lora", MERGED, "float32", **settings)
+    shutil.rmtree(tmp_path / "exported")
+    shutil.rmtree(tmp_path / "run")
+    monkeypatch.setattr(export.weights, "merge", wrong)
+    with pytest.raises(RunError, match="its own proof"):
+        exported("lora", MERGED, "float32", **settings)
+    assert not (tmp_path / "exported").exists()
+
+
+def test_rows_with_equal_texts_have_equal_scores(tmp_path):
+    rows = [Row("r1", ("a", "b"), 0), Row("r2", ("c", "d"), 0), Row("r3", ("a", "b"), 1)]
+    scores = np.log([[0.7, 0.3], [0.5, 0.5], [0.7, 0.3]])
+    write_scores(tmp_path, rows, scores, [], scores[:0], 1e-4)
+    assert [entry["scores"][0] for entry in read_jsonl(tmp_path / "expected.jsonl")] == [-0.356675, -0.693147]
+    scores[2] = np.log([0.6, 0.4])
+    with pytest.raises(RunError, match="r1 and r3 have the same texts and different scores"):
+        write_scores(tmp_path, rows, scores, [], scores[:0], 1e-4)
+
+
+@pytest.mark.slow
+def test_a_fold_is_exported_with_its_own_test_rows(tiny_job, rows_dir, dataset, tmp_path, monkeypatch):
+    exports.prove_in_this_process(monkeypatch)
+    plain = dataset.model_dump(mode="json", by_alias=True, exclude_defaults=True)
+    plain |= {"schema": 1, "splits": {"folds": 2, "fold": 2, "fractions": {"validation": 0.2}}}
+    folds = type(dataset).model_validate(plain)
+    run = exports.make_run(tmp_path / "run", tiny_job(method=METHODS["lora"], max_length=24), folds, rows_dir)
+    assert {row.id for row in run.rows} == {row.id for row in load_rows(folds, rows_dir)["test"]}
+    export_run(run, tmp_path / "exported", MERGED, None)
+    assert read_json(tmp_path / "exported" / "proof.json")["test_rows_count"] == len(run.rows)
+    _labels_alike(run, tmp_path / "exported", None)
 
 
 def test_spoilt_folders_and_wrong_bases_are_refused(exported, tiny_model, tmp_path):
