@@ -39,6 +39,7 @@ option.COMPARE   := --compare    # 1: real weights and rows, beside plain script
 option.MEMORY_GB := --memory-gb= # most to take of a GPU's memory, default 14.5
 option.CHECK     := --check      # 1: compare the README with the published results; write nothing
 option.HERE      := --here       # 1: print the tables of your runs; publish nothing
+option.FORMAT    := --format=    # markdown, latex, csv or xlsx: also write the tables in this format
 option.JSON      := --json       # 1: print JSON
 option.NO_DATA   := --no-data    # 1: parameters and memory only; read no rows
 option.DRY_RUN   := --dry-run    # 1: print what would be done; download and queue nothing
@@ -94,8 +95,8 @@ export: .venv/requirements $(if $(filter onnx,$(FORMAT)),.venv/onnx) ## write a 
 takes.push := RUN TO PUBLIC DRY_RUN
 push: .venv/requirements ## upload the exported folder RUN= to the Hugging Face Hub as TO=<owner>/<name>, private [DRY_RUN=1]
 	@$(PY) scripts/push.py $(options)
-takes.report := OUTPUTS CHECK HERE
-report: .venv/requirements ## publish finished runs; write the tables and plots [CHECK=1, HERE=1]
+takes.report := OUTPUTS CHECK HERE FORMAT
+report: .venv/requirements ## publish finished runs; write tables, plots and a page to browse [CHECK=1, HERE=1, FORMAT=latex]
 	@$(PY) scripts/collect.py $(options)
 
 ## A cluster, or this machine's queue

@@ -1,11 +1,13 @@
-"""Publish finished runs, and write the table of README.md and the page outputs/published/README.md with its plots.
+"""Publish finished runs, and write the tables and plots: README.md, outputs/published/README.md and an HTML report.
 
     python scripts/collect.py              outputs/ → outputs/published/ → tables and plots
     python scripts/collect.py --check      fail and name the cell where a page differs from outputs/published/
     python scripts/collect.py --expect FILE      fail and list the runs of FILE that have no metrics
     python scripts/collect.py --here --outputs outputs/demo     print the tables of these runs; publish nothing
-    make report [CHECK=1] [HERE=1]
+    python scripts/collect.py --format latex     also write the tables to <outputs>/report/latex/
+    make report [CHECK=1] [HERE=1] [FORMAT=markdown|latex|csv|xlsx]
 
+The HTML report, <outputs>/report/index.html, also has every prediction with its text; it is not published.
 The tables are computed from outputs/published/ alone, which is committed: everybody can write them again. The runs of
 the demo are not published. Needs no torch.
 """
@@ -23,18 +25,22 @@ from common.core.formatting import shortened, text_table
 from common.report import (
     comparison_tables,
     finished_runs,
+    formats,
     hardware,
+    html_report,
     notes,
     page,
     page_diff,
     plots,
     publish,
     readme_tables,
+    records,
     results,
     speed,
     statistics,
     variant_grid,
 )
+from common.report.results import Result
 from common.runs import run_folder
 
 PAGE = "README.md"  # of outputs/published
@@ -59,13 +65,18 @@ def main(argv: list[str] | None = None) -> None:
         type=options.path,
         help="JSON with the expected runs; fail where one has no metrics",
     )
+    parser.add_argument("--format", choices=formats.FORMATS, help="also write the tables in this format")
     request, flags = options.parse(parser, argv)
+    if flags.check and flags.format:
+        raise errors.ConfigError("FORMAT has no effect with CHECK=1, which writes nothing. Leave one of them out.")
     cache = statistics.Cache(request.outputs / statistics.FOLDER)
     try:
         if flags.here:
-            show(request.outputs, cache)
+            found = show(request.outputs, cache)
         else:
-            report(request.outputs, flags.published, flags.readme, flags.check, cache)
+            found = report(request.outputs, flags.published, flags.readme, flags.check, cache)
+        if flags.format:
+            write_tables(flags.format, found, request.outputs)
     except Exception as error:
         if flags.expect:  # the list of failed runs is needed also when the report fails
             print(f"no report: {error}", file=sys.stderr)
@@ -76,8 +87,12 @@ def main(argv: list[str] | None = None) -> None:
     check_whole(cache, *([] if flags.check else [request.outputs]), *([] if flags.here else [flags.published]))
 
 
-def report(outputs: Path, published: Path, readme: Path, check_only: bool, cache: statistics.Cache) -> None:
-    """Publish the finished runs and write both pages, or compare both with the published metrics."""
+def report(outputs: Path, published: Path, readme: Path, check_only: bool, cache: statistics.Cache) -> list[Result]:
+    """Publish the finished runs and write all pages, or compare the tables with the published metrics.
+
+    Returns:
+        The published results.
+    """
     if not readme.is_file():
         raise errors.ReportError(f"{readme}: there is no such file.")
     if not check_only:
@@ -99,10 +114,13 @@ def report(outputs: Path, published: Path, readme: Path, check_only: bool, cache
         page_diff.compare(page_diff.marked(text, speed.BLOCK, readme), ratios, readme)
         check(readme, page_diff.marked(text, page.BLOCK, readme), block)
         check(published / PAGE, _text(published / PAGE), whole)
-        return
+        return found
     new = page_diff.insert(page_diff.insert(text, page.BLOCK, block, readme), speed.BLOCK, ratios, readme)
     write(readme, text, new)
     write(published / PAGE, _text(published / PAGE), whole)
+    if found:
+        _written(html_report.write(found, published, outputs, notes.read(published), records.standings(found)))
+    return found
 
 
 def draw(dataset: str, members: Sequence[results.Result], folder: Path) -> list[Path]:
@@ -162,8 +180,8 @@ def say_left_out(folder: Path, cache: statistics.Cache) -> None:
         )
 
 
-def show(outputs: Path, cache: statistics.Cache) -> None:
-    """Print the tables of the finished runs below a folder, and draw their plots."""
+def show(outputs: Path, cache: statistics.Cache) -> list[Result]:
+    """Print the tables of the finished runs below a folder, draw their plots, write the HTML report, return them."""
     found = results.load(outputs, cache)
     say_left_out(outputs, cache)
     if not found:
@@ -184,6 +202,21 @@ def show(outputs: Path, cache: statistics.Cache) -> None:
         print("\nPlots")
         for path in draw(dataset, members, outputs / "plots"):
             print(f"  {options.shown(path)}")
+    print()
+    _written(html_report.write(found, outputs, outputs, {}, records.standings(found)))
+    return found
+
+
+def write_tables(form: str, found: list[Result], outputs: Path) -> None:
+    """Write the tables in another format to <outputs>/report/<format>/."""
+    folder = outputs / "report" / form
+    for note in formats.write(form, found, folder, records.standings(found)):
+        print(f"note: {note}", file=sys.stderr)
+    print(f"{options.shown(folder)}/: written")
+
+
+def _written(path: Path) -> None:
+    print(f"{options.shown(path)}: written. Open it in a browser; it contains texts of the data.")
 
 
 if __name__ == "__main__":

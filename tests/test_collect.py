@@ -65,12 +65,20 @@ def cells(text: str, first: str) -> list[str]:
     return [cell.strip() for cell in line.strip("|").split("|")]
 
 
+def whole_text(folder: Path) -> str:
+    files = [path for path in folder.rglob("*") if path.suffix in (".json", ".yaml", ".md")]
+    return "".join(path.read_text(encoding="utf-8") for path in files)
+
+
 def test_the_whole_way(collect, tmp_path):
     run, readme, folder = collect
     page = tmp_path / "published" / "README.md"
     code, out, err = run()
     assert (code, err) == (0, "")
-    assert out.count("published ") == 3 and out.count(": written") == 2
+    assert out.count("published ") == 3 and out.count(": written\n") == 2
+    assert "report/index.html: written. Open it" in out
+    report = (tmp_path / "outputs" / "report" / "index.html").read_text(encoding="utf-8")
+    assert "idea number" in report and "idea number" not in whole_text(tmp_path / "published")  # texts of the rows
     text, whole = readme.read_text(encoding="utf-8"), page.read_text(encoding="utf-8")
     for kept in ("# Title\n\nbefore\n", "\nafter\n"):
         assert kept in text
@@ -227,3 +235,16 @@ def test_no_expected_run_has_metrics(run_script, tmp_path):
         assert ("there is no finished run here" if where == ["--here"] else "there is no such file") in err
     files.write_json(outputs / "expected.json", {"schema": 1, "runs": [], "after": []})
     assert run_script("collect", *words)[0] == 6  # the report's own
+
+
+def test_tables_in_other_formats(collect, tmp_path):
+    run, _, _ = collect
+    folder = tmp_path / "outputs" / "report"
+    code, out, err = run("--format", "latex")
+    assert (code, err) == (0, "") and f"{folder / 'latex'}/: written" in out
+    assert "55.0 $\\pm$ 7.1" in (folder / "latex" / "summary.tex").read_text(encoding="utf-8")
+    code, out, _ = run("--here", "--format", "csv")
+    assert code == 0 and "minilm-lora" in (folder / "csv" / "results.csv").read_text(encoding="utf-8")
+    code, _, err = run("--check", "--format", "csv")
+    assert code == 2 and "FORMAT has no effect with CHECK=1" in err
+    assert run("--format", "pdf")[0] == 2

@@ -27,13 +27,13 @@ class FinishedRun:
     """A finished run.
 
     Attributes:
-        name: last part of its folder's path.
+        folders: its run folder; that of each fold, where it is joined from them.
         document: its metrics.json, with the metrics of validation and train where these splits were scored.
         config: its recorded config.
         outcomes: of its test rows; None for a run that was published without.
     """
 
-    name: str
+    folders: tuple[Path, ...]
     document: Metrics
     config: RunConfig
     outcomes: Outcomes | None
@@ -136,7 +136,7 @@ def read_all(folder: Path, cache: Cache) -> list[FinishedRun]:
         if not damage(run, cache):
             document = _all_metrics(run)
             config = run_folder.run_config_of(read_config(run, cache), run / run_folder.CONFIG)
-            found.append(FinishedRun(run.name, document, config, read_outcomes(run, document, cache)))
+            found.append(FinishedRun((run,), document, config, read_outcomes(run, document, cache)))
     return found
 
 

@@ -79,7 +79,9 @@ def join(runs: Sequence[FinishedRun]) -> FinishedRun:
     }
     for key, rows in (("test_loss", "test_n"), ("train_loss", "train_n"), ("train_accuracy", "train_n")):
         joined[key] = _weighted_mean(_values(documents, key), _values(documents, rows))
-    return dataclasses.replace(runs[0], document=cast("Metrics", joined), outcomes=_join_outcomes(runs))
+    folders = tuple(folder for run in runs for folder in run.folders)
+    document = cast("Metrics", joined)
+    return dataclasses.replace(runs[0], folders=folders, document=document, outcomes=_join_outcomes(runs))
 
 
 def _number(run: FinishedRun) -> int:

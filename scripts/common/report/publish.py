@@ -23,7 +23,7 @@ def publish(outputs: Path, published: Path, cache: Cache | None = None) -> list[
         if damage(folder, cache):
             continue
         target = published / folder.relative_to(outputs)
-        config = _anonymous(read_config(folder, cache))
+        config = anonymous(read_config(folder, cache))
         names = [run_folder.METRICS, *(name for name in SPLIT_METRICS if (folder / name).exists())]
         model = {"model": config["job"]["model"] if config["job"] else None}
         documents = {name: cast("Metrics", read_metrics(folder / name) | model) for name in names}
@@ -46,7 +46,8 @@ def publish(outputs: Path, published: Path, cache: Cache | None = None) -> list[
     return changed
 
 
-def _anonymous(config: dict[str, Any]) -> dict[str, Any]:
+def anonymous(config: dict[str, Any]) -> dict[str, Any]:
+    """Return the content of a config.yaml without paths of this machine."""
     source = config["dataset"]["source"]
     for key in ("files", "hub"):
         if isinstance(source.get(key), dict):

@@ -41,7 +41,7 @@ def summary_table(results: Sequence[Result]) -> Table:
         shown = best_runs.best_variants(members)
         compared = compare(shown)
         for result in shown:
-            cells = [result.documents[0]["dataset_title"], names[id(result)], _method(result)]
+            cells = [result.documents[0]["dataset_title"], names[id(result)], method_name(result)]
             cells += [*_scores(result, [result.score_key]), compared.mark(result)]
             rows.append([*cells, *([_UNKNOWN] * 2 if result.baseline else _cost(result)), size(result.peak_memory())])
     return header, rows
@@ -150,7 +150,8 @@ def _named(results: Sequence[Result]) -> Iterable[tuple[str, Result]]:
     return zip(variant_grid.names(results), results, strict=True)
 
 
-def _method(result: Result) -> str:
+def method_name(result: Result) -> str:
+    """Return the name of a result's method in tables: "baseline", or the fine-tuning method and the prompt head."""
     if result.baseline:
         return "baseline"
     return f"{result.method}, prompt head" if result.head == "prompt" else result.method or _UNKNOWN

@@ -40,6 +40,7 @@ class Result:
         settings: the job's settings that change results, by dotted key; empty for a classical baseline.
         outcomes: of the test rows, by seed as `documents`; None for a seed that was published without.
         folds: number of folds, each of which was the test rows of one run; 0 for test rows of one run.
+        folders: the run folders of every seed, in the order of the documents: one, or that of each fold.
         cache: of the statistics.
     """
 
@@ -51,6 +52,7 @@ class Result:
     settings: dict[str, Any] = dataclasses.field(default_factory=dict)
     outcomes: tuple[Outcomes | None, ...] = ()
     folds: int = 0
+    folders: tuple[tuple[Path, ...], ...] = ()
     cache: Cache = dataclasses.field(default_factory=Cache, compare=False)
 
     @property
@@ -156,10 +158,15 @@ class Result:
     def with_train(self) -> "Result | None":
         """Return the result over the seeds whose train rows were scored, None where there is no such seed."""
         scored = [place for place, one in enumerate(self.documents) if one.get("train_accuracy") is not None]
-        documents, rows = tuple(self.documents[place] for place in scored), self.outcomes
-        if rows:
-            rows = tuple(rows[place] for place in scored)
-        return dataclasses.replace(self, documents=documents, outcomes=rows) if scored else None
+        if not scored:
+            return None
+
+        def of(values: Sequence[Any]) -> tuple[Any, ...]:
+            return tuple(values[place] for place in scored) if values else ()
+
+        return dataclasses.replace(
+            self, documents=of(self.documents), outcomes=of(self.outcomes), folders=of(self.folders)
+        )
 
     def has_other_rows(self, other: "Result") -> bool:
         """Return whether another result is known to be of other test rows."""
@@ -211,7 +218,11 @@ def load(folder: Path, cache: Cache | None = None) -> list[Result]:
             settings = {key: value for key, value in settings.items() if key != "fold"} | {"folds": number}
         documents, rows = tuple(run.document for run in members), tuple(run.outcomes for run in members)
         results.append(
-            Result(key.dataset, key.job, key.variant, key.baseline, documents, settings, rows, number, cache)
+            Result(
+                *(key.dataset, key.job, key.variant, key.baseline, documents, settings, rows, number),
+                tuple(run.folders for run in members),
+                cache,
+            )
         )
     order = {"": 4, "majority": 0, "tfidf": 1, "untuned": 2, "zero-shot": 2}
     return sorted(results, key=lambda r: (r.dataset, order.get(r.baseline, 3), r.job, r.baseline, r.variant, r.folds))
@@ -248,7 +259,7 @@ def _groups(folder: Path, cache: Cache) -> dict[_Key, dict[int, list[FinishedRun
         document = run.document
         baseline = str(document.get("baseline") or "")
         if baseline == "adapter":
-            baseline = run.name
+            baseline = run.folders[0].name
         if shots := document.get("shots"):
             baseline = f"{baseline} with {shots} examples"
         has_folds = run.config.dataset.splits.fold is not None

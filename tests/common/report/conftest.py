@@ -1,9 +1,14 @@
 """Results that several tests of the report start from."""
 
+import shutil
+from pathlib import Path
+
 import pytest
+import report_runs
 from toy_runs import finished_run, run_config
 
-from common.report import results
+from common.core.files import read_jsonl, write_jsonl
+from common.report import html_report, results
 
 LABELS = {"labels": ["con", "neu", "pro"], "title": "Three labels"}
 
@@ -37,3 +42,59 @@ def swept(tmp_path):
             train_right = 4 if r == 16 else None
             finished_run(tmp_path, config, right=2 + (r == 16), train_right=train_right, history=history, best_step=2)
     return results.load(tmp_path)
+
+
+@pytest.fixture(scope="package")
+def browser():
+    playwright = pytest.importorskip("playwright.sync_api", reason="make setup installs playwright")
+    with playwright.sync_playwright() as driver:
+        own = driver.chromium.executable_path
+        found = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", own))), None)
+        if found is None:
+            pytest.skip("there is no Chromium: apt-get install chromium, or playwright install chromium")
+        browser = driver.chromium.launch(executable_path=found)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="package")
+def hostile_runs(tmp_path_factory) -> Path:
+    """Three models, one with two seeds, on 60 rows with hostile texts, labels and groups."""
+    place = tmp_path_factory.mktemp("report")
+    rows = report_runs.write_rows(place / "rows", 60, report_runs.HOSTILE, report_runs.HOSTILE_LABELS)
+    for split in ("train", "test"):
+        records = read_jsonl(rows / f"{split}.jsonl")
+        records[0] |= {"claim": "__proto__", "id": "<i>id</i>"}
+        write_jsonl(rows / f"{split}.jsonl", records)
+    about = {"labels": report_runs.HOSTILE_LABELS, "title": "Toy <u>stance</u>"}
+    report_runs.scored_run(place / "outputs", rows, baseline="majority", right=0.0, **about)
+    for job, seed, size in (("minilm-lora", 1, 8e5), ("minilm-lora", 2, 8e5), ("minilm-full", 3, 2e7)):
+        facts = {"params_trainable_count": size, "train_cpu_s": size / 1e5, "cpu_memory_peak_bytes": 1e9}
+        report_runs.scored_run(place / "outputs", rows, job, seed, right=0.4 + seed / 10, facts=facts, **about)
+    return place / "outputs"
+
+
+@pytest.fixture
+def open_page(browser, hostile_runs):
+    """`open_page(width=1280, scheme="light")` opens the report; nothing may be loaded, and no error may be logged."""
+    found = results.load(hostile_runs)
+    report = html_report.write(found, hostile_runs, hostile_runs, {}, {})
+    contexts, problems = [], []
+
+    def open_it(width: int = 1280, scheme: str = "light", path: Path = report):
+        context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme)
+        contexts.append(context)
+        page = context.new_page()
+        page.on("console", lambda message: problems.append(message.text))
+        page.on("pageerror", lambda error: problems.append(str(error)))
+        page.on("dialog", lambda dialog: problems.append(dialog.message))
+        page.on("request", lambda request: None if request.url.startswith("file:") else problems.append(request.url))
+        page.goto(path.as_uri())
+        page.wait_for_selector(".option")
+        return page
+
+    yield open_it
+    for context in contexts:
+        assert context.pages[0].evaluate("window.attacked") is None
+        context.close()
+    assert problems == []

@@ -1,0 +1,129 @@
+"""Write the HTML report, outputs/report/index.html: one file with results, plots and every prediction.
+
+The file needs no network and no other file. Its data are JSON in a script element that the browser does not execute;
+the page's scripts (`html/*.js`) put texts into it as text only. A Content-Security-Policy allows these scripts and this
+style sheet by their hashes, and nothing else.
+"""
+
+import base64
+import hashlib
+import html
+import json
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from common.core.files import utc_now, write_text
+from common.report import comparison_tables, html_rows, html_texts, readme_tables, records, variant_grid
+from common.report.html_rows import RowSet, ScoredRun
+from common.report.notes import DatasetNotes
+from common.report.records import Standing
+from common.report.results import Result
+from common.runs import run_folder
+
+PLACE = Path("report") / "index.html"  # below an outputs folder
+_PARTS = Path(__file__).with_name("html")
+_SCRIPTS = ("dom", "data", "table", "plots", "overview", "errors", "list", "rows", "compare", "runs", "main")
+# "<" could end the script element; the others are lost or changed when a browser reads a file as UTF-8 text.
+_ESCAPED = re.compile("[<>&\x7f-\x9f\u2028\u2029\ufeff\ufffe\uffff\ud800-\udfff]")
+
+
+def write(
+    found: Sequence[Result],
+    source: Path,
+    outputs: Path,
+    notes: Mapping[str, DatasetNotes],
+    standings: Mapping[int, Standing],
+) -> Path:
+    """Write the report and return its path.
+
+    Args:
+        found: the results to show.
+        source: the folder in which their folders lie.
+        outputs: the folder of the runs themselves, whose predictions are shown; the report is written below it.
+        notes: the notes of each dataset; a dataset may have none.
+        standings: intervals and marks, by `id(result)`.
+    """
+    path = outputs / PLACE
+    write_text(path, page(data(found, source, outputs, notes, standings)))
+    return path
+
+
+def data(
+    found: Sequence[Result],
+    source: Path,
+    outputs: Path,
+    notes: Mapping[str, DatasetNotes],
+    standings: Mapping[int, Standing],
+) -> dict[str, Any]:
+    """Return everything that the page shows, as JSON values; arguments as of `write`."""
+    datasets: list[dict[str, Any]] = []
+    sets: dict[str, list[RowSet]] = {}
+    for name, members in readme_tables.datasets(found).items():
+        lead, about = members[0], notes.get(name, DatasetNotes())
+        datasets.append(
+            {
+                "name": name,
+                "title": str(lead.documents[0]["dataset_title"]),
+                "labels": [str(label) for label in lead.documents[0]["test_labels"]],
+                "test_rows": lead.documents[0]["test_n"],
+                "scores": list(records.score_names(lead).items()),
+                "models": records.models(members, standings),
+                "runs": records.runs(members, source),
+                "sentences": comparison_tables.sentences(members),
+                "elsewhere": [entry.model_dump() for entry in about.elsewhere],
+            }
+        )
+        sets[name] = html_rows.read(scored_runs(members, source, outputs))
+    limit = html_rows.row_limit([rows for one in sets.values() for rows in one])
+    for dataset in datasets:
+        dataset["row_sets"] = [html_rows.document(rows, limit) for rows in sets[dataset["name"]]]
+    cut = html_texts.shorten(_columns(datasets))
+    return {"schema": 1, "made": utc_now(), "note": cut, "datasets": datasets}
+
+
+def page(content: dict[str, Any]) -> str:
+    """Return the HTML file with its data, scripts and style sheet."""
+    style = _read("style.css")
+    script = "\n".join(['"use strict";', "{", *(_read(f"{name}.js") for name in _SCRIPTS), "}"])
+    policy = "; ".join(
+        [
+            "default-src 'none'",
+            f"script-src {_hash(script)}",
+            f"style-src {_hash(style)}",
+            "base-uri 'none'",
+            "form-action 'none'",
+        ]
+    )
+    parts = {"policy": html.escape(policy), "style": style, "script": script, "data": embedded(content)}
+    return re.sub(r"\{\{(\w+)\}\}", lambda found: parts[found[1]], _read("template.html"))
+
+
+def embedded(content: Any) -> str:
+    """Return JSON that a script element can hold: no text in it can end the element or begin a comment."""
+    text = json.dumps(content, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    return _ESCAPED.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+
+
+def scored_runs(found: Sequence[Result], source: Path, outputs: Path) -> list[ScoredRun]:
+    """Return the runs whose folder is on this machine, with their numbers in `records.runs`."""
+    folders = [each for result in variant_grid.arrange(found) for each in result.folders]
+    places = [tuple(outputs / folder.relative_to(source) for folder in each) for each in folders]
+    return [
+        ScoredRun(number, each, tuple(map(run_folder.load_run_config, each)))
+        for number, each in enumerate(places)
+        if all((place / run_folder.METRICS).is_file() for place in each)
+    ]
+
+
+def _columns(datasets: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [column for dataset in datasets for rows in dataset["row_sets"] for column in rows["texts"]]
+
+
+def _read(name: str) -> str:
+    return (_PARTS / name).read_text(encoding="utf-8")
+
+
+def _hash(text: str) -> str:
+    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
