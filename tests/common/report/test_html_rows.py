@@ -56,8 +56,7 @@ def test_folds_are_one_run_on_all_rows(tmp_path):
     """The source's train and test rows, 12 each, are test rows of one fold or the other, with their texts."""
     rows, splits = report_runs.write_rows(tmp_path / "rows", 12), {"folds": 2, "fractions": {"validation": 0.3}}
     folds = [
-        report_runs.scored_run(tmp_path / "outputs", rows, fold=number, splits=splits, group=None)
-        for number in (1, 2)
+        report_runs.scored_run(tmp_path / "outputs", rows, fold=number, splits=splits, group=None) for number in (1, 2)
     ]
     [found] = html_rows.read([scored(0, *folds)])
     document = html_rows.document(found, 100)
