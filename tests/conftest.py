@@ -46,6 +46,18 @@ def tiny_model(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def tiny_encoder(tmp_path_factory, tiny_model):
+    """`tiny_encoder("roberta")` → the settings of minilm-lora for a tiny encoder; families are `tiny_encoders`'."""
+    import tiny_encoders
+
+    def settings_of(family: str) -> dict[str, object]:
+        folder = tmp_path_factory.mktemp("encoders") / family
+        return tiny_encoders.overrides(family, tiny_encoders.make(family, folder, tiny_model))
+
+    return settings_of
+
+
+@pytest.fixture(scope="session")
 def tiny_causal_model(tmp_path_factory):
     """A tiny causal model's folder: `tiny_causal_model("gemma", sliding_window=8)`; families are `tiny_causal`'."""
     pytest.importorskip("torch")

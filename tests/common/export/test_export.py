@@ -36,6 +36,10 @@ CASES = [
     *((method, PEFT) for method in METHODS if method != "full"),
     *((method, MERGED) for method in ("lora", "lora-from-scratch", "last-layers", "dora", "full")),
 ]
+ENCODERS = [
+    *((family, kind) for family in ("roberta", "electra", "distilbert") for kind in (PEFT, MERGED)),
+    *((family, kind) for family in ("deberta", "modernbert") for kind in (PEFT, MERGED, ONNX)),  # own attention
+]
 PROMPTS = [("gemma", PEFT), ("llama", MERGED), ("qwen", PEFT), ("mistral", MERGED), ("llama-instruct", PEFT)]
 
 
@@ -88,7 +92,25 @@ def test_every_family_with_a_prompt_head(prompt_job, rows_dir, tmp_path, monkeyp
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("family", "kind"), [("gemma", MERGED), ("llama", PEFT)])  # with a pad token, and without
+@pytest.mark.parametrize(("family", "kind"), ENCODERS)
+def test_every_family_of_encoders(tiny_job, tiny_encoder, rows_dir, tmp_path, monkeypatch, family, kind):
+    exports.prove_in_this_process(monkeypatch)
+    lora = {"name": "lora", "r": 4, "lora_alpha": 8, "target_modules": "all-linear"}
+    settings = tiny_encoder(family)
+    run = exports.make_run(
+        tmp_path / "run",
+        tiny_job(**settings, method=lora, max_length=24),
+        catalog.load_dataset("stance-sample"),
+        rows_dir,
+    )
+    export_run(run, tmp_path / "exported", kind, None)
+    _labels_alike(run, tmp_path / "exported", Path(str(settings["model"])) if kind == PEFT else None)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("family", "kind"), [("gemma", MERGED), ("llama", PEFT), ("qwen", ONNX)]
+)  # with a pad token, and without
 def test_decoders_with_a_classification_head(prompt_job, rows_dir, tmp_path, monkeypatch, family, kind):
     exports.prove_in_this_process(monkeypatch)
     job = prompt_job(family, head="classification", max_length=40)

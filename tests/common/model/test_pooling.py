@@ -3,18 +3,9 @@
 import numpy as np
 import pytest
 import torch
-from toy_runs import SIZES, dataset, pair_rows
-from transformers import (
-    AutoModel,
-    AutoTokenizer,
-    BertConfig,
-    DebertaV2Config,
-    DistilBertConfig,
-    ElectraConfig,
-    ModernBertConfig,
-    RobertaConfig,
-    set_seed,
-)
+from tiny_encoders import FAMILIES
+from toy_runs import dataset, pair_rows
+from transformers import set_seed
 
 from common.core.errors import ConfigError, ModelError
 from common.evaluation import inference
@@ -25,32 +16,6 @@ from common.model.pooling import pool
 
 DATASET = dataset(labels=["con", "neu", "pro"])
 ROWS = pair_rows(6)
-FAMILIES = {
-    "bert": BertConfig,
-    "roberta": RobertaConfig,
-    "electra": ElectraConfig,
-    "deberta": DebertaV2Config,
-    "distilbert": DistilBertConfig,
-    "modernbert": ModernBertConfig,
-}
-
-
-@pytest.fixture(scope="module")
-def encoder(tmp_path_factory, tiny_model):
-    """`encoder("roberta")` → the folder of a tiny random encoder with MiniLM's tokenizer."""
-
-    def make(family: str):
-        folder = tmp_path_factory.mktemp(family)
-        tokenizer = AutoTokenizer.from_pretrained(tiny_model)
-        config = FAMILIES[family](vocab_size=len(tokenizer), max_position_embeddings=270, pad_token_id=0, **SIZES)
-        torch.manual_seed(0)
-        AutoModel.from_config(config).save_pretrained(folder)
-        if family in ("roberta", "distilbert", "modernbert"):
-            tokenizer.model_input_names = ["input_ids", "attention_mask"]
-        tokenizer.save_pretrained(folder)
-        return folder
-
-    return make
 
 
 def scores(head) -> np.ndarray:
@@ -73,10 +38,8 @@ def by_formula(head, pooling: str) -> np.ndarray:
 
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("pooling", ["cls", "mean", "last"])
-def test_it_is_its_formula(tiny_job, encoder, family, pooling):
-    method = {"name": "full"}
-    overrides = {"model": str(encoder(family)), "model_config_overrides": {}, "method": method, "pooling": pooling}
-    overrides["attention"] = "eager" if family == "deberta" else "sdpa"
+def test_it_is_its_formula(tiny_job, tiny_encoder, family, pooling):
+    overrides = {**tiny_encoder(family), "method": {"name": "full"}, "pooling": pooling}
     set_seed(1)
     head = build_head(tiny_job("minilm-full", **overrides), DATASET)
     head.model.eval()
