@@ -11,12 +11,13 @@ from marks import slow_except
 
 from common.config import catalog
 from common.core.errors import ModelError, RunError
-from common.core.files import read_json, read_jsonl
+from common.core.files import read_json, read_jsonl, write_json
 from common.data.load import load_rows
 from common.data.rows import Row
 from common.export import export
 from common.export.common_files import write_scores
 from common.export.export import export_run
+from common.export.source import load_trained_run
 from common.runs import run_folder
 from common.runs.exported import MERGED, ONNX, PEFT, load_export_config
 
@@ -71,6 +72,17 @@ def test_every_method_of_a_classification_head(exported, tiny_model, method, kin
     proof = read_json(folder / "proof.json")
     assert (proof["test_rows_count"], proof["changed_labels_count"]) == (12, 0)
     _labels_alike(run, folder, None if kind == MERGED else tiny_model)
+
+
+def test_a_run_of_an_older_version(tiny_job, rows_dir, dataset, tmp_path, monkeypatch):
+    """Its saved model does not say how texts are cut; its config.yaml decides."""
+    exports.prove_in_this_process(monkeypatch)
+    job = tiny_job(method=LORA, max_length=24)
+    run = exports.make_run(tmp_path / "run", job, dataset, rows_dir)
+    saved = run.folder / run_folder.MODEL / "peftable.json"
+    write_json(saved, {key: value for key, value in read_json(saved).items() if key not in ("truncation", "pooling")})
+    export_run(load_trained_run(run.folder, run.config), tmp_path / "exported", MERGED, None)
+    _labels_alike(run, tmp_path / "exported", None)
 
 
 def _labels_alike(run, folder, base: Path | None) -> None:

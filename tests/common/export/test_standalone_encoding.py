@@ -58,7 +58,8 @@ def test_rows_of_a_classification_head(standalone, tiny_model, tmp_path, family,
         encoder = Encoder(tokenizer, max_length, truncation)
         write_tokenizer(tmp_path, encoder)
         names = ["a", "b", "c"][:columns]
-        about = {"max_length": max_length, "truncation": truncation, "dataset": {"text": names}}
+        job = {"max_length": max_length, "truncation": truncation}
+        about = {"job": job, "dataset": {"text": names}}
         other = standalone.Encoder(tmp_path, about | described_encoder(encoder))
         rows = [Row("1", (*pair, "good idea")[:columns], None) for pair in PAIRS]
         for row, ours in zip(rows, encoder.encode(rows), strict=True):
@@ -77,7 +78,7 @@ def test_prompts(standalone, tmp_path, family):
         run = SimpleNamespace(dataset=dataset, job=SimpleNamespace(length_normalization=False))
         head = SimpleNamespace(encoder=encoder, scored=encoder.answer_ids)
         write_json(tmp_path / "prompt.json", described_prompt(run, head))
-        about = {"max_length": 150, "truncation": truncation, "dataset": {"text": dataset.text}}
+        about = {"job": {"max_length": 150, "truncation": truncation}, "dataset": {"text": dataset.text}}
         other = standalone.PromptEncoder(tmp_path, about)
         rows = [Row("1", pair, None) for pair in PAIRS]
         for row, ours in zip(rows, encoder.encode(rows), strict=True):

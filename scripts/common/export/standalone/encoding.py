@@ -26,7 +26,7 @@ class Encoder:
     def __init__(self, folder: Path, about: dict[str, Any]) -> None:
         self.tokenizer = Tokenizer.from_file(str(folder / "text-tokenizer.json"))
         self.tokenizer.no_padding()
-        self.max_length, self.truncation = int(about["max_length"]), about["truncation"]
+        self.max_length, self.truncation = int(about["job"]["max_length"]), about["job"]["truncation"]
         self.joins_pairs, self.has_types = about["joins_pairs"], about["token_type_ids"]
         self.names = about["dataset"]["text"]
 
@@ -78,11 +78,8 @@ class PromptEncoder:
         self.tokenizer = Tokenizer.from_file(str(folder / "text-tokenizer.json"))
         self.tokenizer.no_padding()
         self.tokenizer.no_truncation()
-        self.max_length, self.truncation, self.names = (
-            int(about["max_length"]),
-            about["truncation"],
-            about["dataset"]["text"],
-        )
+        self.max_length, self.truncation = int(about["job"]["max_length"]), about["job"]["truncation"]
+        self.names = about["dataset"]["text"]
         self.prompt = read(folder / "prompt.json")
         self.room = self.max_length - max(map(len, self.prompt["answers"].values()))
 
