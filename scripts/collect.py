@@ -12,6 +12,7 @@ The tables are computed from outputs/published/ alone, which is committed: every
 the demo are not published. Needs no torch.
 """
 
+import html
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,9 +24,11 @@ from common.core import errors
 from common.core.files import read_json, write_text
 from common.core.formatting import shortened, text_table
 from common.report import (
+    ablations,
     comparison_tables,
     finished_runs,
     formats,
+    groups,
     hardware,
     html_report,
     notes,
@@ -38,6 +41,7 @@ from common.report import (
     results,
     speed,
     statistics,
+    transfer,
     variant_grid,
 )
 from common.report.results import Result
@@ -187,24 +191,39 @@ def show(outputs: Path, cache: statistics.Cache) -> list[Result]:
     if not found:
         check_whole(cache, outputs)
         raise errors.ReportError(f"{outputs}: there is no finished run here, or none that a table can show.")
-    for dataset, members in readme_tables.datasets(found).items():
+    for dataset, every in readme_tables.datasets(found).items():
+        members = readme_tables.whole(every)
         for job, table in readme_tables.score_tables(members):
-            print(f"\nResults on {dataset} (test, %){f': {job}' if job else ''}\n\n{text_table(*table)}")
+            print(f"\nResults on {dataset} (test, %){f': {job}' if job else ''}\n\n{_plain(table)}")
         print("\n" + "\n".join(comparison_tables.sentences(members)))
         if compared := comparison_tables.comparison_table(members):
-            print(f"\nPaired tests (differences in points)\n\n{text_table(*compared)}")
+            print(f"\nPaired tests (differences in points)\n\n{_plain(compared)}")
+        if used := ablations.table(every):
+            print(f"\nUse of the texts (%, differences in points)\n\n{_plain(used)}")
+            print("\n" + "\n".join(ablations.sentences(every)))
+        if gaps := transfer.table(members):
+            print(f"\nIn-group and held-out groups (%, gap in points)\n\n{_plain(gaps)}")
+            print("\n" + "\n".join(transfer.sentences(members)))
+        if by_group := groups.find(members):
+            print(f"\n{by_group.name} by group (test, %)\n\n{_plain(groups.table(by_group))}")
         if variant_grid.has_errors_to_show(members):
-            print(f"\nError rate per class (test, %)\n\n{text_table(*readme_tables.errors_table(members))}")
+            print(f"\nError rate per class (test, %)\n\n{_plain(readme_tables.errors_table(members))}")
         if any(result.with_train() for result in members):
-            print(f"\nTrain and test (accuracy in %, loss in nats)\n\n{text_table(*readme_tables.fit_table(members))}")
+            print(f"\nTrain and test (accuracy in %, loss in nats)\n\n{_plain(readme_tables.fit_table(members))}")
         if not all(result.baseline for result in members):
-            print(f"\nCost\n\n{text_table(*readme_tables.cost_table(members))}")
+            print(f"\nCost\n\n{_plain(readme_tables.cost_table(members))}")
         print("\nPlots")
         for path in draw(dataset, members, outputs / "plots"):
             print(f"  {options.shown(path)}")
     print()
     _written(html_report.write(found, outputs, outputs, {}, records.standings(found)))
     return found
+
+
+def _plain(table: readme_tables.Table) -> str:
+    """Return a table for a terminal, with the characters that Markdown needs as entities."""
+    header, rows = table
+    return text_table([html.unescape(cell) for cell in header], [[html.unescape(cell) for cell in row] for row in rows])
 
 
 def write_tables(form: str, found: list[Result], outputs: Path) -> None:

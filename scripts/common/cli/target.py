@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 from common.config import catalog
+from common.config.ablation import ablate
 from common.config.dataset import Dataset
 from common.config.job import Job
 from common.config.run_request import BASELINES, CLASSICAL_BASELINES, FEW_SHOT, MODEL_BASELINES, RunRequest
@@ -106,6 +107,7 @@ def resolve_target(request: RunRequest) -> Target:
     job, variant = catalog.load_job(request.model, request.settings)
     dataset_name = request.dataset or job.dataset
     dataset = catalog.load_dataset(dataset_name).with_fold(job.fold)
+    dataset = ablate(dataset, job.ablation)
     if job.training.best_metric == "validation_f1_mean_labels" and not dataset.mean_f1_labels:
         raise ConfigError(
             f"training.best_metric is validation_f1_mean_labels, but data/{dataset_name}.yaml has no mean_f1_labels."

@@ -92,6 +92,7 @@ class Splits(Strict):
     test: Literal["validation"] | None = None  # the labels of test are hidden: test is a copy of validation
     folds: Annotated[int, Field(ge=2)] | Literal["group"] | None = None  # all rows are divided, one fold is test
     fold: Annotated[int, Field(ge=1)] | None = None  # which of them is test; a run's own, from its job
+    shuffled: bool = False  # the first text is permuted within each split; a run's own, from its job
     seed: int = 1
 
     @model_validator(mode="after")
@@ -235,6 +236,8 @@ class Dataset(Strict):
             raise ValueError(f"`label` is '{self.label}', which is a text column: the model would read the label")
         if self.score == "f1_mean_labels" and not self.mean_f1_labels:
             raise ValueError("score is f1_mean_labels, but mean_f1_labels names no labels")
+        if self.splits.shuffled and len(self.text) < 2:
+            raise ValueError("splits.shuffled permutes the first of two texts, and `text` names one column")
         if self.splits.by is not None and self.group is None:
             raise ValueError("splits.by is group, but `group` names no column")
         if self.splits.folds == "group" and self.group is None:

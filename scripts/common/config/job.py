@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
+from common.config.ablation import Ablation
 from common.config.label_values import LabelKeys
 from common.config.method_rules import find_method_conflict
 from common.config.methods import Full, LastLayers, LibraryMethod, Method
@@ -71,6 +72,7 @@ class Job(Strict):
     revision: str
     dataset: str
     fold: int | None = Field(ge=1)  # of a dataset with splits.folds: the one that is its test split
+    ablation: Ablation  # of a dataset with two texts: what the model does not read
     head: Literal["classification", "prompt"]
     pooling: Literal["default", "cls", "mean", "last"]  # of the classification head
     decoding: Literal["score", "generate"]  # of the prompt head

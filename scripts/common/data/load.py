@@ -18,6 +18,7 @@ from common.data.folds import select_fold
 from common.data.group_split import find_shared_groups
 from common.data.labels import Frames, check_labels, discover_labels, find_other_names, find_unused_values
 from common.data.rows import LoadedRows, to_rows
+from common.data.shuffled import shuffle_first_texts
 from common.data.splits import check_splits, check_train, divide_by_column, divide_by_fractions, require_split
 from common.data.table_files import format_of
 from common.data.table_reader import read_tables
@@ -64,6 +65,9 @@ def load_rows(dataset: Dataset, data_dir: Path | None = None) -> LoadedRows:
     if dataset.splits.test is not None:
         rows["test"] = require_split(rows, dataset.splits.test, "because splits.test says that test is a copy of it")
     check_train(rows, dataset)
+    if dataset.splits.shuffled:
+        rows = shuffle_first_texts(rows, dataset.splits.seed)
+        divided.append(f"the texts '{dataset.text[0]}' are shuffled: each row has that of another row of its split")
     loaded = LoadedRows({split: rows[split] for split in (*SPLITS, IN_GROUP) if split in rows}, dataset)
     if dataset.drop_labels:
         loaded.dropped_rows_count = dropped

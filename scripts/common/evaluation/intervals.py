@@ -93,6 +93,21 @@ def _interval(
     return Interval(value, low, high, variance, method)
 
 
+def unpaired_difference(first: Interval, second: Interval) -> tuple[float, float]:
+    """Return the 95 % interval of the first score minus the second one, which are of different rows.
+
+    Each end is as far from the difference as the two scores' own ends together, by the root of the sum of squares. So
+    it is as sound as their intervals where scores lie near 0 or 1, also where one side has no error.
+
+    Sources: R. Newcombe, Statistics in Medicine 17 (1998), for two proportions; G. Zou and A. Donner, Statistics in
+    Medicine 27 (2008), for any two scores.
+    """
+    value = first.value - second.value
+    low = value - math.hypot(first.value - first.low, second.high - second.value)
+    high = value + math.hypot(first.high - first.value, second.value - second.low)
+    return low, high
+
+
 def _small_sample_factor(units: int) -> float:
     """Return by how much Student's interval of so many units is wider than the bootstrap's."""
     tail = (1 + LEVEL) / 2

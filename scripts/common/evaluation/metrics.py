@@ -80,10 +80,12 @@ def compute(
     result["groups"] = {}
     for group in groups:
         members = [index for index, record in enumerate(predictions) if str(record["group"]) == group]
-        result["groups"][group] = {
-            "n": len(members),
-            **_averages([gold[i] for i in members], [predicted[i] for i in members]),
-        }
+        own_gold, own_predicted = ([names[i] for i in members] for names in (gold, predicted))
+        result["groups"][group] = {"n": len(members), **_averages(own_gold, own_predicted)}
+        if mean_f1_labels:
+            asked = list(map(str, mean_f1_labels))
+            found = f1_score(own_gold, own_predicted, labels=asked, average="macro", zero_division=0)
+            result["groups"][group]["f1_mean_labels"] = float(found)
     return result
 
 

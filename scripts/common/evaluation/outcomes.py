@@ -17,7 +17,14 @@ from common.config.label_values import Label
 from common.core.files import sha256
 
 SCHEMA = 1
-FILE = "outcomes-test.json"
+
+
+def file_name(split: str) -> str:
+    """Return the name of the file of a split's outcomes."""
+    return f"outcomes-{split}.json"
+
+
+FILE = file_name("test")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -29,7 +36,9 @@ class Outcomes:
         classes: number of labels C.
         gold: (N,) place of each row's label.
         predicted: (N,) place of the predicted label; C for a generated text that is no label.
-        groups: (N,) number of each row's group; None where rows have no group.
+        groups: (N,) number of each row's group, in the order of their names; None where rows have no group.
+        rows: (N,) a number of each row, made of its id: it tells which rows of two folds are the same; None where
+            no row is in two of them.
     """
 
     rows_sha256: str
@@ -37,6 +46,7 @@ class Outcomes:
     gold: np.ndarray
     predicted: np.ndarray
     groups: np.ndarray | None
+    rows: np.ndarray | None = None
 
     def confusion(self) -> np.ndarray:
         """Return counts (C, C + 1): rows gold, columns predicted, the last one for texts that are no label."""
@@ -55,11 +65,12 @@ class Outcomes:
             "has_groups": self.groups is not None,
             "counts": _packed(counts),
             "predicted": _packed(self.predicted),
+            **({"rows": _packed(self.rows)} if self.rows is not None else {}),
         }
 
 
-def of_predictions(records: Sequence[dict[str, Any]], labels: Sequence[Label]) -> Outcomes:
-    """Return the outcomes of the records of a `predictions-<split>.jsonl`."""
+def of_predictions(records: Sequence[dict[str, Any]], labels: Sequence[Label], with_rows: bool = False) -> Outcomes:
+    """Return the outcomes of the records of a `predictions-<split>.jsonl`, and the rows' numbers if `with_rows`."""
     places = {str(label): place for place, label in enumerate(labels)}
     has_groups = any(record["group"] is not None for record in records)
     rows = sorted(
@@ -79,6 +90,7 @@ def of_predictions(records: Sequence[dict[str, Any]], labels: Sequence[Label]) -
         np.array([gold for _, gold, _, _ in rows], dtype=np.int64),
         np.array([predicted for *_, predicted in rows], dtype=np.int64),
         np.array([names[group] for group, *_ in rows], dtype=np.int64) if has_groups else None,
+        np.array([int(row[:8], 16) for _, _, row, _ in rows], dtype=np.int64) if with_rows else None,
     )
 
 
@@ -96,10 +108,12 @@ def read(document: dict[str, Any]) -> Outcomes:
         predicted = _unpacked(document["predicted"])
         cells = np.arange(counts.size).repeat(counts.ravel())
         groups = cells // classes if document["has_groups"] else None
-        found = Outcomes(str(document["rows_sha256"]), classes, cells % classes, predicted, groups)
+        rows = _unpacked(document["rows"]) if "rows" in document else None
+        found = Outcomes(str(document["rows_sha256"]), classes, cells % classes, predicted, groups, rows)
     except (KeyError, TypeError, zlib.error) as error:
         raise ValueError(f"it is damaged: {error}") from error
-    if len(found.predicted) != len(found.gold) or (found.predicted > classes).any():
+    lengths = {len(array) for array in (found.predicted, found.rows) if array is not None}
+    if lengths != {len(found.gold)} or (found.predicted > classes).any():
         raise ValueError("it is damaged: it does not have one prediction per row")
     return found
 

@@ -85,6 +85,8 @@ def write_split(
 def _about_rows(config: RunConfig) -> dict[str, Any]:
     """Return what the dataset's YAML did with the rows, as fields of the metrics."""
     about: dict[str, Any] = {}
+    if config.job and config.job.ablation != "none":
+        about["ablation"] = config.job.ablation
     if config.dropped_rows_count is not None:
         about["dropped_rows_count"] = config.dropped_rows_count
     if config.dataset.splits.test is not None:

@@ -44,8 +44,18 @@ def find_run(request: RunRequest, run: Path | None, adapter: Path | None) -> tup
 
     Raises:
         ConfigError: contradicting options.
-        RunError: the run has not been trained.
+        RunError: the run has not been trained, or on shuffled texts.
     """
+    folder, config = _find_run(request, run, adapter)
+    if config.dataset.splits.shuffled:
+        raise RunError(
+            f"{folder.parent}: the run was trained on shuffled texts (ablation: shuffled-first), to be compared with "
+            "another one. Its model is of no use for texts that belong together: use a run without this setting."
+        )
+    return folder, config
+
+
+def _find_run(request: RunRequest, run: Path | None, adapter: Path | None) -> tuple[Path, RunConfig]:
     if run is not None:
         if request.model or adapter:
             raise ConfigError("give either RUN=<folder> or MODEL=<job>")

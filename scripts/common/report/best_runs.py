@@ -1,4 +1,7 @@
-"""Choose the best variant of each method and head by its validation score; test scores choose nothing."""
+"""Choose the best variant of each method and head by its validation score; test scores choose nothing.
+
+An ablation, which does not read the whole pair of texts, is never chosen.
+"""
 
 from collections.abc import Sequence
 
@@ -6,13 +9,13 @@ from common.report.results import Result
 
 
 def groups(results: Sequence[Result]) -> dict[str, list[Result]]:
-    """Return the fine-tuned results of one dataset by job, method, head and number of folds, in their order.
+    """Return the fine-tuned results of one dataset by job, method, head and number of folds, without ablations.
 
     The name of a group is its job; where a job has variants of several methods or heads, these are part of the name.
     """
     found: dict[tuple[str, str, str, int], list[Result]] = {}
     for result in results:
-        if not result.baseline:
+        if not result.baseline and not result.ablation:
             found.setdefault((result.job, result.method, result.head, result.folds), []).append(result)
     jobs = [job for job, *_ in found]
     return {
@@ -26,7 +29,7 @@ def best_variants(results: Sequence[Result]) -> list[Result]:
 
     The first of equal variants is taken. All variants of a group stay where one of them has no validation score.
     """
-    chosen = {id(result) for result in results if result.baseline}
+    chosen = {id(result) for result in results if result.baseline and not result.ablation}
     for members in groups(results).values():
         scores = [member.validation_score() for member in members]
         known = [score for score in scores if score is not None]
@@ -37,7 +40,7 @@ def best_variants(results: Sequence[Result]) -> list[Result]:
 
 def best_model(results: Sequence[Result]) -> Result | None:
     """Return the fine-tuned result with the best validation score, None where there is no fine-tuned result."""
-    tuned = [result for result in results if not result.baseline]
+    tuned = [result for result in results if not result.baseline and not result.ablation]
 
     def score(result: Result) -> float:
         value = result.validation_score()

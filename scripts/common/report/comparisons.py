@@ -112,7 +112,7 @@ def _highest(results: Sequence[Result]) -> Result | None:
 
 def _compare(results: Sequence[Result], other: Result, family: int) -> dict[int, Comparison | None]:
     """Return each result's comparison with the other one, corrected for a family of so many tests."""
-    found = {id(result): _pair(result, other, family) for result in results}
+    found = {id(result): pair(result, other, family) for result in results}
     tested = [comparison for comparison in found.values() if comparison]
     adjusted = iter(paired_tests.holm([one.p for one in tested], family))
     return {
@@ -120,8 +120,14 @@ def _compare(results: Sequence[Result], other: Result, family: int) -> dict[int,
     }
 
 
-def _pair(one: Result, other: Result, family: int) -> Comparison | None:
-    """Return a comparison without correction, None where the outcomes of the same rows are not known of both."""
+def pair(one: Result, other: Result, family: int) -> Comparison | None:
+    """Return a comparison of two results, without correction; None where their outcomes of the same rows are not known.
+
+    Args:
+        one: its score comes first in the difference.
+        other: on the same rows.
+        family: number of tests that will be corrected for.
+    """
     rows = [*one.outcomes, *other.outcomes]
     first = rows[0] if rows else None
     name = one.score_key.removeprefix("test_")

@@ -12,7 +12,7 @@ from matplotlib.ft2font import FT2Font
 from common.core.formatting import printable
 
 _FIRST = "DejaVu Sans"  # matplotlib's own
-LABEL, TITLE = 30, 90  # most characters
+LABEL, GROUP, TITLE = 30, 45, 90  # most characters
 _RIGHT_TO_LEFT = ("R", "AL")  # matplotlib neither joins nor turns these letters
 
 
@@ -51,8 +51,17 @@ def title(text: object) -> str:
 
 def labels(texts: Sequence[object]) -> list[str]:
     """Return labels as they are drawn; one that cannot be drawn is its number among them, "label 3"."""
-    shown = [cut(text, LABEL) for text in texts]
-    return [text if is_drawable(text) else f"label {number}" for number, text in enumerate(shown, start=1)]
+    return _drawable(texts, LABEL, "label")
+
+
+def groups(texts: Sequence[object]) -> list[str]:
+    """Return groups as they are drawn; one that cannot be drawn is its number among them, "group 3"."""
+    return _drawable(texts, GROUP, "group")
+
+
+def _drawable(texts: Sequence[object], most: int, kind: str) -> list[str]:
+    shown = [cut(text, most) for text in texts]
+    return [text if is_drawable(text) else f"{kind} {number}" for number, text in enumerate(shown, start=1)]
 
 
 def explanation(texts: Sequence[object]) -> str:
@@ -60,6 +69,13 @@ def explanation(texts: Sequence[object]) -> str:
     if all(is_drawable(cut(text, LABEL)) for text in texts):
         return ""
     return "label n: the n-th label of the dataset's YAML file; no font here can draw it"
+
+
+def explanation_of_groups(texts: Sequence[object]) -> str:
+    """Return a sentence about the numbers in `groups`, "" where there are none."""
+    if all(is_drawable(cut(text, GROUP)) for text in texts):
+        return ""
+    return "group n: the n-th group of the table; no font here can draw it"
 
 
 def _default() -> str:

@@ -8,18 +8,21 @@ from typing import Any, cast
 
 import numpy as np
 
+from common.config.dataset import IN_GROUP
 from common.core.documents import is_of
 from common.core.errors import PeftableError, ReportError
 from common.core.files import read_json, read_jsonl, sha256
 from common.evaluation import outcomes
 from common.evaluation.outcomes import Outcomes
+from common.evaluation.write_results import metrics_file, predictions_file
 from common.report.statistics import Cache
 from common.runs import run_folder
 from common.runs.documents import Metrics, value
 from common.runs.run_config import SCHEMA, RunConfig
 
-PREDICTIONS = "predictions-test.jsonl"
-SPLIT_METRICS = ("metrics-train.json", "metrics-validation.json")  # optional; published with metrics.json
+# Optional; published with metrics.json.
+SPLIT_METRICS = ("metrics-train.json", "metrics-validation.json", f"metrics-{IN_GROUP}.json")
+OUTCOME_SPLITS = ("test", IN_GROUP)  # whose outcomes are published
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,12 +34,16 @@ class FinishedRun:
         document: its metrics.json, with the metrics of validation and train where these splits were scored.
         config: its recorded config.
         outcomes: of its test rows; None for a run that was published without.
+        in_group: the outcomes of its rows of known groups; None where there are none.
+        folds: the runs of which it is joined, by fold; empty for a run of its own.
     """
 
     folders: tuple[Path, ...]
     document: Metrics
     config: RunConfig
     outcomes: Outcomes | None
+    in_group: Outcomes | None = None
+    folds: tuple["FinishedRun", ...] = ()
 
 
 def find(outputs: Path) -> list[Path]:
@@ -74,7 +81,8 @@ def damage(run: Path, cache: Cache) -> str:
         wrong = [key for key, found in metrics.items() if key in hints and not is_of(found, hints[key])]
         if missing + wrong:
             return f"{run / run_folder.METRICS}: '{sorted(missing + wrong)[0]}' cannot be read"
-        read_outcomes(run, metrics, cache)
+        for split in OUTCOME_SPLITS:
+            read_outcomes(run, metrics, cache, split)
     except PeftableError as error:
         return str(error)
     return ""
@@ -97,34 +105,38 @@ def read_config(run: Path, cache: Cache) -> dict[str, Any]:
     return dict(cache.value(sha256(b"config " + file.read_bytes()), lambda _: run_folder.read_config(run)))
 
 
-def read_outcomes(run: Path, document: Metrics, cache: Cache) -> Outcomes | None:
-    """Return the outcomes of a run's test rows, None where the folder has neither them nor the predictions.
+def read_outcomes(run: Path, document: Metrics, cache: Cache, split: str = "test") -> Outcomes | None:
+    """Return the outcomes of a split's rows, None where the folder has neither them nor the predictions.
 
     Args:
         run: a run folder, or a published one.
-        document: its metrics.json.
+        document: the metrics of the split, alone or with those of others.
         cache: keeps the outcomes of predictions, which take time to read.
+        split: "test" or "in_group".
 
     Raises:
         ReportError: they cannot be read, or are not those of which the metrics were computed.
     """
-    file = next((run / name for name in (outcomes.FILE, PREDICTIONS) if (run / name).exists()), None)
-    if file is None or "test_labels" not in document:
+    places = (run / outcomes.file_name(split), predictions_file(run, split))
+    file = next((place for place in places if place.exists()), None)
+    labels, confusion = value(document, f"{split}_labels"), np.array(value(document, f"{split}_confusion"))
+    if file is None or labels is None:
         return None
-    labels, confusion = document["test_labels"], np.array(document["test_confusion"])
+    with_rows = split == IN_GROUP  # a row may be in this split of several folds
     try:
-        if file.name == PREDICTIONS:
-            key = sha256(f"outcomes {outcomes.SCHEMA} {json.dumps(labels)} ".encode() + file.read_bytes())
-            packed = cache.value(key, lambda _: outcomes.of_predictions(read_jsonl(file), labels).document())
+        if file == places[1]:
+            about = f"outcomes {outcomes.SCHEMA} {json.dumps(labels)} {'rows ' if with_rows else ''}"
+            key = sha256(about.encode() + file.read_bytes())
+            packed = cache.value(key, lambda _: outcomes.of_predictions(read_jsonl(file), labels, with_rows).document())
         else:
             packed = read_json(file)
         found = outcomes.read(packed)
     except (OSError, AttributeError, KeyError, TypeError, ValueError) as error:
         raise ReportError(f"{file}: cannot be read: {error}") from error
-    if len(found.gold) != document["test_n"] or not np.array_equal(found.confusion()[:, :-1], confusion):
+    if len(found.gold) != value(document, f"{split}_n") or not np.array_equal(found.confusion()[:, :-1], confusion):
         raise ReportError(
-            f"{file}: it does not belong to the {run_folder.METRICS} beside it, whose confusion matrix is another one. "
-            "Evaluate the run again (make evaluate), or restore the two files together."
+            f"{file}: it does not belong to the {metrics_file(run, split).name} beside it, whose confusion matrix is "
+            "another one. Evaluate the run again (make evaluate), or restore the two files together."
         )
     return found
 
@@ -136,7 +148,8 @@ def read_all(folder: Path, cache: Cache) -> list[FinishedRun]:
         if not damage(run, cache):
             document = _all_metrics(run)
             config = run_folder.run_config_of(read_config(run, cache), run / run_folder.CONFIG)
-            found.append(FinishedRun((run,), document, config, read_outcomes(run, document, cache)))
+            test, in_group = (read_outcomes(run, document, cache, split) for split in OUTCOME_SPLITS)
+            found.append(FinishedRun((run,), document, config, test, in_group))
     return found
 
 

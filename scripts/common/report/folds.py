@@ -1,6 +1,5 @@
 """Join the runs of a job's folds into one over all rows: every row is judged by the run that has not trained on it."""
 
-import dataclasses
 import json
 from collections.abc import Callable, Sequence
 from typing import Any, cast
@@ -20,6 +19,7 @@ from common.runs.run_config import RunConfig
 # What the folds of a job have in common. Everything else is computed, or is not known of all rows together.
 _COMMON = (
     *("schema", "job", "dataset", "seed", "baseline", "dataset_title", "score", "shots", "head", "model", "hardware"),
+    "ablation",
     *("test_labels", "test_f1_mean_labels_of", "params_total_count", "params_trainable_count"),
 )
 _SCORES = ("accuracy", "f1_macro", "f1_micro", "f1_weighted", "matthews_corrcoef", "f1_mean_labels")
@@ -80,8 +80,8 @@ def join(runs: Sequence[FinishedRun]) -> FinishedRun:
     for key, rows in (("test_loss", "test_n"), ("train_loss", "train_n"), ("train_accuracy", "train_n")):
         joined[key] = _weighted_mean(_values(documents, key), _values(documents, rows))
     folders = tuple(folder for run in runs for folder in run.folders)
-    document = cast("Metrics", joined)
-    return dataclasses.replace(runs[0], folders=folders, document=document, outcomes=_join_outcomes(runs))
+    document, outcomes = cast("Metrics", joined), _join_outcomes(runs)
+    return FinishedRun(folders, document, runs[0].config, outcomes, folds=tuple(runs))
 
 
 def _number(run: FinishedRun) -> int:

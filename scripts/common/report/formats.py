@@ -14,7 +14,7 @@ import pandas as pd
 from common.core.files import atomic_folder
 from common.core.formatting import markdown_table, mean_sd
 from common.data.table_writer import write_table
-from common.report import comparison_tables, latex, readme_tables, records, variant_grid
+from common.report import ablations, comparison_tables, groups, latex, readme_tables, records, transfer, variant_grid
 from common.report.readme_tables import Table
 from common.report.records import Standing
 from common.report.results import Result
@@ -59,7 +59,8 @@ def text_tables(found: Sequence[Result]) -> list[NamedTable]:
     """Return the tables of outputs/published/README.md, and the one of README.md as "summary"."""
     score = "Scores on test in percent, mean ± standard deviation over seeds, with 95 % intervals."
     tables = [NamedTable("summary", f"{score} {_COST}", readme_tables.summary_table(found), 3)]
-    for dataset, members in readme_tables.datasets(found).items():
+    for dataset, every in readme_tables.datasets(found).items():
+        members = readme_tables.whole(every)
         title = members[0].documents[0]["dataset_title"]
         for job, table in readme_tables.score_tables(members):
             name, variants = (f"{dataset}-scores-{job}", f", variants of {job}") if job else (f"{dataset}-scores", "")
@@ -67,6 +68,15 @@ def text_tables(found: Sequence[Result]) -> list[NamedTable]:
         if compared := comparison_tables.comparison_table(members):
             caption = f"{title}. Paired tests on the test rows; differences in points of percent, with 95 % intervals."
             tables.append(NamedTable(f"{dataset}-tests", caption, compared))
+        if used := ablations.table(every):
+            caption = f"{title}. Scores with all texts, and differences to them in points, with 95 % intervals."
+            tables.append(NamedTable(f"{dataset}-ablations", caption, used))
+        if gaps := transfer.table(members):
+            caption = f"{title}. In-group and held-out groups: scores in percent, gaps in points, with 95 % intervals."
+            tables.append(NamedTable(f"{dataset}-gaps", caption, gaps, 2))
+        if by_group := groups.find(members):
+            caption = f"{title}. {by_group.name} by group on test, in percent, with 95 % intervals."
+            tables.append(NamedTable(f"{dataset}-groups", caption, groups.table(by_group)))
         if variant_grid.has_errors_to_show(members):
             caption = f"{title}. Error rate per class (1 - recall) on test, in percent."
             tables.append(NamedTable(f"{dataset}-errors", caption, readme_tables.errors_table(members)))

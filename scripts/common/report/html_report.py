@@ -15,7 +15,16 @@ from pathlib import Path
 from typing import Any
 
 from common.core.files import utc_now, write_text
-from common.report import comparison_tables, html_rows, html_texts, readme_tables, records, variant_grid
+from common.report import (
+    ablations,
+    comparison_tables,
+    html_rows,
+    html_texts,
+    readme_tables,
+    records,
+    transfer,
+    variant_grid,
+)
 from common.report.html_rows import RowSet, ScoredRun
 from common.report.notes import DatasetNotes
 from common.report.records import Standing
@@ -71,7 +80,8 @@ def data(
                 "scores": list(records.score_names(lead).items()),
                 "models": records.models(members, standings),
                 "runs": records.runs(members, source),
-                "sentences": comparison_tables.sentences(members),
+                "sentences": _sentences(members),
+                "tables": _tables(members),
                 "elsewhere": [entry.model_dump() for entry in about.elsewhere],
             }
         )
@@ -81,6 +91,29 @@ def data(
         dataset["row_sets"] = [html_rows.document(rows, limit) for rows in sets[dataset["name"]]]
     cut = html_texts.shorten(_columns(datasets))
     return {"schema": 1, "made": utc_now(), "note": cut, "datasets": datasets}
+
+
+def _sentences(members: Sequence[Result]) -> list[str]:
+    """Return what the statistics of one dataset's results say."""
+    whole = readme_tables.whole(members)
+    return comparison_tables.sentences(whole) + ablations.sentences(members) + transfer.sentences(whole)
+
+
+def _tables(members: Sequence[Result]) -> list[dict[str, Any]]:
+    """Return the tables that the page shows as they are: a title, texts of the header and of the rows."""
+    found = {
+        "Use of the texts (%, differences in points)": ablations.table(members),
+        "In-group and held-out groups (%, gap in points)": transfer.table(readme_tables.whole(members)),
+    }
+    return [
+        {"title": title, "header": _texts(table[0]), "rows": list(map(_texts, table[1]))}
+        for title, table in found.items()
+        if table
+    ]
+
+
+def _texts(cells: Sequence[str]) -> list[str]:
+    return [html.unescape(cell) for cell in cells]
 
 
 def page(content: dict[str, Any]) -> str:

@@ -6,7 +6,16 @@ from typing import Any
 
 from common.core.formatting import markdown_table, markdown_text
 from common.evaluation.resampling import MIN_GROUPS
-from common.report import comparison_tables, hardware, readme_tables, speed, variant_grid
+from common.report import (
+    ablations,
+    comparison_tables,
+    groups,
+    hardware,
+    readme_tables,
+    speed,
+    transfer,
+    variant_grid,
+)
 from common.report.notes import DatasetNotes
 from common.report.results import Result
 
@@ -45,6 +54,19 @@ _CHOICE = (
     "Where a job has several variants with the same method and head, the one with the best validation score is shown; "
     "test scores choose nothing."
 )
+_ABLATIONS = (
+    "All texts: the leading score in percent. Without a text, the model was trained and tested without it; shuffled: "
+    "each row has the text of another row of its split. Differences to all texts in points [95 % interval of the "
+    "paired rows]. A model that scores no lower without a text does not need it."
+)
+_GAP = (
+    "In-group: rows of the groups that a run has trained on, which were kept out of training. Held out: the rows of "
+    "the group that it has not trained on. Gap: the first minus the second, in points: what a new group costs. The two "
+    "sides are not paired: the ends of the gap's interval come from both sides' own bootstrap intervals (Newcombe's "
+    "method). Of all folds together, groups are drawn where there are at least "
+    f"{MIN_GROUPS}, else rows, each with all its predictions, because a row is in-group in several folds; of one fold "
+    "rows. With rows, the interval holds for new rows of these groups, not for other groups."
+)
 _COST = (
     "Training time includes the evaluations on validation. It is wall-clock time on a GPU, and CPU time of all threads "
     "together without one. Peak memory is that of the GPU, or of the whole process without one. "
@@ -59,6 +81,7 @@ _CAPTIONS = {
     "confusion": "confusion matrix",
     "errors": "error rate per class",
     "fit": "scores on train and test",
+    "groups": "score by group",
     "rank": "score by rank",
 }
 _NOTHING = "No results are published yet: `make train`, then `make report`."
@@ -115,6 +138,7 @@ def published_page(
 
 def _section(dataset: str, results: Sequence[Result], plots: Sequence[str], notes: DatasetNotes) -> list[str]:
     """Return the parts of one dataset: notes, then a heading, a table and plots for scores, errors, fit and cost."""
+    every, results = results, readme_tables.whole(results)
     parts = [f"## {_title(results)}", f"`data/{dataset}.yaml`, {_test_rows(results)} test rows."]
     if notes.notes:
         parts.append("\n".join(f"- {note}" for note in notes.notes))
@@ -124,7 +148,7 @@ def _section(dataset: str, results: Sequence[Result], plots: Sequence[str], note
         parts.append(markdown_table(*table))
     parts.append("\n".join(f"- {markdown_text(line)}" for line in comparison_tables.sentences(results)))
     by_name = {Path(path).stem.split(".")[-1]: path for path in plots}
-    beside = [path for name, path in by_name.items() if name not in ("errors", "fit")]
+    beside = [path for name, path in by_name.items() if name not in ("errors", "fit", "groups")]
     parts += _images(results, beside, 45)
     if notes.elsewhere:
         header = ["published elsewhere", markdown_text(results[0].score_name), "source"]
@@ -132,6 +156,16 @@ def _section(dataset: str, results: Sequence[Result], plots: Sequence[str], note
         parts += ["### Scores published elsewhere", markdown_table(header, scores)]
     if compared := comparison_tables.comparison_table(results):
         parts += ["### Paired tests", markdown_table(*compared), _COMPARED]
+    if used := ablations.table(every):
+        parts += ["### Use of the texts", markdown_table(*used), _ABLATIONS]
+        parts.append("\n".join(f"- {markdown_text(line)}" for line in ablations.sentences(every)))
+    if gaps := transfer.table(results):
+        parts += ["### In-group and held-out groups", markdown_table(*gaps, left=2), _GAP]
+        parts.append("\n".join(f"- {markdown_text(line)}" for line in transfer.sentences(results)))
+    if by_group := groups.find(results):
+        own = [by_name["groups"]] if "groups" in by_name else []
+        parts += ["### Groups", markdown_table(*groups.table(by_group)), *_images(results, own, 65)]
+        parts.append("\n".join(f"- {markdown_text(line)}" for line in groups.sentences(by_group)))
     for name, heading, make_table, is_due in (
         ("errors", "Error rate per class (%)", readme_tables.errors_table, variant_grid.has_errors_to_show(results)),
         ("fit", "Train and test", readme_tables.fit_table, any(result.with_train() for result in results)),

@@ -13,7 +13,17 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormat
 
 from common.core import signals
 from common.core.files import atomic_path
-from common.report import best_runs, comparison_plots, drawn_text, plot_style, probability_plots, variant_grid
+from common.report import (
+    best_runs,
+    comparison_plots,
+    drawn_text,
+    group_plots,
+    groups,
+    plot_style,
+    probability_plots,
+    readme_tables,
+    variant_grid,
+)
 from common.report.comparisons import compare
 from common.report.plot_style import GREY, framed
 from common.report.results import Result
@@ -21,13 +31,14 @@ from common.report.results import Result
 
 def draw(dataset: str, results: Sequence[Result], folder: Path) -> list[Path]:
     """Draw the plots of one dataset's results and return their files; a plot without data is left out."""
-    results = variant_grid.arrange(results)
+    results = variant_grid.arrange(readme_tables.whole(results))
     best = best_runs.best_model(results)
     if best is None:
         return []
     names = dict(zip(map(id, results), variant_grid.names(results), strict=True))
     title, labels = best.documents[0]["dataset_title"], best.documents[0].get("test_labels", [])
-    drawn_text.choose_fonts([title, *labels, *names.values()])
+    by_group = groups.find(results)
+    drawn_text.choose_fonts([title, *labels, *names.values(), *(by_group.rows if by_group else ())])
     title = drawn_text.title(title)
     makers: dict[str, Callable[[], Figure | None]] = {
         "accuracy-parameters": lambda: score_by_parameters(title, results),
@@ -37,6 +48,7 @@ def draw(dataset: str, results: Sequence[Result], folder: Path) -> list[Path]:
         "errors": lambda: (
             comparison_plots.error_rate_by_class(title, results) if variant_grid.has_errors_to_show(results) else None
         ),
+        "groups": lambda: group_plots.score_by_group(title, by_group) if by_group else None,
         "fit": lambda: comparison_plots.train_and_test(title, results),
         "reliability": lambda: probability_plots.reliability(title, results),
     }

@@ -28,6 +28,14 @@ def datasets(results: Sequence[Result]) -> dict[str, list[Result]]:
     return found
 
 
+def whole(results: Sequence[Result]) -> list[Result]:
+    """Return the results of one dataset that are no ablations, which have a table of their own; all if there are none.
+
+    An ablation stands in no other table, so none is the best row, and no test is corrected for it.
+    """
+    return [result for result in results if not result.ablation] or list(results)
+
+
 def summary_table(results: Sequence[Result]) -> Table:
     """Return the table of README.md: of every dataset its baselines and the best variant of each method and head.
 
@@ -36,7 +44,7 @@ def summary_table(results: Sequence[Result]) -> Table:
     header = ["dataset", "model", "method", "seeds", "score", "vs best", "trainable", "training time", "peak memory"]
     rows = []
     for members in datasets(results).values():
-        members = variant_grid.arrange(members)
+        members = variant_grid.arrange(whole(members))
         names = {id(result): name for name, result in zip(variant_grid.names(members), members, strict=True)}
         shown = best_runs.best_variants(members)
         compared = compare(shown)
@@ -103,11 +111,11 @@ def errors_table(results: Sequence[Result]) -> Table:
     rows = []
     for name, result in _named(results):
         rates = result.error_rates().values()
-        cells = [_with_interval(values, result.interval(f"{ERROR_RATE}{place}")) for place, values in enumerate(rates)]
+        cells = [with_interval(values, result.interval(f"{ERROR_RATE}{place}")) for place, values in enumerate(rates)]
         of_all, interval = [1 - value for value in result.values("test_accuracy")], result.interval("test_accuracy")
         if interval is not None:
             interval = dataclasses.replace(interval, low=1 - interval.high, high=1 - interval.low)
-        rows.append([name, *cells, _with_interval(of_all, interval)])
+        rows.append([name, *cells, with_interval(of_all, interval)])
     return ["model", *map(markdown_text, results[0].error_rates()), "all"], rows
 
 
@@ -117,7 +125,7 @@ def fit_table(results: Sequence[Result]) -> Table:
     rows = []
     for name, whole in _named(results):
         if result := whole.with_train():
-            accuracies = [percent(result.values("train_accuracy")), _score(result, "test_accuracy")]
+            accuracies = [percent(result.values("train_accuracy")), score(result, "test_accuracy")]
             losses = [decimal(result.values(f"{split}_loss")) for split in ("train", "test")]
             rows.append([name, *accuracies, *losses, *_cost(result)])
     return header, rows
@@ -130,15 +138,15 @@ def _score_names(result: Result) -> dict[str, str]:
 
 
 def _scores(result: Result, keys: Iterable[str]) -> list[str]:
-    return [str(len(result.documents)), *(_score(result, key) for key in keys)]
+    return [str(len(result.documents)), *(score(result, key) for key in keys)]
 
 
-def _score(result: Result, key: str) -> str:
+def score(result: Result, key: str) -> str:
     """Return a test score with its 95 % interval: "69.5 ± 1.8 [63.2, 75.1]"."""
-    return _with_interval(result.values(key), result.interval(key))
+    return with_interval(result.values(key), result.interval(key))
 
 
-def _with_interval(values: Sequence[float], interval: Interval | None) -> str:
+def with_interval(values: Sequence[float], interval: Interval | None) -> str:
     """Return a mean with its standard deviation over seeds and its interval; "–" in place of an unknown interval."""
     if not values:
         return _UNKNOWN

@@ -43,7 +43,8 @@ def standings(found: Sequence[Result]) -> dict[int, Standing]:
     """Return the standing of every result among those of its dataset, by `id(result)`."""
     marks = {BEST: "highest on test", SAME: "≈ highest on test"}
     standing = {}
-    for members in readme_tables.datasets(found).values():
+    for every in readme_tables.datasets(found).values():
+        members = readme_tables.whole(every)
         compared = compare(members)
         for result in members:
             interval, mark = result.interval(result.score_key), marks.get(compared.mark(result), "")

@@ -41,6 +41,8 @@ class Result:
         outcomes: of the test rows, by seed as `documents`; None for a seed that was published without.
         folds: number of folds, each of which was the test rows of one run; 0 for test rows of one run.
         folders: the run folders of every seed, in the order of the documents: one, or that of each fold.
+        texts: names of the text columns.
+        fold_runs: the runs of every seed by fold; empty without folds.
         cache: of the statistics.
     """
 
@@ -53,6 +55,8 @@ class Result:
     outcomes: tuple[Outcomes | None, ...] = ()
     folds: int = 0
     folders: tuple[tuple[Path, ...], ...] = ()
+    texts: tuple[str, ...] = ()
+    fold_runs: tuple[tuple[FinishedRun, ...], ...] = ()
     cache: Cache = dataclasses.field(default_factory=Cache, compare=False)
 
     @property
@@ -83,6 +87,12 @@ class Result:
     def method(self) -> str:
         """The fine-tuning method, such as "lora"; "" for a classical baseline."""
         return str(self.settings.get("method.name", ""))
+
+    @property
+    def ablation(self) -> str:
+        """Which text the model does not read as its row has it, such as "second-text"; "" for the whole row."""
+        found = str(self.settings.get("ablation", "none"))
+        return "" if found == "none" else found
 
     @property
     def head(self) -> str:
@@ -165,7 +175,11 @@ class Result:
             return tuple(values[place] for place in scored) if values else ()
 
         return dataclasses.replace(
-            self, documents=of(self.documents), outcomes=of(self.outcomes), folders=of(self.folders)
+            self,
+            documents=of(self.documents),
+            outcomes=of(self.outcomes),
+            folders=of(self.folders),
+            fold_runs=of(self.fold_runs),
         )
 
     def has_other_rows(self, other: "Result") -> bool:
@@ -221,6 +235,8 @@ def load(folder: Path, cache: Cache | None = None) -> list[Result]:
             Result(
                 *(key.dataset, key.job, key.variant, key.baseline, documents, settings, rows, number),
                 tuple(run.folders for run in members),
+                tuple(config.dataset.text),
+                tuple(run.folds for run in members) if number else (),
                 cache,
             )
         )

@@ -52,31 +52,39 @@ class Cache:
         return found
 
 
-def units_of(documents: Sequence[Metrics], outcomes: Sequence[Outcomes | None]) -> Units | None:
+def units_of(
+    documents: Sequence[Metrics], outcomes: Sequence[Outcomes | None], split: str = "test", rows_alone: bool = False
+) -> Units | None:
     """Return the units of a result's seeds together, None where they are not known.
 
     Of a single seed the confusion matrix is enough, unless groups of rows are drawn.
+
+    Args:
+        documents: the metrics of every seed.
+        outcomes: of the rows of a split, by seed.
+        split: its name.
+        rows_alone: whether rows are drawn, also where they have many groups.
     """
     first, *others = outcomes or (None,)
     known = [one for one in (first, *others) if one is not None and first and one.rows_sha256 == first.rows_sha256]
     if first and len(known) == len(documents):
         predicted = np.stack([one.predicted for one in known])
-        return resampling.units(first.gold, predicted, first.classes, first.groups)
+        return resampling.units(first.gold, predicted, first.classes, None if rows_alone else first.groups)
     document = documents[0]
-    if len(documents) > 1 or "test_confusion" not in document:
+    if len(documents) > 1 or value(document, f"{split}_confusion") is None:
         return None
-    if len(value(document, "test_groups") or {}) >= resampling.MIN_GROUPS:
+    if not rows_alone and len(value(document, f"{split}_groups") or {}) >= resampling.MIN_GROUPS:
         return None
-    return resampling.units_of_confusion(confusion_of(document))
+    return resampling.units_of_confusion(confusion_of(document, split))
 
 
-def confusion_of(document: Metrics) -> np.ndarray:
-    """Return counts (C, C + 1) of test rows: gold by predicted, the last column for generated texts that are no label.
+def confusion_of(document: Metrics, split: str = "test") -> np.ndarray:
+    """Return counts (C, C + 1) of a split's rows: gold by predicted, the last column for generated texts of no label.
 
-    `test_confusion` lacks that column.
+    `<split>_confusion` lacks that column.
     """
-    confusion = np.array(document["test_confusion"])
-    support = np.array([label["support"] for label in value(document, "test_per_label").values()])
+    confusion = np.array(value(document, f"{split}_confusion"))
+    support = np.array([label["support"] for label in value(document, f"{split}_per_label").values()])
     return np.column_stack([confusion, support - confusion.sum(axis=1)])
 
 

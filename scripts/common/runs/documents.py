@@ -15,6 +15,7 @@ class Metrics(TypedDict):
         shots: of the baseline few-shot, the number of examples in every prompt.
         dropped_rows_count: {split: rows that the dataset's `drop_labels` left out}, where it has any.
         test_copied_from: "validation" where the dataset says that test is a copy of it (`splits: {test: validation}`).
+        ablation: of the job, where it takes a text away or shuffles it: which.
         head, model: of the job, None for a classical baseline.
         history: of training: a step, its epoch, and what was logged there.
         test_labels: the C labels, in the order of rows and columns of `test_confusion`, (C, C) counts by gold label.
@@ -38,6 +39,7 @@ class Metrics(TypedDict):
     shots: NotRequired[int]
     dropped_rows_count: NotRequired[dict[str, int]]
     test_copied_from: NotRequired[str]
+    ablation: NotRequired[str]
     head: str | None
     model: str | None
     data_sha256: str

@@ -105,6 +105,26 @@ def test_groups_are_drawn_where_there_are_enough():
     assert (interval.low, interval.high) == pytest.approx((alone.low, alone.high), abs=0.01)
 
 
+def test_the_unpaired_difference_is_newcombes():
+    """56 of 70 minus 48 of 80 with Wilson's intervals: [0.0524, 0.3339], Newcombe (1998), table II, method 10."""
+
+    def wilson(right, rows):
+        ends = stats.binomtest(right, rows).proportion_ci(method="wilson")
+        return intervals.Interval(right / rows, ends.low, ends.high, 0.0, "Wilson")
+
+    ends = intervals.unpaired_difference(wilson(56, 70), wilson(48, 80))
+    assert ends == (pytest.approx(0.0524, abs=5e-5), pytest.approx(0.3339, abs=5e-5))
+    low, high = intervals.unpaired_difference(wilson(48, 80), wilson(56, 70))
+    assert (-high, -low) == pytest.approx(ends)
+
+
+def test_units_that_are_alike_give_the_same_counts():
+    units = some_units(rows=400)[2]
+    apart = resampling.Units(np.ones(400, dtype=int), units.counts.repeat(units.numbers, axis=0))
+    alike = apart.alike()
+    assert len(alike.numbers) == len(units.numbers) and np.array_equal(alike.total(), units.total())
+
+
 # --- coverage --------------------------------------------------------------------------------------------------------
 
 
@@ -162,6 +182,23 @@ def test_coverage_over_groups(fewer_draws):
         interval = intervals.intervals(units, [ACCURACY], (), number)[ACCURACY]
         hits += interval.low <= truth <= interval.high
     assert 0.93 <= hits / 600 <= 0.97
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("rows", "accuracies"), [((50, 30), (0.9, 0.7)), ((225, 100), (0.8, 0.8))])
+def test_coverage_of_an_unpaired_difference(fewer_draws, rows, accuracies):
+    """Two sides of other rows, one of them near 1."""
+    rng, hits, times = np.random.default_rng(7), 0, 600
+    for number in range(times):
+        sides = []
+        for count, accuracy in zip(rows, accuracies, strict=True):
+            gold = rng.integers(0, 2, count)
+            right = rng.random(count) < accuracy
+            units = resampling.units(gold, np.where(right, gold, 1 - gold)[None], 2, None)
+            sides.append(intervals.intervals(units, [ACCURACY], (), number)[ACCURACY])
+        low, high = intervals.unpaired_difference(*sides)
+        hits += low <= accuracies[0] - accuracies[1] <= high
+    assert 0.93 <= hits / times <= 0.975
 
 
 def test_coverage_of_few_simulations(fewer_draws):

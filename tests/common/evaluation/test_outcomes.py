@@ -36,6 +36,14 @@ def test_a_file_gives_the_same_outcomes_again(groups):
         assert found.confusion()[gold].tolist() == expected
 
 
+def test_rows_of_two_folds_are_the_same_by_their_ids():
+    one, other = (outcomes.of_predictions(part, LABELS, with_rows=True) for part in (records()[:20], records()[10:]))
+    again = outcomes.read(json.loads(json.dumps(one.document())))
+    assert np.array_equal(again.rows, one.rows) and len(set(one.rows.tolist())) == 20
+    assert len(set(one.rows.tolist()) & set(other.rows.tolist())) == 10
+    assert outcomes.of_predictions(records(), LABELS).rows is None
+
+
 def test_the_order_of_the_rows_changes_nothing():
     found = outcomes.of_predictions(records(), LABELS)
     assert outcomes.of_predictions(records()[::-1], LABELS).document() == found.document()
@@ -72,7 +80,12 @@ def test_25_000_rows_take_at_most_30_kb(classes, groups):
 
 @pytest.mark.parametrize(
     ("change", "word"),
-    [({"schema": 99}, "schema is 99"), ({"predicted": "2:AAAA"}, "damaged"), ({"classes": 2}, "damaged")],
+    [
+        ({"rows": "2:eJwDAAAAAAE="}, "damaged"),
+        ({"schema": 99}, "schema is 99"),
+        ({"predicted": "2:AAAA"}, "damaged"),
+        ({"classes": 2}, "damaged"),
+    ],
 )
 def test_a_damaged_file_is_named(change, word):
     document = outcomes.of_predictions(records(), LABELS).document() | change

@@ -20,7 +20,13 @@ function errorsSection(dataset) {
     parts.push(h("h3", {}, "Error rate in each group (%)"), sortableTable(`Error rate in each group of ${dataset.title}`, byGroup, dataset.models, null, (row) => row.best),
       sizes.size > groups.length ? h("p", { class: "soft" }, `The ${groups.length} largest of ${count(sizes.size)} groups.`) : null);
   }
-  return [...parts, confusion(dataset)];
+  return [...parts, ...dataset.tables.flatMap(plainTable), confusion(dataset)];
+}
+
+// A table that the report has made: a title, and texts.
+function plainTable({ title, header, rows }) {
+  const line = (cells, tag) => h("tr", {}, cells.map((cell, place) => h(place ? tag : "th", { scope: tag === "th" ? "col" : place ? null : "row", class: place ? null : "left" }, bdi(cell))));
+  return [h("h3", {}, title), scroller(title, h("table", {}, h("caption", { class: "unseen" }, title), h("thead", {}, line(header, "th")), h("tbody", {}, rows.map((row) => line(row, "td")))))];
 }
 
 // A column of shares from 0 to 1, the larger the redder.
