@@ -19,6 +19,8 @@ option.SPLIT     := --split=     # train, validation or test, default test
 option.BASELINE  := --baseline=  # untuned or zero-shot (by the job's head, the default), few-shot, embedding, majority, tfidf
 option.SHOTS     := --shots=     # with BASELINE=few-shot: train rows that every prompt shows, default one for each label
 option.ADAPTER   := --adapter=   # folder that peft's save_pretrained wrote
+option.SIZES     := --sizes=     # of a curve: percent of the train rows, default 10,20,40,70,100, or rows of each label
+option.PER_LABEL := --per-label  # 1: SIZES are rows of each label, default 8,16,32,64
 option.INPUT     := --input=     # table to predict: xlsx, csv, tsv, jsonl, parquet, also .gz; with SHARDS a folder or pattern
 option.OUTPUT    := --output=    # table to write, default <INPUT>.predicted.<format>
 option.SAFE_CSV  := --safe-csv=  # 0: also write labels that a spreadsheet program runs as formulas, as they are
@@ -55,7 +57,7 @@ value_option = $(if $($(name)),$(strip $(option.$(name)))"$$$(name)")
 flag_option = $(if $(filter-out 0,$($(name))),$(option.$(name)))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo smoke fetch check bench train evaluate baseline predict export push report submit submit-all submit-check status logs cancel setup test test-all test-gpu testbed test-slurm lint format clean
+.PHONY: help demo smoke fetch check bench train evaluate baseline predict curve export push report submit submit-all submit-check status logs cancel setup test test-all test-gpu testbed test-slurm lint format clean
 
 help: ## print this help
 	@"$(strip $(PYTHON))" scripts/make_help.py Makefile
@@ -86,6 +88,9 @@ evaluate: .venv/requirements ## evaluate a trained run again, on another SPLIT=,
 takes.baseline := MODEL DATASET SET FOLDS SEED DATA_DIR OUTPUTS RUN BASELINE SHOTS FORCE
 baseline: .venv/requirements ## evaluate BASELINE=untuned|zero-shot|few-shot|embedding|majority|tfidf
 	@$(PY) scripts/baseline.py $(options)
+takes.curve := MODEL DATASET SET DATA_DIR OUTPUTS SEED SEEDS BASELINE SIZES PER_LABEL
+curve: .venv/requirements ## more labels? train MODEL= on parts of the train rows and forecast the score [SEEDS=, SIZES=, PER_LABEL=1, BASELINE=]
+	@$(PY) scripts/curve.py $(options)
 takes.predict := MODEL DATASET SET SEED OUTPUTS RUN ADAPTER INPUT OUTPUT SAFE_CSV TEXT CALIBRATED THRESHOLDS ABSTAIN SHARDS PROCESSES CLUSTER RESOURCES FORCE
 predict: .venv/requirements ## predict the labels of INPUT=<file> into OUTPUT=<file>, or of one TEXT=, with MODEL= or RUN= [SHARDS=n, CALIBRATED=1, ABSTAIN=0.05]
 	@$(PY) scripts/predict.py $(options)
@@ -100,8 +105,8 @@ report: .venv/requirements ## publish finished runs; write tables, plots and a p
 	@$(PY) scripts/collect.py $(options)
 
 ## A cluster, or this machine's queue
-takes.submit := MODEL DATASET SET FOLDS DATA_DIR OUTPUTS SEED SEEDS BASELINE SHOTS CLUSTER RESOURCES FORCE DRY_RUN STRICT
-submit: .venv/requirements ## train MODEL= as a job, for each of SEEDS=; resumes what was interrupted [BASELINE=, CLUSTER=, RESOURCES=]
+takes.submit := MODEL DATASET SET FOLDS DATA_DIR OUTPUTS SEED SEEDS BASELINE SHOTS SIZES PER_LABEL CLUSTER RESOURCES FORCE DRY_RUN STRICT
+submit: .venv/requirements ## train MODEL= as a job, for each of SEEDS=; resumes what was interrupted [BASELINE=, SIZES=, CLUSTER=, RESOURCES=]
 	@$(PY) scripts/submit.py $(options)
 takes.submit-all := JOBS DATASET SET FOLDS DATA_DIR OUTPUTS SEED SEEDS CLUSTER RESOURCES FORCE DRY_RUN STRICT
 submit-all: .venv/requirements ## submit every job and baseline, and a report after the last of them [JOBS=, SEEDS=]

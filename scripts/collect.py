@@ -26,6 +26,9 @@ from common.core.formatting import shortened, text_table
 from common.report import (
     ablations,
     comparison_tables,
+    curve_plots,
+    curve_tables,
+    curves,
     finished_runs,
     formats,
     groups,
@@ -80,7 +83,8 @@ def main(argv: list[str] | None = None) -> None:
         else:
             found = report(request.outputs, flags.published, flags.readme, flags.check, cache)
         if flags.format:
-            write_tables(flags.format, found, request.outputs)
+            found_curves = load(request.outputs if flags.here else flags.published, cache)[1]
+            write_tables(flags.format, found, found_curves, request.outputs)
     except Exception as error:
         if flags.expect:  # the list of failed runs is needed also when the report fails
             print(f"no report: {error}", file=sys.stderr)
@@ -102,16 +106,19 @@ def report(outputs: Path, published: Path, readme: Path, check_only: bool, cache
     if not check_only:
         for folder in publish.publish(outputs, published, cache):
             print(f"published {options.shown(folder)}")
-    found = results.load(published, cache)
+    found, found_curves = load(published, cache)
     say_left_out(published, cache)
     plot_files: dict[str, list[str]] = {}
     for dataset, members in readme_tables.datasets(found).items():
         folder = published / "plots"
         paths = folder.glob(f"{dataset}.*.png") if check_only else draw(dataset, members, folder)
         plot_files[dataset] = [path.relative_to(published).as_posix() for path in sorted(paths)]
+    if not check_only:
+        draw_curves(found_curves, published / "plots")
     block = page.readme_block(found)
     compared = speed.read(published)
-    whole = page.published_page(found, plot_files, notes.read(published), hardware.read(published), compared)
+    more = curve_tables.section(found_curves, curve_plots.of_page(published))
+    whole = page.published_page(found, plot_files, notes.read(published), hardware.read(published), compared, more)
     text = readme.read_text(encoding="utf-8")
     ratios = speed.headlines(compared)
     if check_only:
@@ -127,6 +134,23 @@ def report(outputs: Path, published: Path, readme: Path, check_only: bool, cache
     return found
 
 
+def load(folder: Path, cache: statistics.Cache) -> tuple[list[Result], list[curves.Curve]]:
+    """Return the results below a folder, and its learning curves, whose points are not among the results."""
+    everything = results.load_all(folder, cache)
+    return [result for result in everything if result.curve_rows is None], curves.find(everything)
+
+
+def draw_curves(found: Sequence[curves.Curve], folder: Path) -> list[Path]:
+    """Draw the learning curves and return their files; where they cannot be drawn it is said, and stops nothing."""
+    try:
+        return curve_plots.draw(found, folder)
+    except errors.PeftableError:
+        raise
+    except Exception as error:  # of matplotlib
+        _say_not_drawn("learning curves", error)
+        return []
+
+
 def draw(dataset: str, members: Sequence[results.Result], folder: Path) -> list[Path]:
     """Draw the plots of one dataset and return their files; one that cannot be drawn is said, and stops no other."""
     try:
@@ -134,9 +158,13 @@ def draw(dataset: str, members: Sequence[results.Result], folder: Path) -> list[
     except errors.PeftableError:
         raise
     except Exception as error:  # of matplotlib: texts and numbers that it cannot draw
-        reason = shortened(" ".join(str(error).split()), 300)
-        print(f"{dataset}: not all of its plots could be drawn: {type(error).__name__}: {reason}", file=sys.stderr)
+        _say_not_drawn(dataset, error)
         return list(folder.glob(f"{dataset}.*.png"))
+
+
+def _say_not_drawn(what: str, error: Exception) -> None:
+    reason = shortened(" ".join(str(error).split()), 300)
+    print(f"{what}: not all of its plots could be drawn: {type(error).__name__}: {reason}", file=sys.stderr)
 
 
 def check(file: Path, found: str, wanted: str) -> None:
@@ -186,9 +214,9 @@ def say_left_out(folder: Path, cache: statistics.Cache) -> None:
 
 def show(outputs: Path, cache: statistics.Cache) -> list[Result]:
     """Print the tables of the finished runs below a folder, draw their plots, write the HTML report, return them."""
-    found = results.load(outputs, cache)
+    found, found_curves = load(outputs, cache)
     say_left_out(outputs, cache)
-    if not found:
+    if not found and not found_curves:
         check_whole(cache, outputs)
         raise errors.ReportError(f"{outputs}: there is no finished run here, or none that a table can show.")
     for dataset, every in readme_tables.datasets(found).items():
@@ -215,8 +243,13 @@ def show(outputs: Path, cache: statistics.Cache) -> list[Result]:
         print("\nPlots")
         for path in draw(dataset, members, outputs / "plots"):
             print(f"  {options.shown(path)}")
+    for text in curve_tables.lines(found_curves):
+        print(f"\n{text}")
+    for path in draw_curves(found_curves, outputs / "plots"):
+        print(f"  {options.shown(path)}")
     print()
-    _written(html_report.write(found, outputs, outputs, {}, records.standings(found)))
+    if found:
+        _written(html_report.write(found, outputs, outputs, {}, records.standings(found)))
     return found
 
 
@@ -226,10 +259,10 @@ def _plain(table: readme_tables.Table) -> str:
     return text_table([html.unescape(cell) for cell in header], [[html.unescape(cell) for cell in row] for row in rows])
 
 
-def write_tables(form: str, found: list[Result], outputs: Path) -> None:
+def write_tables(form: str, found: list[Result], found_curves: list[curves.Curve], outputs: Path) -> None:
     """Write the tables in another format to <outputs>/report/<format>/."""
     folder = outputs / "report" / form
-    for note in formats.write(form, found, folder, records.standings(found)):
+    for note in formats.write(form, found, folder, records.standings(found), found_curves):
         print(f"note: {note}", file=sys.stderr)
     print(f"{options.shown(folder)}/: written")
 

@@ -2,6 +2,7 @@
 
     python scripts/submit.py --model minilm-lora --seeds 1,2,3
     python scripts/submit.py --model gemma-2-9b-it --baseline zero-shot --resources time=02:00:00
+    python scripts/submit.py --model minilm-lora --sizes 10,20,40,70,100     the runs of its learning curve (make curve)
     python scripts/submit.py --all --jobs "mistral-* llama-*"     all their runs and baselines
     python scripts/submit.py --all --dry-run                      ask Slurm whether it would accept them
     make submit MODEL=… | make submit-all [JOBS=] [SEEDS=] [CLUSTER=] | make submit-check
@@ -10,7 +11,6 @@ The same command again submits only what is left: it skips runs that are finishe
 were interrupted, and refuses runs whose configuration has changed, with the differences. Needs no torch.
 """
 
-import argparse
 import os
 import sys
 import tempfile
@@ -18,7 +18,7 @@ from pathlib import Path
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # before the hub's library is imported: a submission downloads nothing
 
-from common.cli import options
+from common.cli import curve_points, options
 from common.cli.main import guard
 from common.cluster import batch_script, profiles, selection, submit_record, submit_runs
 from common.cluster.scheduler import AUTO, SLURM, Cluster, choose_cluster
@@ -38,8 +38,9 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--all", action="store_true", help="all jobs and their baselines, and a report at the end")
     parser.add_argument("--jobs", metavar="PATTERN", default="*", help="with --all: only jobs of these names")
     parser.add_argument(
-        "--seeds", "--seed", metavar="N,…", type=_seeds, default=(1,), help="one run for each seed (default 1)"
+        "--seeds", "--seed", metavar="N,…", type=options.seeds, default=(1,), help="one run for each seed (default 1)"
     )
+    curve_points.add_options(parser)
     parser.add_argument("--cluster", metavar="NAME", default=AUTO, help="slurm/<NAME>.yaml, local or auto")
     parser.add_argument("--resources", metavar="KEY=VALUE", nargs="+", default=[], help="override profile and job")
     parser.add_argument("--dry-run", action="store_true", help="ask Slurm whether it would accept them; queue nothing")
@@ -48,10 +49,15 @@ def main(argv: list[str] | None = None) -> int:
         raise errors.ConfigError("give MODEL=<job>; make submit-all submits every job")
     if flags.all and request.baseline:
         raise errors.ConfigError("BASELINE= goes with MODEL=; make submit-all submits every baseline")
+    has_curve = flags.per_label or flags.sizes is not None
+    if has_curve and (flags.all or flags.folds):
+        raise errors.ConfigError("SIZES= and PER_LABEL= go with MODEL=, without FOLDS=; they are those of make curve")
     if flags.all:
         specs, skipped = selection.runs_of_all_jobs(request, flags.jobs, flags.seeds, flags.folds)
     else:
-        specs, skipped = selection.runs_of_job(request, flags.seeds, flags.folds), []
+        requests = curve_points.expand(request, flags.sizes, flags.per_label) if has_curve else [request]
+        specs = [one for each in requests for one in selection.runs_of_job(each, flags.seeds, flags.folds)]
+        skipped = []
     unread = check_strict(specs) if flags.strict else {}
     cluster = choose_cluster(flags.cluster, request.outputs)
     given = yaml_io.split_overrides(flags.resources, "RESOURCES", "time=02:00:00")
@@ -141,13 +147,6 @@ def _reasons(found: list[tuple[str, str]]) -> str:
     for run, reason in found:
         by_reason.setdefault(reason, []).append(run)
     return "".join(f"\n{reason}\n" + "".join(f"  {run}\n" for run in runs) for reason, runs in by_reason.items())
-
-
-def _seeds(text: str) -> tuple[int, ...]:
-    words = text.replace(",", " ").split()
-    if not words or not all(word.isdigit() and int(word) < 2**32 for word in words):
-        raise argparse.ArgumentTypeError(f"SEEDS is '{text}'; allowed are whole numbers, such as 1,2,3")
-    return tuple(dict.fromkeys(int(word) for word in words))
 
 
 if __name__ == "__main__":

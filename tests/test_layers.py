@@ -33,6 +33,7 @@ PACKAGES = [
 ]
 NO_TORCH = [
     "collect.py",
+    "curve.py",
     "fetch.py",
     "make_help.py",
     "submit.py",

@@ -30,6 +30,14 @@ def _seed(text: str) -> int:
     return int(text)
 
 
+def seeds(text: str) -> tuple[int, ...]:
+    """Read SEEDS=: whole numbers such as 1,2,3."""
+    words = text.replace(",", " ").split()
+    if not words or not all(word.isdigit() and int(word) < 2**32 for word in words):
+        raise argparse.ArgumentTypeError(f"SEEDS is '{text}'; allowed are whole numbers, such as 1,2,3")
+    return tuple(dict.fromkeys(int(word) for word in words))
+
+
 def positive(text: str) -> int:
     """Read a whole number from 1 on."""
     if not (text.isdecimal() and int(text)):
@@ -114,6 +122,14 @@ def parse(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> tuple[
     if "overrides" in fields:
         fields["overrides"] = tuple(fields["overrides"])
     return RunRequest(**fields), argparse.Namespace(**given)
+
+
+def words(request: RunRequest) -> list[str]:
+    """Return the arguments that mean a request; `parse` gives it back."""
+    found: list[str] = []
+    for name, value in request.variables().items():
+        found += [f"--{name.lower().replace('_', '-')}", *(request.overrides if name == "SET" else [value])]
+    return found
 
 
 def check_run_alone(run: Path, request: RunRequest, **flags: object) -> None:

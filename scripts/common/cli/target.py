@@ -4,18 +4,19 @@ import dataclasses
 import json
 import re
 from pathlib import Path
+from typing import cast, get_args
 
 from common.config import catalog
 from common.config.ablation import ablate
 from common.config.dataset import Dataset
-from common.config.job import Job
+from common.config.job import STRATIFIED, Job, Sampling
 from common.config.run_request import BASELINES, CLASSICAL_BASELINES, FEW_SHOT, MODEL_BASELINES, RunRequest
 from common.core.errors import ConfigError, ModelError, choices
 from common.core.files import sha256, sha256_file
 from common.runs import run_folder
 from common.runs.run_config import RunConfig
 
-_SAMPLE, _FOLD = "training.max_train_samples", "fold"  # the settings that a classical baseline takes
+SAMPLE, SAMPLING, _FOLD = "training.max_train_samples", "training.sampling", "fold"  # a classical baseline takes these
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,11 +66,13 @@ class ClassicalTarget:
     dataset_name: str
     dataset: Dataset
     max_train_samples: int | None = None
+    sampling: Sampling = STRATIFIED
 
     @property
     def variant(self) -> str:
         """The name of the variant: the setting, or ""."""
-        settings = {_FOLD: self.dataset.splits.fold, _SAMPLE: self.max_train_samples}
+        sampling = None if self.sampling == STRATIFIED else self.sampling
+        settings = {_FOLD: self.dataset.splits.fold, SAMPLE: self.max_train_samples, SAMPLING: sampling}
         return ",".join(f"{key}={value}" for key, value in settings.items() if value is not None)
 
     def config(self, data_sha256: str) -> RunConfig:
@@ -85,6 +88,7 @@ class ClassicalTarget:
             _recorded(self.request.data_dir),
             self.request.baseline,
             self.max_train_samples,
+            sampling=self.sampling,
         )
 
     @property
@@ -146,8 +150,10 @@ def resolve_baseline(request: RunRequest) -> Target | ClassicalTarget:
             raise ConfigError(f"DATASET=<dataset> is missing: on which rows is BASELINE={request.baseline} computed?")
         name = request.dataset or catalog.load_job(request.model)[0].dataset
         _shots(request, catalog.load_dataset(name))
-        size, fold = (_positive(request, key, least) for key, least in ((_SAMPLE, 2), (_FOLD, 1)))
-        return ClassicalTarget(request, name, catalog.load_dataset(name).with_fold(fold), size)
+        size, fold = (_positive(request, key, least) for key, least in ((SAMPLE, 2), (_FOLD, 1)))
+        return ClassicalTarget(
+            request, name, catalog.load_dataset(name).with_fold(fold), size, _sampling(request, size)
+        )
     if not request.baseline:
         head = catalog.load_job(request.model, request.settings)[0].head
         request = dataclasses.replace(request, baseline=MODEL_BASELINES[head][0])
@@ -158,21 +164,32 @@ def without_job_settings(request: RunRequest) -> RunRequest:
     """Return the request of a classical baseline beside a job's runs: it has their fold and sample of train rows."""
     settings = request.settings
     dataset = request.dataset or settings.get("dataset")
-    words = (f"{key}={settings[key]}" for key in (_FOLD, _SAMPLE) if settings.get(key) is not None)
+    words = (f"{key}={settings[key]}" for key in (_FOLD, SAMPLE, SAMPLING) if settings.get(key) is not None)
     return dataclasses.replace(request, dataset=dataset, overrides=tuple(words))
 
 
 def _positive(request: RunRequest, key: str, least: int) -> int | None:
     """Return a whole number that SET= gives a classical baseline, None where it gives none."""
     settings = request.settings
-    if other := next((name for name in settings if name not in (_SAMPLE, _FOLD)), None):
+    if other := next((name for name in settings if name not in (SAMPLE, SAMPLING, _FOLD)), None):
         raise ConfigError(
-            f"SET: BASELINE={request.baseline} has no model and takes no '{other}'; allowed are {_SAMPLE} and {_FOLD}."
+            f"SET: BASELINE={request.baseline} has no model and takes no '{other}'; allowed are {SAMPLE}, {SAMPLING} "
+            f"and {_FOLD}."
         )
     found = settings.get(key)
     if found is not None and (isinstance(found, bool) or not isinstance(found, int) or found < least):
         raise ConfigError(f"SET: {key} is {found!r}; allowed is a whole number from {least}.")
     return found
+
+
+def _sampling(request: RunRequest, size: int | None) -> Sampling:
+    """Return how SET= draws the sample of a classical baseline."""
+    found = request.settings.get(SAMPLING, STRATIFIED)
+    if found not in get_args(Sampling):
+        raise ConfigError(f"SET: {SAMPLING} is {found!r}; allowed: {choices(get_args(Sampling))}.")
+    if found != STRATIFIED and size is None:
+        raise ConfigError(f"SET: {SAMPLING}={found} says how {SAMPLE} rows are drawn; give both.")
+    return cast("Sampling", found)
 
 
 def trained_folder(target: Target) -> Path:

@@ -3,7 +3,7 @@
 Every key of a job has its default in `jobs/_defaults.yaml` and nowhere else: the schema has no defaults.
 """
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import Field, model_validator
 
@@ -25,6 +25,10 @@ BestMetric = Literal[
 ]
 
 
+Sampling = Literal["stratified", "nested", "balanced"]
+STRATIFIED, NESTED, BALANCED = get_args(Sampling)
+
+
 class Training(Strict):
     """The training arguments; names are those of the Trainer of transformers, where it has the same argument."""
 
@@ -43,7 +47,8 @@ class Training(Strict):
     eval_every: Literal["epoch"] | Annotated[int, Field(ge=1)]  # or a number of steps
     best_metric: BestMetric  # by which the best checkpoint is chosen
     early_stopping_patience: int | None = Field(ge=1)  # evaluations without an improvement of best_metric
-    max_train_samples: int | None = Field(ge=2)  # train on a stratified sample of this size
+    max_train_samples: int | None = Field(ge=2)  # train on a sample of this size
+    sampling: Sampling  # how that sample is drawn
     max_eval_samples: int | None = Field(ge=2)  # validation rows used while training
 
     @property
@@ -114,6 +119,8 @@ def _find_conflict(job: Job) -> str | None:
         return f"double_quantization goes with quantization nf4, not {job.quantization}"
     if job.dtype not in ("float32", job.precision):
         return f"dtype {job.dtype} goes with precision {job.dtype}: its weights cannot be multiplied in {job.precision}"
+    if job.training.sampling != STRATIFIED and job.training.max_train_samples is None:
+        return f"training.sampling {job.training.sampling} says how max_train_samples rows are drawn; set both"
     if isinstance(method, Full) and (quantized or job.dtype != "float32"):
         return "method full trains the base's own weights: it needs quantization: none and dtype: float32"
     if isinstance(method, LastLayers) and method.k > 0 and quantized:

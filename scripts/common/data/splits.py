@@ -7,10 +7,11 @@ import numpy as np
 import pandas as pd
 
 from common.config.dataset import IN_GROUP, SPLIT_NAMES, Dataset
-from common.config.job import Job
+from common.config.job import BALANCED, STRATIFIED, Job, Sampling
 from common.config.label_values import Label
 from common.core.errors import DataError, choices, nearest
 from common.core.formatting import shortened
+from common.data.nested_samples import nested_sample
 from common.data.rows import Row, Rows
 from common.data.visible_text import visible
 
@@ -93,7 +94,18 @@ def _stratifies(number: Mapping[int | None, int], count: int) -> str | None:
 
 def sample_train_rows(rows: list[Row], job: Job, dataset: Dataset) -> list[Row]:
     """Return the train rows that a job learns from, the same rows for every seed of the job."""
-    return sample_rows(rows, job.training.max_train_samples, dataset.splits.seed)
+    return draw_train_rows(rows, job.training.max_train_samples, job.training.sampling, dataset)
+
+
+def draw_train_rows(rows: list[Row], count: int | None, sampling: Sampling, dataset: Dataset) -> list[Row]:
+    """Return a sample of `count` train rows, in their order; all rows without a count.
+
+    Raises:
+        DataError: there are too few rows of a label.
+    """
+    if count is None or sampling == STRATIFIED:
+        return sample_rows(rows, count, dataset.splits.seed)
+    return nested_sample(rows, count, dataset.labels, dataset.splits.seed, balanced=sampling == BALANCED)
 
 
 def sample_balanced(rows: list[Row], count: int, labels: Sequence[Label], seed: int) -> list[Row]:

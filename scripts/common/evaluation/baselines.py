@@ -8,7 +8,7 @@ from transformers import set_seed
 from common.config.dataset import IN_GROUP
 from common.config.run_request import CLASSICAL_BASELINES, EMBEDDING, FEW_SHOT
 from common.data.rows import Row, Rows
-from common.data.splits import sample_balanced, sample_rows, sample_train_rows
+from common.data.splits import draw_train_rows, sample_balanced, sample_train_rows
 from common.evaluation import classical, inference, partial_results, write_results
 from common.evaluation.embedding import EmbeddingRegression
 from common.model import device
@@ -30,13 +30,14 @@ def score_baseline(folder: Path, config: RunConfig, rows: Rows) -> None:
 
 def _classical(folder: Path, config: RunConfig, rows: Rows, splits: list[str]) -> None:
     classes = len(config.dataset.labels)
-    train = sample_rows(rows["train"], config.max_train_samples, config.dataset.splits.seed)
+    train = draw_train_rows(rows["train"], config.max_train_samples, config.sampling, config.dataset)
     learner = None
-    facts: dict[str, Any] = {"params_total_count": classes, "params_trainable_count": classes}
+    rows_count = {"train_count": len(train)}
+    facts: dict[str, Any] = {**rows_count, "params_total_count": classes, "params_trainable_count": classes}
     if config.baseline == "tfidf":
         learner = classical.TfidfRegression(train, rows.get("validation", []), classes)
         count = learner.regression.parameters
-        facts = {"params_total_count": count, "params_trainable_count": count}
+        facts = {**rows_count, "params_total_count": count, "params_trainable_count": count}
         facts |= {"train_s": round(learner.seconds, 3), "regularisation_c": learner.regression.strength}
     for split in splits:
         members = rows[split]
@@ -82,6 +83,7 @@ def _embedding(folder: Path, config: RunConfig, rows: Rows, splits: list[str]) -
     trained = learner.regression.parameters
     count = parameter_counts(inner_model(head.model).base_model)["params_total_count"]
     facts: dict[str, Any] = {"params_total_count": count + trained, "params_trainable_count": trained}
+    facts["train_count"] = len(train)
     facts |= base_identity(job, head.model)
     facts |= {"train_s": round(learner.seconds, 3), "train_cpu_s": round(learner.cpu_seconds, 3)}
     facts |= {"pooling": learner.pooling, "regularisation_c": learner.regression.strength}

@@ -84,7 +84,7 @@ def _interval(
     means = replicates.mean(axis=1)
     spread = float(means.std())
     if units.grouped:  # the bootstrap of few units is too narrow; rows are many
-        means = value + _small_sample_factor(int(units.numbers.sum())) * (means - value)
+        means = value + small_sample_factor(int(units.numbers.sum())) * (means - value)
     means = means + math.sqrt(variance) * shift
     share_of_rows = spread / math.hypot(spread, math.sqrt(variance)) if spread else 0.0
     quantiles, method = _bca_quantiles(means, value, left_out, units.numbers, share_of_rows)
@@ -108,7 +108,7 @@ def unpaired_difference(first: Interval, second: Interval) -> tuple[float, float
     return low, high
 
 
-def _small_sample_factor(units: int) -> float:
+def small_sample_factor(units: int) -> float:
     """Return by how much Student's interval of so many units is wider than the bootstrap's."""
     tail = (1 + LEVEL) / 2
     return float(math.sqrt(units / (units - 1)) * special.stdtrit(units - 1, tail) / special.ndtri(tail))

@@ -14,7 +14,18 @@ import pandas as pd
 from common.core.files import atomic_folder
 from common.core.formatting import markdown_table, mean_sd
 from common.data.table_writer import write_table
-from common.report import ablations, comparison_tables, groups, latex, readme_tables, records, transfer, variant_grid
+from common.report import (
+    ablations,
+    comparison_tables,
+    curve_tables,
+    groups,
+    latex,
+    readme_tables,
+    records,
+    transfer,
+    variant_grid,
+)
+from common.report.curves import Curve
 from common.report.readme_tables import Table
 from common.report.records import Standing
 from common.report.results import Result
@@ -32,7 +43,13 @@ class NamedTable(NamedTuple):
     left: int = 1
 
 
-def write(form: str, found: Sequence[Result], folder: Path, standings: Mapping[int, Standing]) -> list[str]:
+def write(
+    form: str,
+    found: Sequence[Result],
+    folder: Path,
+    standings: Mapping[int, Standing],
+    curves: Sequence[Curve] = (),
+) -> list[str]:
     """Write the tables of all results into a folder, which is replaced, and return notes for the user.
 
     Args:
@@ -40,13 +57,14 @@ def write(form: str, found: Sequence[Result], folder: Path, standings: Mapping[i
         found: the results.
         folder: receives one file per table.
         standings: intervals and marks, by `id(result)`.
+        curves: the learning curves.
     """
     notes = []
     with atomic_folder(folder) as place:
         if form in ("csv", "xlsx"):
-            for name, frame in frames(found, standings).items():
+            for name, frame in (frames(found, standings) | curve_frames(curves)).items():
                 write_table(place / f"{name}.{form}", frame)
-        for one in text_tables(found) if form in _RENDERERS else ():
+        for one in [*text_tables(found), *text_tables_of_curves(curves)] if form in _RENDERERS else ():
             ending, render = _RENDERERS[form]
             text = render(one)
             if form == "latex" and (unknown := latex.unknown_characters(text)):
@@ -86,6 +104,29 @@ def text_tables(found: Sequence[Result]) -> list[NamedTable]:
         if not all(result.baseline for result in members):
             tables.append(NamedTable(f"{dataset}-cost", f"{title}. {_COST}", readme_tables.cost_table(members)))
     return tables
+
+
+def text_tables_of_curves(curves: Sequence[Curve]) -> list[NamedTable]:
+    """Return the table of each dataset's learning curves."""
+    tables = []
+    for (dataset, per_label), members in curve_tables.by_dataset(curves).items():
+        title, kind = members[0].lead.documents[0]["dataset_title"], "few" if per_label else "more"
+        caption = f"{title}. {members[0].lead.score_name} on test in percent by train rows, with 95 % intervals."
+        tables.append(NamedTable(f"{dataset}-{kind}-labels", caption, curve_tables.table(members)))
+    return tables
+
+
+def curve_frames(curves: Sequence[Curve]) -> dict[str, pd.DataFrame]:
+    """Return the points of learning curves as the data frame "curves"; nothing without curves."""
+    rows = []
+    for curve in curves:
+        for point in curve.points:
+            interval, key = point.result.interval(point.result.score_key), point.result.score_key
+            about = {"dataset": point.result.dataset, "model": curve.name, "balanced": curve.per_label}
+            low, high = (interval.low, interval.high) if interval else (None, None)
+            scores = {"train_rows": point.rows, "seeds": len(point.result.documents), "score": key}
+            rows.append(about | scores | {"score_mean": point.result.mean(key), "score_low": low, "score_high": high})
+    return {"curves": pd.DataFrame(rows)} if rows else {}
 
 
 def frames(found: Sequence[Result], standings: Mapping[int, Standing]) -> dict[str, pd.DataFrame]:

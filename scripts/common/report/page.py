@@ -111,6 +111,7 @@ def published_page(
     notes: Mapping[str, DatasetNotes],
     cards: Sequence[dict[str, Any]] = (),
     compared: Sequence[dict[str, Any]] = (),
+    curves: Sequence[str] = (),
 ) -> str:
     """Return the text of outputs/published/README.md.
 
@@ -120,6 +121,7 @@ def published_page(
         notes: the notes of each dataset; a dataset may have none.
         cards: what was measured on graphics cards (`hardware.read`).
         compared: what was measured beside plain scripts (`speed.read`).
+        curves: the parts about learning curves (`curve_tables.section`).
     """
     parts = (
         [_HEAD, "\n".join(f"- {line}" for line in (_SCORES, _INTERVALS, _MARKS, _CHOICE, _COST))]
@@ -128,6 +130,7 @@ def published_page(
     )
     for dataset, members in readme_tables.datasets(results).items():
         parts += _section(dataset, members, plots.get(dataset, ()), notes.get(dataset, DatasetNotes()))
+    parts += curves
     if compared:
         parts += ["## Speed beside plain scripts", speed.ABOUT, markdown_table(*speed.table(compared), left=4)]
         parts.append("\n".join(speed.how_measured(compared)))

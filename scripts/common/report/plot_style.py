@@ -1,6 +1,7 @@
 """What all plots share: colours, dashes and markers, figures with a title, and the legend below the axes."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import matplotlib
@@ -13,6 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.text import Text
 
+from common.core.files import atomic_path
 from common.report import drawn_text
 from common.report.results import Result
 
@@ -89,6 +91,15 @@ def show_as_typed(figure: Figure) -> None:
     """Draw all texts of a figure as they are: a label such as "$50 to $100" is no mathematics."""
     for text in figure.findobj(Text):
         text.set_parse_math(False)
+
+
+def save(figure: Figure, path: Path) -> None:
+    """Write a figure as an image, with its texts as they are, and close it."""
+    show_as_typed(figure)
+    with atomic_path(path) as partial:
+        # Without the software's version, the same results give the same bytes.
+        figure.savefig(partial, dpi=120, bbox_inches="tight", metadata={"Software": None})
+    plt.close(figure)
 
 
 def framed(title: str, size: tuple[float, float] = SIZE) -> tuple[Figure, plt.Axes]:

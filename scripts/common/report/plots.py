@@ -12,7 +12,6 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
 from common.core import signals
-from common.core.files import atomic_path
 from common.report import (
     best_runs,
     comparison_plots,
@@ -57,13 +56,8 @@ def draw(dataset: str, results: Sequence[Result], folder: Path) -> list[Path]:
         signals.check()
         if (figure := make()) is None:
             continue
-        plot_style.show_as_typed(figure)
-        path = folder / f"{dataset}.{name}.png"
-        with atomic_path(path) as partial:
-            # Without the software's version, the same results give the same bytes.
-            figure.savefig(partial, dpi=120, bbox_inches="tight", metadata={"Software": None})
-        plt.close(figure)
-        paths.append(path)
+        paths.append(folder / f"{dataset}.{name}.png")
+        plot_style.save(figure, paths[-1])
     return paths
 
 

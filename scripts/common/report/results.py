@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from common.config.catalog import ROOT
+from common.config.job import STRATIFIED
 from common.config.variants import flatten, result_settings
 from common.core.errors import ReportError
 from common.evaluation import label_counts
@@ -37,7 +38,7 @@ class Result:
         dataset, job, variant, baseline: their names; baseline is "" for a fine-tuned model.
         documents: the metrics.json of every seed, by ascending seed, with the metrics of validation and train where
             these splits were scored.
-        settings: the job's settings that change results, by dotted key; empty for a classical baseline.
+        settings: the job's settings that change results, by dotted key; of a classical baseline those of its sample.
         outcomes: of the test rows, by seed as `documents`; None for a seed that was published without.
         folds: number of folds, each of which was the test rows of one run; 0 for test rows of one run.
         folders: the run folders of every seed, in the order of the documents: one, or that of each fold.
@@ -98,6 +99,12 @@ class Result:
     def head(self) -> str:
         """The head, "classification" or "prompt"; "" for a classical baseline."""
         return str(self.documents[0].get("head") or "")
+
+    @property
+    def curve_rows(self) -> int | None:
+        """The number of train rows, for a point of a learning curve (`make curve`); None for another result."""
+        is_point = self.settings.get("training.sampling", STRATIFIED) != STRATIFIED
+        return int(self.settings["training.max_train_samples"]) if is_point else None
 
     @property
     def on_gpu(self) -> bool:
@@ -203,6 +210,11 @@ class Result:
 
 
 def load(folder: Path, cache: Cache | None = None) -> list[Result]:
+    """Return the results of `load_all` that can be compared: without the points of learning curves."""
+    return [result for result in load_all(folder, cache) if result.curve_rows is None]
+
+
+def load_all(folder: Path, cache: Cache | None = None) -> list[Result]:
     """Return the finished runs below a folder grouped over their seeds, sorted by dataset, baselines first, then job.
 
     The folds of one job and seed are one run over all rows. A damaged run is left out, and so are folds whose other
@@ -226,7 +238,7 @@ def load(folder: Path, cache: Cache | None = None) -> list[Result]:
         if len({run.document["score"] for run in members}) > 1:
             raise ReportError(f"{key.text}: its seeds have different leading scores.")
         config = members[0].config
-        settings = flatten(result_settings(config.job)) if config.job else {}
+        settings = flatten(result_settings(config.job)) if config.job else config.sample_settings()
         number = folds.count(config) or 0 if key.has_folds else 0
         if settings and number:
             settings = {key: value for key, value in settings.items() if key != "fold"} | {"folds": number}

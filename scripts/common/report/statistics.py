@@ -12,10 +12,11 @@ import numpy as np
 from common.core.errors import NotWritable
 from common.core.files import read_json, sha256, write_json
 from common.evaluation import intervals as bootstrap
-from common.evaluation import paired_tests, resampling
+from common.evaluation import paired_tests, power_law, resampling
 from common.evaluation.intervals import Interval
 from common.evaluation.outcomes import Outcomes
 from common.evaluation.paired_tests import Difference
+from common.evaluation.power_law import Forecast, Law
 from common.evaluation.resampling import Units
 from common.runs.documents import Metrics, value
 
@@ -118,6 +119,19 @@ def difference(
         return dataclasses.asdict(found)
 
     return Difference(**cache.value(key, compute))
+
+
+def forecast(
+    units: Units, sizes: Sequence[int], name: str, mean_f1_of: Sequence[int], more: int, cache: Cache
+) -> Forecast:
+    """Return `evaluation.power_law.forecast`, from the cache where it was computed before."""
+    key = _key("forecast", power_law.DRAWS, list(sizes), name, list(mean_f1_of), more, units)
+
+    def compute(seed: int) -> dict[str, Any]:
+        return dataclasses.asdict(power_law.forecast(units, sizes, name, mean_f1_of, more, seed))
+
+    found = cache.value(key, compute)
+    return Forecast(**found | {"law": Law(**found["law"])})
 
 
 def _key(*parts: Any) -> str:

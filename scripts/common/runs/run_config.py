@@ -4,7 +4,7 @@ import dataclasses
 from typing import TYPE_CHECKING, Any
 
 from common.config.dataset import Dataset, Folds
-from common.config.job import Job, Training
+from common.config.job import STRATIFIED, Job, Sampling, Training
 from common.config.run_request import EMBEDDING, FEW_SHOT
 from common.config.variants import flatten, result_settings
 from common.core.errors import RunError
@@ -26,7 +26,8 @@ class RunConfig:
         data_dir: the folder given as DATA_DIR, None for the dataset's own source.
         baseline: "majority", "tfidf", "untuned", "zero-shot", "few-shot", "embedding", "adapter" (trained elsewhere),
             or "" for a run that is trained here.
-        max_train_samples: of a classical baseline: it learns from a sample of so many train rows. A job has its own.
+        max_train_samples, sampling: of a classical baseline: it learns from a sample of so many train rows, drawn in
+            this way. A job has its own.
         shots: of the baseline few-shot: the number of train rows that every prompt shows.
         dropped_rows_count: {split: rows that the dataset's `drop_labels` left out}; None without `drop_labels`.
         folds: how all rows are divided, for a run of one fold; None for another run.
@@ -45,6 +46,7 @@ class RunConfig:
     shots: int | None = None
     dropped_rows_count: dict[str, int] | None = None
     folds: Folds | None = None
+    sampling: Sampling = STRATIFIED
 
     def with_rows(self, rows: "LoadedRows") -> "RunConfig":
         """Return the config with what reading the rows has shown: labels, dropped rows, folds."""
@@ -53,7 +55,7 @@ class RunConfig:
 
     def plain(self) -> dict[str, Any]:
         """Return the content of `config.yaml`."""
-        sample = {"max_train_samples": self.max_train_samples} if self.max_train_samples is not None else {}
+        sample = _sample(self.max_train_samples, self.sampling)
         dropped = {"dropped_rows_count": self.dropped_rows_count} if self.dropped_rows_count is not None else {}
         folds = {"folds": dataclasses.asdict(self.folds)} if self.folds is not None else {}
         labels = {"labels": self.dataset.labels}  # raises where they are not known yet
@@ -74,6 +76,11 @@ class RunConfig:
             | labels,
         }
 
+    def sample_settings(self) -> dict[str, Any]:
+        """Return how a classical baseline draws its train rows, by dotted key; empty where it learns from all."""
+        sample = _sample(self.max_train_samples, self.sampling)
+        return {f"training.{key}": value for key, value in sample.items()}
+
     def identity(self) -> dict[str, Any]:
         """Return the settings that change the results, as dotted leaves; a run may resume another that agrees in them.
 
@@ -83,16 +90,15 @@ class RunConfig:
         settings = result_settings(self.job) if self.job else {}
         if self.baseline:
             settings = {key: value for key, value in settings.items() if key not in ("method", "training")}
-            sample = self.job.training.max_train_samples if self.job else None
-            if self.baseline in (FEW_SHOT, EMBEDDING) and sample is not None:
-                settings |= {"training": {"max_train_samples": sample}}
+            if self.baseline in (FEW_SHOT, EMBEDDING) and self.job and self.job.training.max_train_samples is not None:
+                settings |= {"training": _sample(self.job.training.max_train_samples, self.job.training.sampling)}
         if self.job is not None and self.job.head == "prompt":
             settings |= {"prompt": self.dataset.prompt and self.dataset.prompt.model_dump()}
             settings |= {"answers": self.dataset.answers}
         if self.job is not None and {"max_train_samples", "max_eval_samples"} & _given(self.job.training):
             settings |= {"splits": {"seed": self.dataset.splits.seed}}  # it chooses the sample
         if self.max_train_samples is not None:
-            settings |= {"training": {"max_train_samples": self.max_train_samples}}
+            settings |= {"training": _sample(self.max_train_samples, self.sampling)}
             settings |= {"splits": {"seed": self.dataset.splits.seed}}
         return flatten(
             {
@@ -105,6 +111,14 @@ class RunConfig:
                 **({"shots": self.shots} if self.shots is not None else {}),
             }
         )
+
+
+def _sample(rows: int | None, sampling: Sampling) -> dict[str, Any]:
+    """Return the settings of a sample of train rows, without those that have their default."""
+    return {
+        **({"max_train_samples": rows} if rows is not None else {}),
+        **({"sampling": sampling} if sampling != STRATIFIED else {}),
+    }
 
 
 def _given(training: Training) -> set[str]:

@@ -13,7 +13,7 @@ from typing import Any
 
 from common.config.catalog import with_defaults
 from common.config.dataset import Dataset, Folds
-from common.config.job import Job
+from common.config.job import STRATIFIED, Job
 from common.core import yaml_io
 from common.core.documents import is_of, read_object, require_object
 from common.core.errors import ConfigError, RunError
@@ -119,6 +119,7 @@ def run_config_of(document: dict[str, Any], file: Path) -> RunConfig:
             shots=run.get("shots"),
             dropped_rows_count=data.get("dropped_rows_count"),
             folds=Folds(**data["folds"]) if "folds" in data else None,
+            sampling=data.get("sampling", STRATIFIED),
         )
     except KeyError as error:
         raise RunError(f"{file}: not the config of a run: {error} is missing. {fix}") from error

@@ -1,0 +1,139 @@
+"""Learning curves over the number of train rows (`make curve`): their points, and what more rows would bring.
+
+A point is never a row of the other tables, and never chosen as a job's best variant: `results.load` leaves it out.
+"""
+
+import dataclasses
+import functools
+import json
+import re
+from collections.abc import Sequence
+
+import numpy as np
+
+from common.config.job import BALANCED
+from common.evaluation import power_law, resampling
+from common.evaluation.power_law import Forecast
+from common.evaluation.resampling import Units
+from common.report import statistics
+from common.report.results import Result
+from common.runs.documents import value
+
+_SAMPLE = ("training.max_train_samples", "training.sampling")
+
+
+@dataclasses.dataclass(frozen=True)
+class Point:
+    """A result, and the number of train rows that it has learned from."""
+
+    rows: int
+    result: Result
+
+
+@dataclasses.dataclass(frozen=True)
+class Curve:
+    """One job, or one baseline, with several numbers of train rows.
+
+    Attributes:
+        name: as in the other tables.
+        per_label: whether the samples have as many rows of each label.
+        points: by ascending number of rows.
+    """
+
+    name: str
+    per_label: bool
+    points: tuple[Point, ...]
+
+    @property
+    def lead(self) -> Result:
+        """The result with the most train rows."""
+        return self.points[-1].result
+
+    @property
+    def unit(self) -> int:
+        """How many rows are one step of the axis: 1, or one row of each label."""
+        return len(self.lead.documents[0]["test_labels"]) if self.per_label else 1
+
+    @property
+    def more(self) -> int:
+        """A round number of further rows, at most half as many as there are: far from the data no forecast holds."""
+        steps = self.points[-1].rows // self.unit
+        power = 10 ** (len(str(max(1, steps // 2))) - 1)
+        return self.unit * max(factor * power for factor in (1, 2, 5) if factor * power <= max(1, steps // 2))
+
+    @property
+    def why_not(self) -> str:
+        """Why nothing can be forecast; "" where it can."""
+        if len(self.points) < power_law.MIN_SIZES:
+            return f"{len(self.points)} sizes; a curve needs at least {power_law.MIN_SIZES}"
+        return "" if self._units else "the predictions of the same test rows are not known for all sizes"
+
+    @functools.cached_property
+    def _units(self) -> Units | None:
+        rows = [one for point in self.points for one in point.result.outcomes]
+        known = [one for one in rows if one is not None and rows[0] and one.rows_sha256 == rows[0].rows_sha256]
+        if not known or len(known) < len(rows):
+            return None
+        predicted = np.stack([one.predicted for one in known])
+        return resampling.units(known[0].gold, predicted, known[0].classes, known[0].groups)
+
+    @functools.cached_property
+    def forecast(self) -> Forecast | None:
+        """The fitted power law and its intervals; None where there are too few sizes, or predictions are not known."""
+        if self._units is None or len(self.points) < power_law.MIN_SIZES:
+            return None
+        sizes = [point.rows for point in self.points for _ in point.result.outcomes]
+        name, lead = self.lead.score_key.removeprefix("test_"), self.lead
+        return statistics.forecast(self._units, sizes, name, lead.mean_f1_of, self.more, lead.cache)
+
+
+def find(results: Sequence[Result]) -> list[Curve]:
+    """Return the curves among all results of some datasets, of which each has two points or more.
+
+    Args:
+        results: of `results.load_all`: the points, and the runs on all train rows, which are the last points.
+    """
+    whole: dict[str, Point] = {}
+    for result in results:
+        if result.curve_rows is None and (rows := _train_rows(result, results)):
+            whole[_kind(result)] = Point(rows, result)
+    found: dict[tuple[str, bool], list[Point]] = {}
+    for result in results:
+        if result.curve_rows is not None:
+            key = _kind(result), result.settings[_SAMPLE[1]] == BALANCED
+            found.setdefault(key, []).append(Point(result.curve_rows, result))
+    curves = []
+    for (kind, per_label), points in found.items():
+        if kind in whole and not per_label:
+            points.append(whole[kind])
+        points.sort(key=lambda point: point.rows)
+        if len(points) > 1:
+            curves.append(Curve(_name(points[0].result), per_label, tuple(points)))
+    return curves
+
+
+def _kind(result: Result) -> str:
+    """Return what the points of one curve have in common, as text; a full run is the one of the same settings."""
+    settings = {key: setting for key, setting in result.settings.items() if key not in _SAMPLE}
+    baseline = str(result.documents[0].get("baseline") or "")  # few-shot without the number of its examples
+    data = value(result.documents[0], "data_sha256")
+    has_sample = result.curve_rows is None and result.settings.get(_SAMPLE[0]) is not None
+    return json.dumps([result.dataset, result.job, baseline, settings, data, has_sample], sort_keys=True)
+
+
+def _train_rows(result: Result, results: Sequence[Result]) -> int | None:
+    """Return the number of train rows of a run on all of them; baselines of older versions take it from other runs."""
+    data = value(result.documents[0], "data_sha256")
+    for one in (result, *results):
+        count = value(one.documents[0], "train_count")
+        same = one.dataset == result.dataset and value(one.documents[0], "data_sha256") == data
+        if count and same and one.settings.get(_SAMPLE[0]) is None:
+            return int(count)
+    return None
+
+
+def _name(result: Result) -> str:
+    """Return the name of a point's result without its sample."""
+    words = [re.escape(key) for key in _SAMPLE]
+    variant = re.sub(rf"(^|,)({'|'.join(words)})=[^,]*", "", result.variant).strip(",")
+    return dataclasses.replace(result, variant=variant, baseline=str(result.documents[0].get("baseline") or "")).name
