@@ -130,7 +130,7 @@ test: setup ## run the fast tests, which cover every module (5 to 6 minutes on t
 	@$(PY) -m pytest -m "not slow" --numprocesses=auto $(if $(COVERAGE),--cov --cov-report=term)
 test-all: test ## run the slow tests, too: kills, methods that learn, whole journeys (20 minutes)
 	@$(PY) -m pytest -m slow --numprocesses=auto
-test-gpu: setup ## run the tests that need an NVIDIA card, and write what they measure to outputs/published/hardware/
+test-gpu: $(if $(filter command,$(origin PY)),,setup) ## run the tests that need an NVIDIA card, write what they measure to outputs/published/hardware/ [PY=python3]
 	@$(PY) -m pytest tests/gpu -rs -p no:cacheprovider
 testbed: ## bring a real Slurm with two small nodes up on this machine (root on Debian 12; installs what is missing)
 	@slurm/testbed/install.sh && slurm/testbed/up.sh

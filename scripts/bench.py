@@ -4,9 +4,9 @@
     python scripts/bench.py --model llama-3.1-8b --set training.token_budget=2048 --memory-gb 24 --json
     make bench MODEL=llama-3.1-8b SET="training.token_budget=2048" MEMORY_GB=24
 
-The model has its true shape, method, head and quantisation, the rows are random tokens, all of max_length: nothing is
-downloaded, no data are read, nothing is written. The figures are of hardware, never of accuracy. On a GPU no more than
---memory-gb is taken (default 14.5, what a card of 16 GB leaves), and exit code 4 says that the job needs more.
+The model has its true shape, method, head and quantisation, the rows are random tokens, the longest of max_length:
+nothing is downloaded, no data are read, nothing is written. The figures are of hardware, never of accuracy. On a GPU
+no more than --memory-gb is taken (default 14.5, what a card of 16 GB leaves); exit code 4 says that the job needs more.
 
     python scripts/bench.py --compare                                  three jobs, some 15 minutes on two cores
     python scripts/bench.py --compare --model minilm-lora --dataset emotion --data-dir rows/emotion
@@ -56,6 +56,7 @@ def main(argv: list[str] | None = None) -> None:
         raise ConfigError("--data-dir (DATA_DIR=) goes with --compare (COMPARE=1): without it no rows are read.")
     target = resolve_target(sweeps.single_variant(request))
     from common.estimate import benchmark
+    from common.model import device
     from common.model.load import quiet_libraries
     from common.train.arguments import check_training_arguments  # seconds to import
 
@@ -71,6 +72,7 @@ def main(argv: list[str] | None = None) -> None:
         "weights": "random",
     }
     with contextlib.redirect_stdout(sys.stderr):  # nothing but the result on stdout
+        device.announce()
         check_training_arguments(target.job, target.dataset, [])
         found |= benchmark.measure(target.job, target.dataset, 1e9 * flags.memory_gb)
     print(json.dumps(found, indent=2, ensure_ascii=False) if flags.json else _for_people(found, target))
@@ -109,7 +111,7 @@ def _for_people(found: dict[str, Any], target: Target) -> str:
     settings = f"{job.training.batch_size} rows a step, {job.training.token_budget:,} tokens a pass"
     return "\n".join(
         [
-            f"job {found['job']}{variant}, random weights, rows of {job.max_length} random tokens",
+            f"job {found['job']}{variant}, random weights, rows of up to {job.max_length} random tokens",
             f"on {found['device']}{cap}",
             f"Parameters: {found['params_total_count']:,} in all, {found['params_trainable_count']:,} trainable",
             f"Training: {_figures(found, 'train')} ({settings}; {_estimate(found['memory_estimate_bytes'])})",

@@ -26,7 +26,7 @@ def test_files_and_metrics(run_script, tiny_arguments, rows_dir, tmp_path, basel
     arguments = words(tiny_arguments, rows_dir, tmp_path, baseline)
     code, out, err = run_script("baseline", *arguments)
     assert (code, err) == (0, "")
-    assert "test (n=12): accuracy" in out
+    assert "test (n=12): accuracy" in out and out.startswith("device: ") == (baseline == "untuned")
     [config] = (tmp_path / "outputs").rglob("config.yaml")
     folder = config.parent
     assert folder.name == f"baseline-{baseline}"

@@ -16,6 +16,7 @@ from common.smoke import tiny_models
 from common.train import trainer
 
 SHORT = ["max_length=24", "training.batch_size=3", "training.token_budget=48", "runtime.score_token_budget=96"]
+LONGER = ["max_length=96", "training.batch_size=3", "training.token_budget=192", "runtime.score_token_budget=192"]
 # A prompt alone is some hundred tokens of a miniature's tokenizer.
 PROMPT = ["max_length=256", "training.batch_size=2", "training.token_budget=256", "runtime.score_token_budget=512"]
 MINIATURE = {
@@ -70,15 +71,16 @@ def benched(run_script, tmp_path, model, *settings):
 @pytest.mark.parametrize(
     ("name", "settings"),
     slow_except(
-        [("minilm-lora", SHORT)],
-        [("minilm-lora", SHORT), ("mistral-7b-v0.3", SHORT), ("qwen3-4b-instruct-prompt", PROMPT)],
+        [("minilm-lora", LONGER)],
+        [("minilm-lora", LONGER), ("mistral-7b-v0.3", LONGER), ("qwen3-4b-instruct-prompt", PROMPT)],
     ),
 )
 def test_a_job_is_measured(run_script, tmp_path, monkeypatch, name, settings):
-    steps, plain = [], trainer.StepTrainer.training_step
+    steps, ragged, plain = [], [], trainer.StepTrainer.training_step
 
     def seen(self, model, inputs, num_items_in_batch=None):
         steps.append([tuple(batch["input_ids"].shape) for batch in inputs[1]])
+        ragged.extend(not batch["attention_mask"].all() for batch in inputs[1] if "attention_mask" in batch)
         return plain(self, model, inputs, num_items_in_batch)
 
     monkeypatch.setattr(trainer.StepTrainer, "training_step", seen)
@@ -91,7 +93,9 @@ def test_a_job_is_measured(run_script, tmp_path, monkeypatch, name, settings):
         assert {key: found[key] for key in counts} == counts
         assert counts["params_total_count"] == 23_526_918  # its true shape
     if name != "qwen3-4b-instruct-prompt":
-        assert steps == [[(2, 24), (1, 24)]] * benchmark.STEPS
+        assert [[shape[0] for shape in step] for step in steps] == [[2, 1]] * benchmark.STEPS
+        assert max(shape[1] for step in steps for shape in step) == 96
+        assert ragged == [True, False] * benchmark.STEPS  # two rows of one pass have different lengths
     else:
         assert [sum(shape[0] for shape in step) for step in steps] == [2] * benchmark.STEPS
         # A row has max_length tokens; the last one of its answer predicts nothing, and is not run.
@@ -105,8 +109,8 @@ def test_a_job_is_measured(run_script, tmp_path, monkeypatch, name, settings):
 def test_it_says_what_the_figures_are(run_script):
     code, out, err = run_script("bench", "--model", "minilm-lora", "--set", *SHORT)
     assert code == 0, err
-    assert "random weights, rows of 24 random tokens" in out and "GPU memory not measured: no GPU" in out
-    assert "make check estimates" in out and "never of accuracy" in out
+    assert "random weights, rows of up to 24 random tokens" in out and "GPU memory not measured: no GPU" in out
+    assert "make check estimates" in out and "never of accuracy" in out and err.startswith("device: ")
 
 
 def test_too_little_memory_is_one_message(run_script, monkeypatch):
@@ -118,6 +122,24 @@ def test_too_little_memory_is_one_message(run_script, monkeypatch):
     assert code == 4 and out == ""
     [message] = [line for line in err.splitlines() if line.startswith("error: ")]
     assert "out of memory while scoring; make check estimates 0." in message and "training.token_budget" in message
+
+
+@pytest.mark.parametrize("doing", ["training", "scoring"])
+def test_a_smaller_budget_is_not_measured_instead(run_script, monkeypatch, doing):
+    """Training and inference go on with smaller batches where the memory is full; a benchmark must say so."""
+
+    def train(started):
+        if doing == "training":
+            started.budget //= 2
+        return [1.0, 1.0], 10
+
+    def score(head, *arguments):
+        head.batch_parts = 2
+
+    monkeypatch.setattr(benchmark, "_train", train)
+    monkeypatch.setattr(benchmark.inference, "score", score)
+    code, out, err = run_script("bench", "--model", "minilm-lora", "--set", *SHORT)
+    assert code == 4 and out == "" and f"out of memory while {doing}" in err
 
 
 @pytest.mark.parametrize(("cap", "fraction", "said"), [(16e9, 0.2, 16 * 10**9), (200e9, 1.0, 80 * 10**9)])

@@ -28,7 +28,7 @@ def test_the_files_of_training_come_again(run_script, trained, split):
     files.write_json(document, {"spoilt": True})
     code, out, err = run_script("evaluate", *arguments, "--split", split)
     assert (code, err) == (0, "")
-    assert f"{split} (n=12): accuracy" in out
+    assert out.startswith("device: ") and f"{split} (n=12): accuracy" in out
     assert predictions.read_bytes() == before
     assert timeless(files.read_json(document)) == timeless(figures)
     assert files.read_json(document)["train_s"] == figures["train_s"]

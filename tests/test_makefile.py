@@ -206,6 +206,14 @@ def test_other_variables_of_the_environment_are_left_alone(project):
     assert eval(done.stdout) == ["scripts/logs.py"]
 
 
+def test_the_tests_on_a_card_take_another_python_as_it_is(project):
+    """A machine with a card may have a python of its own, and no network: nothing is installed there."""
+    shutil.copy(project / ".venv" / "bin" / "python", project / "python3")
+    shutil.rmtree(project / ".venv")
+    words = arguments_of(project, "test-gpu", "PY=./python3")
+    assert words[:3] == ["-m", "pytest", "tests/gpu"] and not (project / ".venv").exists()
+
+
 def test_a_failure_fails_the_target(project):
     (project / ".venv" / "bin" / "python").write_text("#!/bin/sh\nexit 5\n")
     done = make(project, "train", "MODEL=x")

@@ -44,7 +44,7 @@ def test_every_format(run_script, trained, table, tmp_path, ending):
     code, out, err = run_script("predict", "--run", str(folder), "--input", str(source))
     assert (code, err) == (0, "")
     output = tmp_path / f"some texts.predicted.{ending}"
-    assert str(output) in out and "9 rows predicted" in out
+    assert str(output) in out and "9 rows predicted" in out and out.splitlines()[1].startswith("device: ")
     assert source.read_bytes() == original
     read, found = read_table(source), read_table(output)
     assert list(found.columns) == [*table.columns, *ADDED]

@@ -13,21 +13,23 @@ import sys
 from collections.abc import Callable
 
 from common.core import signals
-from common.core.errors import Interrupted, PeftableError, RunError, TimeLimit
+from common.core.errors import Interrupted, PeftableError, RunError, TimeLimit, for_user
 from common.core.files import NO_SPACE, READ_ONLY
 from common.core.formatting import printable, shortened
 from common.runs import requeue
 
-# Read by torch when it is imported, which scripts do later.
-_LIBRARIES = {
-    # torch.compile is not used; bitsandbytes would import its compiler, a fifth of the time that a start takes.
-    "TORCHDYNAMO_DISABLE": "1",
-    # A GPU's memory in segments that grow: batches of many sizes leave less of it unusable.
-    "PYTORCH_ALLOC_CONF": "expandable_segments:True",
-}
 _MESSAGE_CHARACTERS = 20_000  # a message that quotes a file may be very long
 # What a user can change, where no other message has said it.
 _USERS = (*READ_ONLY, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP, errno.ESTALE)
+
+
+def prepare_libraries() -> None:
+    """Set the variables that torch reads when it is imported; what a user has set stays."""
+    # torch.compile is not used; bitsandbytes would import its compiler, a fifth of the time that a start takes.
+    os.environ.setdefault("TORCHDYNAMO_DISABLE", "1")
+    # A GPU's memory in segments that grow: batches of many sizes leave less of it unusable.
+    older = os.environ.get("PYTORCH_CUDA_ALLOC_CONF")  # the variable's older name
+    os.environ.setdefault("PYTORCH_ALLOC_CONF", older or "expandable_segments:True")
 
 
 def guard(main: Callable[[list[str] | None], int | None], argv: list[str] | None = None) -> int:
@@ -42,8 +44,7 @@ def guard(main: Callable[[list[str] | None], int | None], argv: list[str] | None
     Returns:
         The process's exit code: 0, or the code of the error's class.
     """
-    for name, value in _LIBRARIES.items():
-        os.environ.setdefault(name, value)
+    prepare_libraries()
     # Texts hold any character; a log file under LANG=C must not turn one into a UnicodeEncodeError.
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
@@ -79,6 +80,12 @@ def _run(main: Callable[[list[str] | None], int | None], argv: list[str] | None)
             raise
         _say(f"error: {error}; make room, and the same command continues.")  # as where stdout is a file
         return RunError.exit_code
+    except RuntimeError as error:
+        known = for_user(error)
+        if not isinstance(known, PeftableError):
+            raise
+        _say(f"error: {known}")
+        return known.exit_code
 
 
 def _say(message: str) -> None:

@@ -52,6 +52,22 @@ class ReportError(PeftableError):
     exit_code = 6
 
 
+def out_of_memory(doing: str) -> ModelError:
+    """Return the error for work that does not fit; `doing` is text such as "scoring one row with 512 tokens"."""
+    return ModelError(
+        f"out of memory in {doing}. Lower max_length, set quantization=nf4 and, for training, "
+        "runtime.activation_checkpointing=true, or use a card with more memory. make check estimates what a job needs."
+    )
+
+
+def for_user(error: BaseException) -> BaseException:
+    """Return the `ModelError` for a GPU whose memory was full, in any work; every other error as it is.
+
+    torch's class is known by its name, because torch is not imported here.
+    """
+    return out_of_memory("this work") if type(error).__name__ == "OutOfMemoryError" else error
+
+
 # Parts of the messages that Slurm's commands print when the controller does not answer.
 _NO_ANSWER = (
     *("Unable to contact slurm controller", "Socket timed out", "has not answered", "Zero Bytes were transmitted"),

@@ -1,7 +1,8 @@
 """Measure memory and speed of a job on this machine, with random weights of the true shape and random tokens.
 
 The base is built module by module in the job's dtype or quantisation, never as a whole in float32. Method, head, steps
-and scoring are those of training. Every row has max_length tokens, which is the worst case.
+and scoring are those of training. The longest row has max_length tokens, which is the worst case. The rows of a pass
+differ in length: without padding, attention may run in another kernel than it does in training.
 """
 
 import statistics
@@ -75,8 +76,12 @@ def measure(job: Job, dataset: Dataset, cap_bytes: float) -> dict[str, Any]:
         with tempfile.TemporaryDirectory() as folder:
             trainer = one_epoch_trainer(head, job, dataset, rows, Path(folder), callbacks=[_Clock()])
             found |= _phase("train", lambda: _train(trainer))
+            if trainer.budget < job.training.token_budget:  # it went on with less, as training does
+                raise ModelError(_too_large(doing, found))
             doing = "scoring"  # as training validates: the optimizer's states stay in memory
             found |= _phase("score", lambda: _score(head, rows[0], job.runtime.score_token_budget))
+            if head.batch_parts > 1:
+                raise ModelError(_too_large(doing, found))
     except torch.OutOfMemoryError as error:
         raise ModelError(_too_large(doing, found)) from error
     return found
@@ -136,14 +141,21 @@ def random_base(job: Job, config: PretrainedConfig) -> PreTrainedModel:
 
 
 def random_rows(head: Head, length: int) -> Any:
-    """Return a function that encodes any rows as random tokens, so that a training row has `length` tokens."""
+    """Return a function that encodes any rows as random tokens: the first row has `length` tokens when it trains.
+
+    The others have fewer and fewer, at least seven eighths of it.
+    """
     config = inner_model(head.model).config
     size = length - (head.encoder.longest_answer if isinstance(head, PromptHead) else 0)
-    types = [0] * size if "token_type_ids" in head.encoder.tokenizer.model_input_names else None
+    has_types = "token_type_ids" in head.encoder.tokenizer.model_input_names
 
     def encode(rows: Sequence[Row]) -> list[Encoded]:
-        ids = torch.randint(config.vocab_size, (len(rows), size)).tolist()
-        return [Encoded(own, types, row.label, row.weight, False) for own, row in zip(ids, rows, strict=True)]
+        encoded = []
+        for index, row in enumerate(rows):
+            tokens = size - index * (size // 8) // len(rows)
+            ids = torch.randint(config.vocab_size, (tokens,)).tolist()
+            encoded.append(Encoded(ids, [0] * tokens if has_types else None, row.label, row.weight, False))
+        return encoded
 
     return encode
 
@@ -198,14 +210,14 @@ def _train(trainer: StepTrainer) -> tuple[list[float], int]:
 
 def _score(head: Head, row: Row, budget: int) -> tuple[list[float], int]:
     """Return the seconds of every forward pass, and the tokens of one pass."""
-    tokens = head.scoring_tokens(head.encoder.encode([row])[0])
-    rows = [row] * max(1, head.most_tokens(budget) // tokens)
+    longest = head.scoring_tokens(head.encoder.encode([row])[0])
+    rows = [row] * max(1, head.most_tokens(budget) // longest)
     seconds = []
     for number in range(STEPS):
         start = time.monotonic()
         inference.score(head, rows, budget, Progress(f"score {number + 1} of {STEPS}", len(rows), "row"))
         seconds.append(time.monotonic() - start)
-    return seconds, tokens * len(rows)
+    return seconds, sum(map(head.scoring_tokens, head.encoder.encode(rows)))
 
 
 def _limit_gpu_memory(cap_bytes: float) -> int | None:

@@ -17,7 +17,7 @@ from common.evaluation import partial_results, write_results
 from common.evaluation.memory_limit import Halving
 from common.evaluation.partial_results import PartialResults
 from common.methods.merged import merged_lora
-from common.model.batching import Batch, Encoded, most_tokens, token_batches
+from common.model.batching import Batch, Encoded, most_tokens, moved, pinned, token_batches
 from common.model.heads import Head
 from common.model.prompt_head import PromptHead
 from common.runs.documents import Metrics
@@ -48,7 +48,7 @@ def score(
     head.model.eval()
     with merged_lora(head.model, head.precision), torch.inference_mode():
         prior = head.prior()
-        padded, halving = _PaddedAhead(head, encoded, remaining), Halving("scoring")
+        padded, halving = _PaddedAhead(head, encoded, remaining), Halving("scoring", head)
 
         def score_part(indices: Sequence[int]) -> np.ndarray:
             found = head.scores(padded.take(indices))  # (B, C); on a GPU this returns before it is done
@@ -95,12 +95,10 @@ class _PaddedAhead:
         else:
             batch = self._padded(indices)
         self.indices = None if self.indices is None or set(indices) <= set(self.indices) else self.indices
-        return {key: value.to(self.head.device, non_blocking=True) for key, value in batch.items()}
+        return moved(batch, self.head.device)
 
     def _padded(self, indices: Sequence[int]) -> Batch:
-        batch = self.head.scoring_batch([self.encoded[index] for index in indices])
-        on_gpu = self.head.device.type == "cuda"
-        return {key: value.pin_memory() for key, value in batch.items()} if on_gpu else batch
+        return pinned(self.head.scoring_batch([self.encoded[index] for index in indices]), self.head.device)
 
 
 def generate(
@@ -122,7 +120,7 @@ def generate(
     progress = Progress(what, len(rows), "row") if isinstance(what, str) else what
     head.model.eval()
     with merged_lora(head.model, head.precision), torch.inference_mode():
-        halving = Halving("generating")
+        halving = Halving("generating", head)
         for indices in remaining:
             parts = halving.run(indices, lambda part: head.generate([encoded[index] for index in part]))
             written = [text for _, texts_of_part in parts for text in texts_of_part]
@@ -161,6 +159,7 @@ def score_split(
             f"{folder}: {wrong} of {len(rows)} rows of {split} have scores that are not finite: training has "
             "diverged. Lower training.learning_rate, or raise training.warmup_steps."
         )
+    facts = facts | {"score_token_budget": max(budget // head.batch_parts, 1)}  # less where the memory was full
     seconds = partial.seconds if partial else time.perf_counter() - start
     if split != "train":  # `train_s` is the time of training
         facts = facts | {f"{split}_s": round(seconds, 3), f"{split}_examples_per_s": round(len(rows) / seconds, 2)}

@@ -1,4 +1,4 @@
-"""What to do when a GPU's memory does not suffice: free it, try smaller batches, or say what to change."""
+"""What to do when a GPU's memory does not suffice in inference: free it, and go on with smaller batches."""
 
 import gc
 from collections.abc import Callable, Sequence
@@ -6,7 +6,8 @@ from typing import Any
 
 import torch
 
-from common.core.errors import ModelError
+from common.core.errors import out_of_memory
+from common.model.heads import Head
 
 
 def free_memory() -> None:
@@ -16,26 +17,18 @@ def free_memory() -> None:
         torch.cuda.empty_cache()
 
 
-def out_of_memory(doing: str) -> ModelError:
-    """Return the error for work that does not fit; `doing` is text such as "scoring one row with 512 tokens"."""
-    return ModelError(
-        f"out of memory in {doing}. Lower max_length, set quantization=nf4 and, for training, "
-        "runtime.activation_checkpointing=true, or use a card with more memory. make check estimates what a job needs."
-    )
-
-
 class Halving:
     """Runs batches of rows, each in as few parts as the memory allows.
 
+    `head.batch_parts` doubles when the memory does not suffice. The next work of the head begins with it.
+
     Args:
         doing: the work, for messages: "scoring".
-
-    Attributes:
-        parts: into how many parts a batch is divided; it doubles when the memory does not suffice.
+        head: does the work.
     """
 
-    def __init__(self, doing: str) -> None:
-        self.doing, self.parts = doing, 1
+    def __init__(self, doing: str, head: Head) -> None:
+        self.doing, self.head = doing, head
 
     def run(self, indices: Sequence[int], work: Callable[[Sequence[int]], Any]) -> list[tuple[Sequence[int], Any]]:
         """Return pairs of indices and results that together are the batch, in order.
@@ -48,7 +41,7 @@ class Halving:
             ModelError: a single row does not fit.
         """
         while True:
-            size = -(-len(indices) // self.parts)
+            size = -(-len(indices) // self.head.batch_parts)
             parts = [indices[first : first + size] for first in range(0, len(indices), size)]
             try:
                 return [(part, work(part)) for part in parts]
@@ -57,5 +50,7 @@ class Halving:
             if size == 1:
                 raise out_of_memory(f"{self.doing} a single row")
             free_memory()
-            self.parts *= 2
-            print(f"out of memory while {self.doing}: going on with batches in {self.parts} parts", flush=True)
+            self.head.batch_parts *= 2
+            print(
+                f"out of memory while {self.doing}: going on with batches in {self.head.batch_parts} parts", flush=True
+            )

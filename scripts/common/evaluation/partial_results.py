@@ -1,7 +1,7 @@
 """Save partial inference results so that an interrupted evaluation resumes.
 
 Rows, model and batches are those of the run's recorded config. A later attempt continues with the first batch that has
-no results, and its scores equal those of an uninterrupted run.
+no results, and on a CPU its scores equal those of an uninterrupted run.
 """
 
 import itertools

@@ -142,3 +142,13 @@ def collate(rows: Sequence[Encoded], pad_token_id: int) -> Batch:
     if rows[0].label is not None:
         batch["labels"] = torch.tensor([row.label for row in rows])
     return batch
+
+
+def pinned(batch: Batch, device: torch.device) -> Batch:
+    """Return a batch in memory from which a GPU copies while the CPU goes on; for a CPU the batch itself."""
+    return {key: value.pin_memory() for key, value in batch.items()} if device.type == "cuda" else batch
+
+
+def moved(batch: Batch, device: torch.device) -> Batch:
+    """Return a batch on a device; the CPU does not wait for the copy of a pinned batch."""
+    return {key: value.to(device, non_blocking=True) for key, value in batch.items()}

@@ -11,7 +11,7 @@ from common.config.methods import Untrained
 from common.data.rows import Row
 from common.hub.locate import locate
 from common.methods import attach
-from common.model import device
+from common.model import device, padding_masks
 from common.model.encoding import Encoder
 from common.model.finished_head import describe, head_labels
 from common.model.heads import ClassificationHead, Head
@@ -56,6 +56,7 @@ def with_head(job: Job, dataset: Dataset, model: nn.Module, tokenizer: Any, exam
     if job.quantization == "none":
         model.to(device.choose())  # quantised models are there already
     set_products(job.precision)
+    padding_masks.never_read()
     set_head_precision(job, inner_model(model))
     if isinstance(encoder, PromptEncoder):
         calibrated = job.calibration == "content-free"

@@ -44,10 +44,14 @@ class Head(abc.ABC):
         model: takes token ids, returns logits.
         encoder: turns rows into token ids.
         precision: of the backbone's computation, as in a job.
+
+    Attributes:
+        batch_parts: into how many parts a batch of inference is divided, because the memory does not suffice for it.
     """
 
     def __init__(self, model: nn.Module, encoder: RowEncoder, precision: str) -> None:
         self.model, self.encoder, self.precision = model, encoder, precision
+        self.batch_parts = 1
         self.pad_token_id = int(encoder.tokenizer.pad_token_id)
 
     @property

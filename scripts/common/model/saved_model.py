@@ -1,4 +1,4 @@
-"""Save a trained model, and load it with identical scores.
+"""Save a trained model, and load it with the same scores: bit by bit on a CPU, up to rounding on a GPU.
 
 A saved model is a folder `model/` with `peftable.json` (base, head, labels, limits), the tokenizer, and the weights
 that training changed: a peft adapter, the trained parameters, or the whole model. Weights are safetensors only.

@@ -73,8 +73,9 @@ _COST = (
     "A dash: not measured."
 )
 _CARDS = (
-    "Measured by `make test-gpu` with random weights of the true shape, rows of the job's max_length, and at most "
-    "14.5e9 bytes of the card's memory unless the job's name says otherwise."
+    "Measured by `make test-gpu` with random weights of the true shape, rows of up to the job's max_length, and at "
+    "most 14.5e9 bytes of the card's memory unless the job's name says otherwise. FLOP/s: the model's own work as a "
+    "share of the card's dense bfloat16 peak. Peak memory is compared with the estimate of `make check`."
 )
 _CAPTIONS = {
     "accuracy-parameters": "score by trainable parameters",
@@ -135,7 +136,7 @@ def published_page(
         parts += ["## Speed beside plain scripts", speed.ABOUT, markdown_table(*speed.table(compared), left=4)]
         parts.append("\n".join(speed.how_measured(compared)))
     if cards:
-        parts += ["## Graphics cards", _CARDS, markdown_table(*hardware.table(cards), left=3)]
+        parts += ["## Graphics cards", _CARDS, markdown_table(*hardware.table(cards), left=4)]
     return "\n\n".join(part.strip() for part in parts) + "\n"
 
 

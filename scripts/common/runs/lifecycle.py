@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from common.core import signals
-from common.core.errors import DiskFull, Interrupted, NotWritable, PeftableError, Superseded, TimeLimit
+from common.core.errors import DiskFull, Interrupted, NotWritable, PeftableError, Superseded, TimeLimit, for_user
 from common.core.files import check_fences, remove, utc_now, write_json
 from common.runs import requeue, run_lock
 from common.runs.documents import Failure
@@ -43,14 +43,14 @@ def recorded_failure(path: Path, command: str) -> Iterator[None]:
 
 
 def _final_error(path: Path, error: BaseException, command: str) -> BaseException:
-    """Return the error to end with: `Superseded` under a newer holder, and at a time limit that of `requeue_job`."""
+    """Return the error to end with: `Superseded` under a newer holder, at a time limit that of `requeue_job`."""
     if isinstance(error, Superseded):
         return error
     try:
         check_fences(path)
     except Superseded as superseded:
         return superseded
-    return requeue.requeue_job(error, command) if isinstance(error, TimeLimit) else error
+    return requeue.requeue_job(error, command) if isinstance(error, TimeLimit) else for_user(error)
 
 
 def resume_run(path: Path, command: str, work: Callable[[Path, RunConfig], None]) -> None:

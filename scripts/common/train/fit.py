@@ -1,4 +1,4 @@
-"""Fine-tune a head from the first step or from the last checkpoint, with the same result in both cases."""
+"""Fine-tune a head from the first step or from the last checkpoint, on a CPU with the same result in both cases."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,10 +11,9 @@ from transformers.trainer_callback import TrainerControl
 from common.config.dataset import Dataset
 from common.config.job import Job
 from common.core import files
-from common.core.errors import RunError
+from common.core.errors import RunError, out_of_memory
 from common.core.formatting import duration
 from common.data.rows import Row
-from common.evaluation.memory_limit import out_of_memory
 from common.model.base_identity import check_same_base
 from common.model.heads import Head
 from common.train.callbacks import RankCallback, RunCallback, is_exhausted

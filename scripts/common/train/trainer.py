@@ -21,13 +21,13 @@ from transformers.trainer_callback import PrinterCallback
 from common.config.dataset import Dataset
 from common.config.job import Job
 from common.core import files
-from common.core.errors import ModelError
+from common.core.errors import ModelError, out_of_memory
 from common.data.rows import Row
 from common.evaluation import inference, metrics, write_results
-from common.evaluation.memory_limit import free_memory, out_of_memory
+from common.evaluation.memory_limit import free_memory
 from common.methods.adalora import allocator_state, load_allocator_state
 from common.model.base_identity import base_identity
-from common.model.batching import Batch, Encoded, StepSampler
+from common.model.batching import Batch, Encoded, StepSampler, moved, pinned
 from common.model.heads import Head
 from common.model.inspect import inner_model
 from common.model.saved_model import PARAMETERS, load_trained_state, trained_state
@@ -163,7 +163,7 @@ class StepTrainer(Trainer):
         )
 
     def _on_device(self, batch: Batch) -> Batch:
-        return {key: value.to(self.args.device) for key, value in batch.items()}
+        return moved(pinned(batch, self.args.device), self.args.device)
 
     def try_largest_step(self) -> None:
         """Run the longest rows that a step can have forward and backward once, so that memory runs out here, not later.

@@ -37,6 +37,41 @@ def test_guard_leaves_bugs_their_traceback():
         guard(main, [])
 
 
+def test_a_gpu_whose_memory_is_full_is_one_message_wherever_it_happens(capsys):
+    class OutOfMemoryError(RuntimeError):
+        """As torch's, which is not imported here."""
+
+    def main(argv):
+        raise OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total capacity of 15 GiB")
+
+    assert guard(main, []) == errors.ModelError.exit_code
+    err = capsys.readouterr().err
+    assert err.startswith("error: out of memory") and err.count("\n") == 1 and "max_length" in err
+
+    def other(argv):
+        raise RuntimeError("CUDA error: device-side assert triggered")
+
+    with pytest.raises(RuntimeError, match="device-side"):
+        guard(other, [])
+
+
+@pytest.mark.parametrize(
+    ("given", "chosen"),
+    [
+        ({}, "expandable_segments:True"),
+        ({"PYTORCH_ALLOC_CONF": "max_split_size_mb:64"}, "max_split_size_mb:64"),
+        ({"PYTORCH_CUDA_ALLOC_CONF": "backend:cudaMallocAsync"}, "backend:cudaMallocAsync"),  # its older name
+    ],
+)
+def test_the_segments_of_a_gpu_s_memory_grow_unless_a_user_says_otherwise(monkeypatch, given, chosen):
+    for name in ("PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF"):
+        monkeypatch.setenv(name, "")
+        monkeypatch.delenv(name)  # whatever guard sets is gone after the test
+    for name, value in given.items():
+        monkeypatch.setenv(name, value)
+    assert guard(lambda argv: os.environ["PYTORCH_ALLOC_CONF"] != chosen, []) == 0
+
+
 def test_guard_turns_ctrl_c_into_try_again(capsys):
     def main(argv):
         raise KeyboardInterrupt

@@ -23,6 +23,15 @@ def test_defaults_lie_below_the_job_and_overrides_above():
     assert job.training.token_budget == defaults["training"]["token_budget"]
 
 
+def test_frozen_weights_have_the_dtype_of_the_computation():
+    """Float32 weights under autocast are cast in every forward pass, and the copies kept for the backward pass."""
+    names = [name for name in catalog.names(catalog.JOBS) if not name.startswith("minilm-")]  # made for a CPU
+    jobs = {name: catalog.load_job(name)[0] for name in names}
+    low = {name: job.dtype for name, job in jobs.items() if job.precision == "bfloat16" and job.method.name != "full"}
+    assert {"deberta-v3-large", "modernbert-large", "distilbert-imdb-lora", "distilbert-emotion-lora"} <= set(low)
+    assert set(low.values()) == {"bfloat16"}
+
+
 @pytest.mark.parametrize("name", ["../x", "/etc/passwd", "_defaults", "minilm-lora.yaml", "jobs/minilm-lora"])
 def test_a_job_is_a_name_and_no_path(name):
     with pytest.raises(ConfigError, match=re.escape(f"MODEL={name}: there is no job with this name in jobs/")):

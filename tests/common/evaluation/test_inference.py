@@ -1,6 +1,7 @@
 """Batched scoring: the order of the rows, whatever the batches; and the prediction records."""
 
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -49,6 +50,54 @@ def test_the_token_budget_does_not_matter(head, budget):
     )
 
 
+def test_scoring_in_parts_where_the_memory_is_full(head, monkeypatch, capsys):
+    """On a CPU that says so: the same scores, the batches in four parts from then on, and it is said once."""
+    whole, scores, sizes = inference.score(head, ROWS, 100_000, "test"), head.scores, []
+
+    def bounded(batch):
+        sizes.append(len(batch["input_ids"]))
+        if len(batch["input_ids"]) > 5:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
+        return scores(batch)
+
+    monkeypatch.setattr(head, "scores", bounded)
+    monkeypatch.setattr(head, "scoring_groups", lambda rows, budget: [list(range(17))])
+    monkeypatch.setattr(head, "batch_parts", 1)
+    np.testing.assert_allclose(inference.score(head, ROWS, 100_000, "test"), whole, atol=1e-5)
+    assert sizes == [17, 9, 5, 5, 5, 2] and head.batch_parts == 4
+    assert capsys.readouterr().out.count("out of memory while scoring") == 2
+    np.testing.assert_allclose(inference.score(head, ROWS, 100_000, "test"), whole, atol=1e-5)
+    assert sizes[6:] == [5, 5, 5, 2] and "out of memory" not in capsys.readouterr().out
+
+
+def test_the_next_batch_is_padded_before_the_cpu_waits_for_the_last(head, monkeypatch):
+    events, pad, scores = [], head.scoring_batch, head.scores
+
+    class Scores:
+        """As a tensor on a GPU: what reads it waits."""
+
+        def __init__(self, found):
+            self.found = found
+
+        def cpu(self):
+            events.append("wait")
+            return self.found
+
+    def padded(rows):
+        events.append("pad")
+        return pad(rows)
+
+    def launched(batch):
+        events.append("launch")
+        return Scores(scores(batch))
+
+    monkeypatch.setattr(head, "scoring_batch", padded)
+    monkeypatch.setattr(head, "scores", launched)
+    monkeypatch.setattr(head, "scoring_groups", lambda rows, budget: [[0, 1], [2, 3], [4, 5]])
+    inference.score(head, ROWS[:6], 100, "test")
+    assert events == ["pad", *["launch", "pad", "wait"] * 2, "launch", "wait"]
+
+
 def test_probabilities_sum_to_one(head):
     scores = inference.score(head, ROWS, 256, "test").astype(np.float64)
     np.testing.assert_allclose(np.exp(scores).sum(axis=1), 1, atol=1e-6)
@@ -95,6 +144,8 @@ def test_scoring_a_split_measures_its_time(tmp_path, monkeypatch):
         return np.log(np.full((len(rows), len(LABELS)), 1 / 3, dtype=np.float32))
 
     monkeypatch.setattr(inference, "score", score)
-    document = inference.score_split(tmp_path, config, "validation", ROWS, "the head", {"steps": 4})
-    assert seen == [("the head", 17, config.job.runtime.score_token_budget, "score validation", tmp_path)]
+    head, budget = SimpleNamespace(batch_parts=4), config.job.runtime.score_token_budget
+    document = inference.score_split(tmp_path, config, "validation", ROWS, head, {"steps": 4})
+    assert seen == [(head, 17, budget, "score validation", tmp_path)]
+    assert document["score_token_budget"] == budget // 4  # what the memory left of it
     assert document["validation_examples_per_s"] > 0 and document["validation_s"] >= 0 and document["steps"] == 4

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from common.core.errors import Interrupted, RunError
+from common.core.errors import Interrupted, ModelError, RunError
 from common.runs import run_folder
 from common.runs.lifecycle import recorded_failure
 
@@ -12,7 +12,7 @@ from common.runs.lifecycle import recorded_failure
 @pytest.mark.parametrize(
     ("error", "interrupted", "expected"),
     [
-        (RuntimeError("CUDA out of memory"), False, False),
+        (RuntimeError("CUDA error: device-side assert triggered"), False, False),
         (RunError("no"), False, True),
         (Interrupted("SIGTERM"), True, True),
         (KeyboardInterrupt(), True, False),
@@ -25,6 +25,16 @@ def test_a_failure_is_recorded_and_raised(tmp_path, error, interrupted, expected
     assert document["error"] == f"{type(error).__name__}: {error}".removesuffix(": ")  # Ctrl-C
     assert (document["interrupted"], document["expected"]) == (interrupted, expected)
     assert document["continue_with"] == "make train MODEL=x"
+
+
+def test_a_full_gpu_is_no_bug(tmp_path):
+    class OutOfMemoryError(RuntimeError):
+        """As torch's, which is not imported here."""
+
+    with pytest.raises(ModelError, match=r"out of memory.*max_length"), recorded_failure(tmp_path, "make train"):
+        raise OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+    document = json.loads((tmp_path / run_folder.FAILURE).read_text())
+    assert document["expected"] and document["error"].startswith("ModelError: out of memory")
 
 
 def test_success_removes_an_older_failure(tmp_path):

@@ -1,5 +1,6 @@
 """Fine-tuning: loss and gradients of a step in any micro-batches, checkpoints, the log, and checks of the arguments."""
 
+import contextlib
 import json
 
 import pytest
@@ -13,7 +14,7 @@ from common.config.dataset import Dataset
 from common.core import files
 from common.core.errors import ConfigError, ModelError, RunError
 from common.data.rows import Row
-from common.model import batching, saved_model
+from common.model import batching, precision, saved_model
 from common.model.build import build_head
 from common.model.inspect import parameter_counts
 from common.model.load import quiet_libraries
@@ -178,16 +179,43 @@ def test_the_largest_step_is_tried_and_leaves_nothing(make_trainer, monkeypatch)
         assert parameter.grad is None and torch.equal(parameter, before[name])
 
 
-def test_one_look_at_the_loss_a_step(make_trainer, monkeypatch):
+def test_one_look_at_the_device_a_step(make_trainer, monkeypatch):
+    """A step on the meta device, where reading a value is an error: so the CPU never waits, but for the loss itself."""
     trainer = make_trainer(make_rows(12), **{"training.token_budget": 32})
-    looks, isfinite = [], torch.isfinite
+    meta, looks = torch.device("meta"), []
+    trainer.model.to(meta)
+    trainer.class_weights = trainer.class_weights.to(meta)
+    monkeypatch.setitem(vars(trainer.args), "_setup_devices", meta)  # what `args.device` returns
+    monkeypatch.setattr(precision, "_in_float32", lambda device: contextlib.nullcontext())  # there is no autocast
 
-    def count(value):
-        looks.append(value.shape)
-        return isfinite(value)
+    def is_finite(value):
+        looks.append(tuple(value.shape))
+        return True
 
-    monkeypatch.setattr(torch, "isfinite", count)
-    assert one_step(trainer, list(range(12)))[2] > 3 and len(looks) == 1
+    monkeypatch.setattr(torch, "isfinite", is_finite)
+    assert trainer.args.device == trainer.head.device == meta
+    batches = [trainer._on_device(batch) for batch in trainer.micro_batches(trainer.encoded)]
+    trainer.training_step(trainer.model, (trainer.encoded, batches))
+    assert len(batches) > 3 and looks == [()]
+    assert all(parameter.grad is not None for parameter in trainer.model.parameters())
+
+
+def test_batches_are_pinned_and_copied_while_the_cpu_goes_on(make_trainer, monkeypatch):
+    rows, plain = make_rows(6), make_trainer(make_rows(6))
+    loader = plain.get_train_dataloader()
+    assert not loader.pin_memory and not loader._non_blocking
+    monkeypatch.setattr(arguments.device, "choose", lambda: torch.device("cuda"))
+    monkeypatch.setattr(trainer, "head_is_on_gpu", lambda head: True)
+    there = trainer.StepTrainer(plain.head, plain.job, plain.dataset, rows, rows, plain.folder, 3, [])
+    loader = there.get_train_dataloader()
+    assert loader.pin_memory and loader._non_blocking
+    asked = []
+    monkeypatch.setattr(torch.Tensor, "pin_memory", lambda tensor: asked.append("pin") or tensor)
+    monkeypatch.setattr(torch.Tensor, "to", lambda tensor, *place, **how: asked.append(how) or tensor)
+    batch = {"input_ids": torch.ones(1, 2)}
+    batching.moved(batching.pinned(batch, torch.device("cuda")), torch.device("cuda"))
+    assert asked == ["pin", {"non_blocking": True}]
+    assert batching.pinned(batch, torch.device("cpu")) is batch
 
 
 def test_one_device_whatever_the_trainer_sees(tiny_job, tmp_path, monkeypatch):

@@ -16,7 +16,7 @@ from common.core import files
 from common.core.errors import Interrupted, ModelError
 from common.data.rows import LoadedRows, Row
 from common.evaluation import write_results
-from common.model import load, saved_model
+from common.model import base_identity, load, saved_model
 from common.model.inspect import inner_model
 from common.model.load import quiet_libraries
 from common.runs.run_config import RunConfig
@@ -52,7 +52,7 @@ def test_the_base_is_loaded_hashed_and_laid_out_twice(train, monkeypatch):
     """Once to train, and once for the reloaded model, which is compared and evaluated; both need the meta device."""
     loaded, hashed, laid_out = [], [], []
     meta_model = load.base_config.meta_model
-    from_pretrained, sha256_file = load.from_pretrained, saved_model.sha256_file
+    from_pretrained, sha256_file = load.from_pretrained, base_identity.sha256_file
 
     def count_load(kind, base, **options):
         found = from_pretrained(kind, base, **options)
@@ -70,7 +70,7 @@ def test_the_base_is_loaded_hashed_and_laid_out_twice(train, monkeypatch):
 
     monkeypatch.setattr(load, "from_pretrained", count_load)
     monkeypatch.setattr(load.base_config, "meta_model", count_layout)
-    monkeypatch.setattr(saved_model, "sha256_file", count_hash)
+    monkeypatch.setattr(base_identity, "sha256_file", count_hash)
     train("run")
     assert len(loaded) == len(hashed) == len(laid_out) == 2
 
@@ -233,7 +233,8 @@ def test_predictions_of_one_label_are_said(train, monkeypatch, capsys):
 
     folder = train("learns")
     count = files.read_json(folder / "metrics.json")["test_predicted_labels_count"]
-    assert ("WARNING: all 6 predictions on test are one label" in capsys.readouterr().out) == (count == 1)
+    out = capsys.readouterr().out
+    assert out.startswith("device: ") and ("WARNING: all 6 predictions on test are one label" in out) == (count == 1)
     monkeypatch.setattr(run.inference, "score", constant)
     folder = train("constant")
     out = capsys.readouterr().out
