@@ -112,8 +112,8 @@ def _about_rows(target: Target, rows: LoadedRows, strict: bool) -> dict[str, Any
     from common.train.row_checks import check_rows
 
     base = locate.locate(target.job.model, target.job.revision)
-    download.check_weights(base, "AutoModelForCausalLM" if target.job.head == "prompt" else "AutoModel")
-    about = check_rows(target.job, target.dataset, rows)
+    found = download.check_weights(base, "AutoModelForCausalLM" if target.job.head == "prompt" else "AutoModel")
+    about = {"weights_found": found} | check_rows(target.job, target.dataset, rows)
     if strict:
         leaks.check_strict(about)
     if test := len(rows.get("test", ())):
@@ -155,6 +155,8 @@ def _verdict(found: dict[str, Any], each: Sequence[dict[str, Any]]) -> str:
     missing = [] if "splits" in found else ["rows and their tokens"]
     if "splits" in found and not found["near_duplicates"]["searched"]:
         missing.append("near duplicates")
+    if not found.get("weights_found"):
+        missing.append("the base's weights" + (", which were not found" if "splits" in found else ""))
     if "params_total_count" not in each[0]:
         missing.append("the model, its tokenizer and the training arguments")
     return f"The job is sound, but not looked at: {'; '.join(missing)}." if missing else "The job is sound."

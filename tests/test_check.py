@@ -100,7 +100,8 @@ def test_made_up_rows(run_script, tiny_arguments, rows_dir):
 
 
 def test_clean_rows_are_called_clean(run_script, tiny_arguments):
-    _, out, _ = run_script("check", *tiny_arguments())
+    _, out, _ = run_script("check", *tiny_arguments("training.learning_rate=2e-5"))
+    assert "hint: training.learning_rate 2e-05 is usual for full fine-tuning" in out
     assert "Identical texts with different labels: none" in out and "0 (0.0%)" in out
 
 
@@ -170,6 +171,11 @@ def test_no_weights_are_read(run_script, tiny_arguments, tiny_model, tmp_path):
     whole = checked(run_script, arguments)
     arguments[arguments.index("--set") + 1] = f'model="{folder}"'
     assert checked(run_script, arguments)["params_total_count"] == whole["params_total_count"]
+    _, out, _ = run_script("check", *arguments)
+    assert out.rstrip().endswith("not looked at: the base's weights, which were not found.")
+    (folder / "pytorch_model.bin").touch()
+    code, _, err = run_script("check", *arguments)
+    assert code == 4 and "no weights as safetensors" in err
 
 
 def test_a_sweep_is_checked_in_every_variant(run_script, tiny_arguments, swept):
@@ -301,4 +307,4 @@ def test_strict_looks_for_leaks_once(run_script, tiny_arguments, rows_dir, monke
 
 def test_what_was_not_looked_at_is_named(run_script, tiny_arguments):
     _, out, _ = run_script("check", *tiny_arguments(), "--no-data")
-    assert "not looked at: rows" in out and "The job is sound." not in out
+    assert "not looked at: rows and their tokens; the base's weights." in out and "The job is sound." not in out

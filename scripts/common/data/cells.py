@@ -9,6 +9,7 @@ import pandas as pd
 from common.core.errors import DataError
 from common.core.formatting import shortened
 from common.data.sheet_cells import BrokenCell
+from common.data.visible_text import is_blank, visible
 
 _SHOWN_CHARACTERS = 120  # of a cell in a message
 
@@ -28,12 +29,16 @@ def read_text(value: Any, where: str, column: str, join_lists: bool = False) -> 
         join_lists: whether a list of words is read as the words with spaces between them.
 
     Raises:
-        DataError: the cell is empty, is no text (bytes, a list, an object), or cannot be stored as UTF-8.
+        DataError: the cell is empty, has nothing that can be seen, is no text (bytes, a list, an object), or cannot
+            be stored as UTF-8.
     """
     if type(value) is not str:
         value = _as_text(value, where, column, join_lists)
     if is_missing(value):
         raise DataError(f"{where}, column '{column}': the cell is empty; every row needs a value here.")
+    if is_blank(value):
+        found = shortened(visible(value), _SHOWN_CHARACTERS)
+        raise DataError(f"{where}, column '{column}': the cell has invisible characters only, {found}.")
     try:
         value.encode()
     except UnicodeEncodeError:

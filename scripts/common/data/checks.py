@@ -12,17 +12,22 @@ from common.config.dataset import Dataset
 from common.core.formatting import one_line, text_table
 from common.data.near_duplicates import how_compared
 from common.data.rows import Row, Rows
+from common.data.visible_text import is_damaged
 
 _EXAMPLES = 5
 _WARN_SHARE = 0.01  # of tokens or rows
-_NUMBER = re.compile(r"\s*(?:[+-]?(?:\d+\.?\d*|\.\d+)(?:e[+-]?\d+)?|true|false)\s*", re.IGNORECASE)
+# A number, a boolean, or what programs write for a missing value.
+_NUMBER = re.compile(
+    r"\s*(?:[+-]?(?:\d+\.?\d*|\.\d+)(?:e[+-]?\d+)?|true|false|nan|none|null|n/?a|<na>|#n/a|\\n)\s*", re.IGNORECASE
+)
 
 
 def count_rows(rows: Rows, dataset: Dataset) -> dict[str, Any]:
-    """Return {split: {"n": rows, "labels": {label: rows}, "groups": {group: rows}, "number_texts": {column: rows}}}.
+    """Return {split: {"n": rows, "labels": {label: rows}, "groups": {group: rows}, "number_texts": {column: rows},
+    "damaged_texts": rows}}.
 
-    "number_texts" are rows whose text is a number, true or false and nothing else, as in a column of another kind; it
-    does not matter whether the file stores it as a number or as text.
+    "number_texts" are rows whose text is a number, true, false or a word for a missing value and nothing else, as in a
+    column of another kind; it does not matter whether the file stores it as a number or as text.
     """
     result = {}
     for split, members in rows.items():
@@ -36,6 +41,7 @@ def count_rows(rows: Rows, dataset: Dataset) -> dict[str, Any]:
                 column: sum(_NUMBER.fullmatch(row.texts[place]) is not None for row in members)
                 for place, column in enumerate(dataset.text)
             },
+            "damaged_texts": sum(any(map(is_damaged, row.texts)) for row in members),
         }
     return result
 
@@ -206,7 +212,12 @@ def reading_counts(found: dict[str, Any]) -> dict[str, int]:
     """Return what `reading_lines` is about as fields of metrics.json, each a number of all splits together."""
     names = ("unknown_token_count", "collapsed_count", "special_spelled_count")
     counts = {name: sum(part[name] for part in found["tokens"].values()) for name in names}
-    return {"number_text_count": sum(sum(part["number_texts"].values()) for part in found["splits"].values()), **counts}
+    splits = found["splits"].values()
+    about = {
+        "number_text_count": sum(sum(part["number_texts"].values()) for part in splits),
+        "damaged_text_count": sum(part["damaged_texts"] for part in splits),
+    }
+    return about | counts
 
 
 def reading_lines(found: dict[str, Any]) -> list[str]:
@@ -234,8 +245,12 @@ def reading_lines(found: dict[str, Any]) -> list[str]:
         for column, count in part["number_texts"].items()
         if count
     ]
+    damaged = [
+        f"{part['damaged_texts']} in {split}" for split, part in found["splits"].items() if part["damaged_texts"]
+    ]
     lines = [
-        f"Texts that are a number, true or false alone: {'; '.join(numbers) or 'none'}",
+        f"Texts that are a number, true, false or a word such as nan alone: {'; '.join(numbers) or 'none'}",
+        f'Rows whose texts were read in a wrong encoding once ("Ã¼", U+FFFD): {", ".join(damaged) or "none"}',
         f"Unknown tokens: {shares('unknown_token')}",
         f"Rows with the same tokens as a row of other texts: {shares('collapsed')}",
         f"Rows that spell a special token, which is read as ordinary text: {', '.join(spelled) or 'none'}",

@@ -6,7 +6,7 @@ import zipfile
 from pathlib import Path
 
 from common.data.notes import say_once
-from common.data.table_files import format_of, open_binary
+from common.data.table_files import compression_of, format_of, open_binary
 
 _WORKBOOKS = ("xlsx", "xls", "xlsb", "ods")
 _TEXTS = ("csv", "tsv", "txt", "json", "jsonl")
@@ -43,6 +43,7 @@ def real_format(path: Path) -> str:
         ValueError: the file is no table.
     """
     name = format_of(path)[0]
+    _check_compressed(path)
     with open_binary(path) as stream:
         head = stream.read(_HEAD_BYTES)
         if not head and name not in ("csv", "tsv", "txt", "jsonl"):
@@ -62,6 +63,15 @@ def real_format(path: Path) -> str:
         return name
     say_once(f"{path}: it is read as {_SHOWN.get(found, found)}, which it is")
     return found
+
+
+def _check_compressed(path: Path) -> None:
+    """Raise a `ValueError` for a file that is not compressed as its name says."""
+    ending = f".{compression_of(path)}"
+    with path.open("rb") as stream:
+        start = stream.read(6)
+    if start and any(ending == known and not start.startswith(mark[: len(start)]) for mark, known in _COMPRESSED):
+        raise ValueError(f"it is not compressed as its name says; take {ending} off its name")
 
 
 def _format_of_content(head: bytes) -> str | None:

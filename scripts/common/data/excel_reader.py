@@ -8,7 +8,6 @@ format, and a value far below the others takes memory for all cells between. So 
 import contextlib
 import datetime
 import io
-import itertools
 import re
 import zipfile
 from collections.abc import Iterator, Sequence
@@ -18,12 +17,10 @@ from typing import Any
 from openpyxl import load_workbook
 
 from common.config.dataset import ReadOptions
-from common.core.errors import choices
 from common.data.bounds import bounded, check_workbook
 from common.data.format_reader import LoadedReader
-from common.data.notes import say_once
-from common.data.sheet_cells import BrokenCell, shown_date, unescape_xlsx
-from common.data.sheets import choose_sheet, sheet_frame
+from common.data.sheet_cells import error_cell, formula_cell, shown_date, unescape_xlsx
+from common.data.sheets import choose_sheet, has_rows, say_hidden_rows, sheet_frame
 from common.data.table_files import open_binary
 
 _CHUNK_BYTES = 2**20
@@ -39,11 +36,11 @@ class ExcelReader(LoadedReader):
         check_workbook(content)
         with contextlib.closing(load_workbook(io.BytesIO(content), read_only=True, data_only=True)) as book:
             sheets = [(sheet.title, sheet.sheet_state == "visible") for sheet in book.worksheets]
-            name = choose_sheet(path, sheets, options.sheet, lambda one: _has_rows(book[one], options))
+            name = choose_sheet(
+                path, sheets, options.sheet, lambda one: has_rows(_values(_rows(book[one]), None), options)
+            )
             hidden, has_formulas = _scan(content, book[name]._worksheet_path)
-            if hidden:
-                numbers = choices(hidden, 5)
-                say_once(f"{path}: {len(hidden)} hidden rows of sheet '{name}' are read like the others: {numbers}")
+            say_hidden_rows(path, name, hidden)
             with contextlib.ExitStack() as stack:
                 formulas = None
                 if has_formulas:
@@ -59,13 +56,6 @@ def _rows(sheet: Any) -> Iterator[tuple[Any, ...]]:
     return rows
 
 
-def _has_rows(sheet: Any, options: ReadOptions) -> bool:
-    below = itertools.islice(_rows(sheet), options.skip_rows, None)
-    filled = (row for row in below if any(cell.value is not None for cell in row))
-    needed = 1 if options.header else 2  # a header row has no values of its own
-    return len(list(itertools.islice(filled, needed))) == needed
-
-
 def _values(rows: Iterator[tuple[Any, ...]], formulas: Iterator[tuple[Any, ...]] | None) -> Iterator[list[Any]]:
     """Iterate over the values of all rows; `formulas` are the same rows with the formulas instead of their values."""
     for row in rows:
@@ -77,16 +67,10 @@ def _value(cell: Any, is_formula: bool) -> Any:
     value = cell.value
     if isinstance(value, str):
         if cell.data_type == "e":
-            return BrokenCell(value, f"cell {cell.coordinate} shows the error {value}; correct it in the spreadsheet")
+            return error_cell(value, cell.coordinate)
         return unescape_xlsx(value)
     if value is None:
-        if is_formula:
-            return BrokenCell(
-                "",
-                f"cell {cell.coordinate} holds a formula without a saved value; open the file in a spreadsheet program "
-                "and save it, or replace the formulas by their values",
-            )
-        return None
+        return formula_cell(cell.coordinate) if is_formula else None
     if isinstance(value, float):
         return int(value) if value.is_integer() else value
     if isinstance(value, datetime.datetime | datetime.time):

@@ -17,7 +17,7 @@ from common.config.label_values import Label, label_text
 from common.core.errors import ConfigError, DataError, choices
 from common.data.cells import is_missing, whole_number
 from common.data.sheet_cells import BrokenCell
-from common.data.visible_text import suggestion, visible
+from common.data.visible_text import skeleton, suggestion, visible
 
 _BROKEN = "cell of a spreadsheet without a value"
 DROPPED = -1  # in place of the index of a label: the row is left out
@@ -191,8 +191,8 @@ def discover_labels(frames: Frames, dataset: Dataset) -> Dataset:
     If all are whole numbers, also as 1.0, the labels are integers, in the order of numbers.
 
     Raises:
-        DataError: there is no train table, it lacks the column, a label is missing, or there are fewer than two labels
-            or nearly as many as rows.
+        DataError: there is no train table, it lacks the column, a label is missing, two labels look alike, or there are
+            fewer than two labels or nearly as many as rows.
     """
     if "train" not in frames:
         raise DataError("`labels: all` takes the labels from the train rows, and there are none. Name a train file.")
@@ -214,12 +214,28 @@ def discover_labels(frames: Frames, dataset: Dataset) -> Dataset:
             f"{origin}, column '{dataset.label}': `labels: all` found {choices(map(visible, names)) or 'no label'}; a "
             "classifier needs at least two labels."
         )
+    _check_look_alikes(names, origin, dataset)
     whole = {match[1] if (match := _WHOLE.fullmatch(name)) else name for name in names}
     labels: list[Label] = sorted(map(int, whole)) if all(map(_INTEGER.fullmatch, whole)) else list(names)
     try:
         return dataset.with_labels(labels)
     except ConfigError as error:
         raise DataError(f"{origin}, column '{dataset.label}', `labels: {ALL}`: {error}") from error
+
+
+def _check_look_alikes(names: Sequence[str], origin: str, dataset: Dataset) -> None:
+    """Raise a `DataError` for labels that look alike, such as "good " beside "good": they would be two classes."""
+    seen: dict[str, list[str]] = {}
+    for name in names:
+        if name not in dataset.label_map:  # there, a name stands for itself where that is meant
+            seen.setdefault(skeleton(name), []).append(name)
+    alike = [" and ".join(f"'{visible(name)}'" for name in found) for found in seen.values() if len(found) > 1]
+    if alike:
+        raise DataError(
+            f"{origin}, column '{dataset.label}': `labels: all` found labels that differ in case, spaces or look-alike "
+            f"characters only: {choices(alike, _PROBLEMS)}. Merge them with label_map: {{value: label}}. If they are "
+            "different labels, say so with label_map: {label: label}, or write `labels` as a list."
+        )
 
 
 def no_column(frame: pd.DataFrame, origin: str, column: str, key: str, dataset: Dataset) -> DataError:
@@ -229,7 +245,8 @@ def no_column(frame: pd.DataFrame, origin: str, column: str, key: str, dataset: 
         return DataError(f"{origin}: there are no rows, so there is no column '{visible(column)}'.")
     near = suggestion(column, existing)
     has_header = near or dataset.source.header or not origin.lower().endswith(_WITH_HEADER)
-    hint = "" if has_header else " If its first row is no header, name the columns with `header:` below `source:`."
+    below = "If its header is further down, set `skip_rows:` below `source:`"
+    hint = "" if has_header else f" {below}; if it has none, name the columns with `header:`."
     return DataError(
         f"{origin}: there is no column '{visible(column)}', which the dataset YAML names as `{key}`.{near} Columns "
         f"found: {choices(map(visible, existing))}.{hint}"

@@ -11,7 +11,7 @@ from typing import Any
 from common.config.dataset import Dataset
 from common.core.errors import DataError
 from common.data.checks import count_duplicates, example_lines, find_contradictions, key
-from common.data.near_duplicates import HEAD, MAX_ROWS, find_near_pairs, how_compared, without_punctuation
+from common.data.near_duplicates import MAX_ROWS, find_near_pairs, how_compared, without_punctuation
 from common.data.rows import Row, Rows
 
 _EXAMPLES = 5
@@ -22,12 +22,11 @@ def find_leaks(rows: Rows, dataset: Dataset) -> dict[str, Any]:
 
     Returns:
         "duplicates" of `count_duplicates` and "contradictions" of `find_contradictions`, which compare texts up to case
-        and spaces; "near_duplicates": {"searched": bool, "heads_only": bool, "within", "between": as in "duplicates",
-        without those counted there; "leaked": [[split, id, train id], …], some rows of other splits that are in train,
-        exactly or nearly}; "near_contradictions": {"count": pairs of nearly the same texts with no label in common,
-        "punctuation_count": of these, how many differ in punctuation alone, "examples": as in "contradictions"}. Where
-        the texts are too many to be compared, "searched" is False: near duplicates then differ in punctuation alone.
-        "heads_only": some texts are longer than `HEAD` characters, and count only if they also begin nearly alike.
+        and spaces; "near_duplicates": {"searched": bool, "within", "between": as in "duplicates", without those counted
+        there; "leaked": [[split, id, train id], …], some rows of other splits that are in train, exactly or nearly};
+        "near_contradictions": {"count": pairs of nearly the same texts with no label in common, "punctuation_count": of
+        these, how many differ in punctuation alone, "examples": as in "contradictions"}. Where the texts are too many
+        to be compared, "searched" is False: near duplicates then differ in punctuation alone.
     """
     plain = {split: [(row, key(row), without_punctuation(row.texts)) for row in found] for split, found in rows.items()}
     texts = list(dict.fromkeys(text for found in plain.values() for _, _, text in found))
@@ -59,7 +58,6 @@ def find_leaks(rows: Rows, dataset: Dataset) -> dict[str, Any]:
         between[f"{second} in {first}"] = count
     near_duplicates = {
         "searched": pairs is not None,
-        "heads_only": any(len(text) > HEAD for one in texts for text in one),
         **{"within": within, "between": between, "leaked": leaked},
     }
     return {

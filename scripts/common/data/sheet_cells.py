@@ -55,6 +55,20 @@ class BrokenCell(str):
         return cell
 
 
+def error_cell(shown: str, place: str) -> BrokenCell:
+    """Return a cell with an error: what it shows, and where it is, such as "C2"."""
+    return BrokenCell(shown, f"cell {place} shows the error {shown}; correct it in the spreadsheet")
+
+
+def formula_cell(place: str) -> BrokenCell:
+    """Return a cell whose formula has no saved value: where it is, such as "C2"."""
+    return BrokenCell(
+        "",
+        f"cell {place} holds a formula without a saved value; open the file in a spreadsheet program and save it, or "
+        "replace the formulas by their values",
+    )
+
+
 class ShownDate(datetime.datetime):
     """A date with its time; as a string what the sheet shows."""
 

@@ -1,5 +1,6 @@
 """Choose the sheet of a workbook, and turn its rows into a table."""
 
+import itertools
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -48,6 +49,21 @@ def choose_sheet(
     if hidden := [name for name, visible in filled if not visible and name != chosen]:
         say_once(f"{path}: sheet '{chosen}' is read; hidden sheets with rows are not: {choices(hidden)}")
     return chosen
+
+
+def has_rows(rows: Iterable[Sequence[Any]], options: ReadOptions) -> bool:
+    """Return whether a sheet has rows below its header; None is an empty cell."""
+    below = itertools.islice(rows, options.skip_rows, None)
+    filled = (row for row in below if any(cell is not None for cell in row))
+    needed = 1 if options.header else 2  # a header row has no values of its own
+    return len(list(itertools.islice(filled, needed))) == needed
+
+
+def say_hidden_rows(path: Path, sheet: str, hidden: Sequence[int]) -> None:
+    """Say which rows of a sheet are hidden, if any; `hidden` are their numbers."""
+    if hidden:
+        numbers = choices(hidden, 5)
+        say_once(f"{path}: {len(hidden)} hidden rows of sheet '{sheet}' are read like the others: {numbers}")
 
 
 def sheet_frame(rows: Iterable[Sequence[Any]], options: ReadOptions, first: int = 1) -> pd.DataFrame:

@@ -6,6 +6,7 @@ import csv
 import gzip
 import io
 import lzma
+import struct
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -23,7 +24,7 @@ COMPRESSIONS = ("gz", "bz2", "xz", "zst", "zip")
 SEPARATORS = {"csv": ",", "tsv": "\t"}
 _BROKEN = (
     *(ValueError, KeyError, OSError, EOFError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, ParseError),
-    *(RecursionError, MemoryError, OverflowError),
+    *(RecursionError, MemoryError, OverflowError, struct.error),
     NotImplementedError,  # of a zip archive that is compressed in a way that Python lacks
 )
 

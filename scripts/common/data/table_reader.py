@@ -91,7 +91,11 @@ def _open(path: Path, columns: Sequence[str] | None, options: ReadOptions) -> Ta
     }
     if name == "parquet":
         return ParquetReader(path, columns)
-    if name in ("xls", "xlsb", "ods"):
+    if name == "xls":
+        from common.data.xls_reader import XlsReader
+
+        return XlsReader(path, columns, options)
+    if name in ("xlsb", "ods"):
         from common.data.calamine_reader import CalamineReader
 
         return CalamineReader(path, columns, options)

@@ -25,11 +25,29 @@ def visible(text: object) -> str:
     return shown + ("…" if len(str(text)) > _MOST else "")
 
 
+def is_blank(text: str) -> bool:
+    """Return whether a text has nothing that a reader sees: spaces, control and format characters alone."""
+    return all(unicodedata.category(char) in ("Cc", "Cf", "Zl", "Zp", "Zs") for char in text)
+
+
+def is_damaged(text: str) -> bool:
+    """Return whether a text was written or read in a wrong encoding: it has U+FFFD, or "Ã¼" where "ü" was."""
+    if text.isascii():
+        return False
+    if "\ufffd" in text:
+        return True
+    try:
+        text.encode("cp1252").decode("utf-8")
+    except UnicodeError:
+        return False
+    return True
+
+
 def _is_invisible(char: str) -> bool:
     return char != " " and unicodedata.category(char) in ("Cc", "Cf", "Cn", "Co", "Cs", "Zl", "Zp", "Zs")
 
 
-def _skeleton(text: str) -> str:
+def skeleton(text: str) -> str:
     """Return what a reader sees: no case, no invisible characters, no outer spaces, Latin letters for look-alikes."""
     seen = "".join(" " if unicodedata.category(char) == "Zs" else char for char in text)
     seen = "".join(char for char in seen if not _is_invisible(char))
@@ -42,8 +60,8 @@ def suggestion(value: str, allowed: Iterable[object]) -> str:
     Where both look alike, the characters that differ are named by their code points.
     """
     names = [str(name) for name in allowed]
-    wanted = _skeleton(value)
-    found = [name for name in names if _skeleton(name) == wanted]
+    wanted = skeleton(value)
+    found = [name for name in names if skeleton(name) == wanted]
     if not found:
         close = difflib.get_close_matches(value, names, n=1, cutoff=0.6)
         return f" Did you mean '{visible(close[0])}'?" if close else ""

@@ -231,11 +231,13 @@ def check_model(base: Base) -> None:
         model_download(base)
 
 
-def check_weights(base: Base, loader: str = "AutoModel") -> None:
+def check_weights(base: Base, loader: str = "AutoModel") -> bool:
     """Check that a base model does not have its weights in other formats alone, such as `pytorch_model.bin`.
 
-    Nothing is downloaded: of a model of the Hub that the cache lacks, the list of files is asked for. Without an answer
-    of the Hub nothing is known, and nothing is raised.
+    Nothing is downloaded: of a model of the Hub that the cache lacks, the list of files is asked for.
+
+    Returns:
+        Whether its weights are there. False where it has none of any format, and where the Hub does not answer.
 
     Args:
         base: the model; a folder without any weights is not refused here.
@@ -246,21 +248,23 @@ def check_weights(base: Base, loader: str = "AutoModel") -> None:
     """
     problem = ModelError(f"model {base.name}: {locate.no_safetensors_message(base, loader)}")
     if base.is_gguf:
-        return
+        return True
     if base.revision is None:
         names = [file.name for file in Path(base.name).iterdir()]
-        if not any(name.endswith(".safetensors") for name in names) and any(map(_is_other_weights, names)):
-            raise problem
-        return
-    if constants.is_offline_mode() or presence.find_missing_model(base) is None:
-        return
-    try:
-        info = HfApi().model_info(base.name, revision=base.revision, timeout=10)
-    except (HFValidationError, *_HUB_EXCEPTIONS):
-        return
-    names = [file.rfilename for file in info.siblings or []]
-    if not any(name.endswith(".safetensors") for name in names) and any(map(_is_other_weights, names)):
+    elif presence.find_missing_model(base) is None:
+        return True
+    elif constants.is_offline_mode():
+        return False
+    else:
+        try:
+            info = HfApi().model_info(base.name, revision=base.revision, timeout=10)
+        except (HFValidationError, *_HUB_EXCEPTIONS):
+            return False
+        names = [file.rfilename for file in info.siblings or []]
+    found = any(name.endswith(".safetensors") for name in names)
+    if not found and any(map(_is_other_weights, names)):
         raise problem
+    return found
 
 
 def _is_other_weights(name: str) -> bool:

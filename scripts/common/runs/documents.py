@@ -22,8 +22,9 @@ class Metrics(TypedDict):
         test_f1_mean_labels_of: the labels whose F1 scores `test_f1_mean_labels` averages.
         leaked_count, near_leaked_count: rows of validation and test that are in train, exactly or nearly
             (`leaks.leak_counts` has all such counts); None where near duplicates were not looked for.
-        number_text_count: texts that are a number, true or false alone (`checks.reading_counts` has the other counts of
-            what the model reads: unknown tokens, rows of other texts with the same tokens, spelled special tokens).
+        number_text_count: texts that are a number, true, false or such alone (`checks.reading_counts` has the other
+            counts of what the model reads: damaged texts, unknown tokens, rows of other texts with the same tokens,
+            spelled special tokens).
         provenance: code, packages and time of the process that wrote it (`provenance.collect`).
         attempts: provenance and hardware of every process that worked on a fine-tuned model's run, oldest first.
     """

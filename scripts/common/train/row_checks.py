@@ -15,7 +15,7 @@ from common.model.build import limit_ids, row_encoder
 from common.model.load import load_tokenizer
 
 FILE = "checks.json"
-SCHEMA = 2  # of the file; an older one, of a run that is resumed, is written again
+SCHEMA = 3  # of the file; an older one, of a run that is resumed, is written again
 
 
 def check_rows(job: Job, dataset: Dataset, rows: Rows, found_leaks: dict[str, Any] | None = None) -> dict[str, Any]:

@@ -21,12 +21,14 @@ def test_counts_name_every_label():
             "labels": {"con": 1, "pro": 2},
             "groups": {"x": 2, "y": 1},
             "number_texts": {"claim": 0, "sentence": 0},
+            "damaged_texts": 0,
         },
         "test": {
             "n": 1,
             "labels": {"con": 0, "pro": 1},
             "groups": {},
             "number_texts": {"claim": 0, "sentence": 0},
+            "damaged_texts": 0,
         },
     }
 
@@ -68,12 +70,20 @@ def test_token_lengths():
 
 
 def test_texts_that_are_numbers_are_counted_by_column():
-    texts = ["12", "-1.5e3", " True ", "false", ".5", "3 films", "No. 4", "1,2", "nan"]
+    texts = ["12", "-1.5e3", " True ", "false", ".5", "3 films", "No. 4", "1,2", "nan", "N/A", "\\N", "na ja"]
     rows = {"train": [row(number, text) for number, text in enumerate(texts)], "test": [row(1, "7")]}
     found = {"splits": checks.count_rows(rows, dataset()), "tokens": {}}
-    assert found["splits"]["train"]["number_texts"] == {"claim": 0, "sentence": 5}
-    assert checks.reading_counts(found)["number_text_count"] == 6
-    assert "alone: 5 in train, column 'sentence'; 1 in test, column 'sentence'" in checks.reading_lines(found)[0]
+    assert found["splits"]["train"]["number_texts"] == {"claim": 0, "sentence": 8}
+    assert checks.reading_counts(found)["number_text_count"] == 9
+    assert "alone: 8 in train, column 'sentence'; 1 in test, column 'sentence'" in checks.reading_lines(found)[0]
+
+
+def test_damaged_texts_are_counted():
+    texts = ["für alle", "fÃ¼r alle", "Ende \ufffd", "¡Olé!", "Ã", "漢字", "donâ€™t"]
+    found = {"splits": checks.count_rows({"train": [row(n, text) for n, text in enumerate(texts)]}, dataset())}
+    assert checks.reading_counts(found | {"tokens": {}})["damaged_text_count"] == 3
+    assert "wrong encoding once" in checks.reading_lines(found | {"tokens": {}})[1]
+    assert "3 in train" in checks.reading_lines(found | {"tokens": {}})[1]
 
 
 def test_terminal_escapes(case):

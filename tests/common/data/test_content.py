@@ -54,6 +54,8 @@ def test_json_is_read(case):
         ("a.csv", b"\x1f\x8b\x08\x00\x00", "add .gz"),
         ("a.csv", pa.compress(b"text", codec="zstd", asbytes=True), "add .zst"),
         ("a.csv.zst", pa.compress(b"text,label\n" * 999, codec="zstd", asbytes=True)[:-9], "cannot be read as csv"),
+        ("a.csv.gz", b"text,label\na,x\n", "not compressed as its name says; take .gz off"),
+        ("a.csv.bz2", b"text,label\na,x\n", "take .bz2 off"),
         ("a.parquet", b"PARE\x00\x00", "a parquet file with a password"),
         ("a.csv", b"ARROW1\x00\x00", "an Arrow file"),
         ("a.csv", b"%PDF-1.7\n", "a PDF document"),

@@ -303,6 +303,18 @@ def test_what_all_cannot_be(tmp_path, train, test, parts):
     assert all(part in found for part in parts), found
 
 
+@pytest.mark.parametrize("other", ["good ", "good\u00a0", "Good", "gооd", "good\u200b", "\uff47ood"])
+def test_labels_that_look_alike_are_not_two_classes(tmp_path, other):
+    found = message(load, tmp_path, "good", "bad", other, labels="all")
+    assert (
+        "differ in case, spaces or look-alike characters only" in found and "'good'" in found and "label_map" in found
+    )
+    merged = load(tmp_path, "good", "bad", other, labels="all", label_map={other: "good"})
+    assert merged.dataset.labels == ["bad", "good"] and [row.label for row in merged["train"]] == [1, 0, 1]
+    meant = load(tmp_path, "good", "bad", other, labels="all", label_map={other: other})
+    assert len(meant.dataset.labels) == 3
+
+
 def test_a_repeated_header_is_no_label(tmp_path):
     (tmp_path / "train.csv").write_text("claim,sentence,stance\nA,one,x\nclaim,sentence,stance\nA,two,y\n")
     assert "train.csv, row 3: it repeats the header" in message(load_rows, dataset(labels="all"), tmp_path)

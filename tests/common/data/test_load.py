@@ -253,7 +253,7 @@ def test_fractions_of_many_labels(tmp_path):
 def test_a_missing_header_and_an_invisible_character_in_a_name_are_named(tmp_path):
     (tmp_path / "a.csv").write_text("great film,good\nx,bad\n")
     keys = {"source": {"files": str(tmp_path / "a.csv")}, "text": ["text"], "label": "label"}
-    with pytest.raises(DataError, match=r"Columns found: great film, good\. If its first row is no header.*`header:`"):
+    with pytest.raises(DataError, match=r"Columns found: great film, good\. If its header.*`skip_rows:`.*`header:`"):
         load_rows(dataset(**keys))
     (tmp_path / "a.csv").write_text("\u200btext,label\nx,con\n", encoding="utf-8")
     with pytest.raises(DataError, match=r"Did you mean '<U\+200B>text'\?"):

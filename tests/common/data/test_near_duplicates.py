@@ -4,9 +4,16 @@ import random
 import pytest
 
 from common.data import near_duplicates
-from common.data.near_duplicates import find_near_pairs, similarity, without_punctuation
+from common.data.near_duplicates import THRESHOLD, find_near_pairs, similarity, without_punctuation
 
 LONG = "the quick brown fox jumps over the lazy dog while seven wizards mix a jar of potent purple ink at noon"
+
+
+def compare_all(rows):
+    """Return the similarity of every pair of rows, computed from their sets of 5-grams."""
+    grams = [[{text[place : place + 5] for place in range(max(len(text) - 4, 1))} for text in row] for row in rows]
+    pairs = itertools.combinations(range(len(rows)), 2)
+    return {(i, j): min(len(a & b) / len(a | b) for a, b in zip(grams[i], grams[j], strict=True)) for i, j in pairs}
 
 
 @pytest.mark.parametrize("other", ["Hello,  World!", "hello world.", "\uff28ello world", "hello-world"])
@@ -49,8 +56,29 @@ def test_the_search_finds_what_comparing_all_pairs_finds():
         changed[rng.randrange(len(changed))] = rng.choice(words)
         texts.append(changed)
     rows = list(dict.fromkeys((" ".join(text)[:300],) for text in texts))
-    wanted = [(i, j) for i, j in itertools.combinations(range(len(rows)), 2) if similarity(rows[i], rows[j]) >= 0.8]
+    wanted = [pair for pair, found in compare_all(rows).items() if found >= THRESHOLD]
     assert find_near_pairs(rows) == wanted and len(wanted) > 20
+
+
+def test_long_texts_are_found_as_by_comparing_all():
+    """Texts of 200 to 3,000 characters, changed at their start, at their end or throughout, by more or less."""
+    draw = random.Random(0)
+    words = ["".join(draw.choice("abcdefghijklmnop") for _ in range(draw.randint(2, 9))) for _ in range(900)]
+    rows = list[tuple[str, ...]]()
+    for number in range(60):
+        text = [draw.choice(words) for _ in range(draw.randint(35, 500))]
+        rows.append((" ".join(text),))
+        changed, count = list(text), round(len(text) * draw.choice([0.01, 0.05, 0.15]))
+        place = draw.choice([range(len(text)), range(count), range(len(text) - count, len(text))])
+        for index in draw.sample(place, count):
+            changed[index] = draw.choice(words)
+        rows.append((" ".join(changed[: -count or None] if number % 3 == 0 else changed),))
+    rows = list(dict.fromkeys(rows))
+    similarities = compare_all(rows)
+    wanted = [pair for pair, found in similarities.items() if found >= THRESHOLD]
+    assert all(similarity(rows[i], rows[j]) == similarities[i, j] for i, j in wanted)
+    assert len(wanted) > 20 and any(0.6 < found < THRESHOLD for found in similarities.values())
+    assert find_near_pairs(rows) == wanted
 
 
 def test_no_rows_and_too_many(monkeypatch):
@@ -107,10 +135,5 @@ def test_rows_of_two_texts_are_found_as_by_comparing_all(seed):
         changed[draw.randrange(len(changed))] = draw.choice(words)
         rows.append((" ".join(one), " ".join(changed)))
     rows = list(dict.fromkeys(rows))
-    wanted = [
-        (i, j)
-        for i in range(len(rows))
-        for j in range(i + 1, len(rows))
-        if near_duplicates.similarity(rows[i], rows[j]) >= near_duplicates.THRESHOLD
-    ]
+    wanted = [pair for pair, found in compare_all(rows).items() if found >= THRESHOLD]
     assert wanted and find_near_pairs(rows) == wanted

@@ -2,10 +2,10 @@
 
 import datetime
 import resource
-import zipfile
 
 import openpyxl
 import pytest
+from old_workbooks import write_ods_xml
 from openpyxl import Workbook
 from toy_runs import dataset, read_options
 
@@ -125,24 +125,10 @@ def test_rows_are_counted_as_they_are_read(tmp_path):
     assert read_table(path, read_options(skip_rows=2))["text"].tolist() == ["x"]
 
 
-def open_document(path, rows):
-    """Write an ods workbook whose cells are these pieces of XML."""
-    names = {name: f"urn:oasis:names:tc:opendocument:xmlns:{name}:1.0" for name in ("office", "table", "text")}
-    cell = '<table:table-cell office:value-type="string"><text:p>{}</text:p></table:table-cell>'
-    table = "".join(f"<table:table-row>{''.join(map(cell.format, row))}</table:table-row>" for row in rows)
-    spaces = " ".join(f'xmlns:{name}="{address}"' for name, address in names.items())
-    with zipfile.ZipFile(path, "w") as archive:
-        archive.writestr("mimetype", "application/vnd.oasis.opendocument.spreadsheet")
-        archive.writestr("META-INF/manifest.xml", "<manifest/>")
-        archive.writestr(
-            "content.xml",
-            f'<office:document-content {spaces}><office:body><office:spreadsheet><table:table table:name="A">{table}'
-            "</table:table></office:spreadsheet></office:body></office:document-content>",
-        )
-    return path
-
-
 def test_white_space_of_an_ods_cell(tmp_path):
     inner = 'a<text:tab/>b<text:tab text:tab-ref="1"></text:tab>c<text:s text:c="3"/>d<text:line-break/>e'
-    path = open_document(tmp_path / "a.ods", [["text", "label"], [inner, "x"], ["p</text:p><text:p>q", "y"]])
+    cell = '<table:table-cell office:value-type="string"><text:p>{}</text:p></table:table-cell>'
+    rows = [["text", "label"], [inner, "x"], ["p</text:p><text:p>q", "y"]]
+    table = "".join(f"<table:table-row>{''.join(map(cell.format, row))}</table:table-row>" for row in rows)
+    path = write_ods_xml(tmp_path / "a.ods", table)
     assert read_table(path)["text"].tolist() == ["a\tb\tc   d\ne", "p\nq"]

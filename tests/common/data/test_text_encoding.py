@@ -87,3 +87,14 @@ def test_a_text_of_two_possible_encodings_is_refused(tmp_path, encoding, text):
 def test_a_broken_byte_in_utf_8_is_no_other_encoding(tmp_path, harm):
     message = refusal(write(tmp_path / "a.csv", b"text,label\nplain,y\n" + "Café ".encode() + harm + b",x\n"))
     assert "line 3 is not utf-8" in message and "`encoding:`" in message
+
+
+def test_many_lines_with_odd_words_are_read_where_the_library_agrees(tmp_path, monkeypatch):
+    """One plausible encoding is not enough, nor is a word such as Café24 in it too much."""
+    rows = [f"Das Gerät Nummer {number} ist schön groß, aber für mich zu spät, über Café24" for number in range(30)]
+    rows += ["Straße §5 – „Überfluss“ für 5€"]
+    path = write(tmp_path / "a.csv", ("text\n" + "".join(f'"{row}"\n' for row in rows)).encode("cp1252"))
+    assert read_table(path)["text"].tolist() == rows
+    monkeypatch.setattr("common.data.text_encoding._library_finds", lambda encoding, content: False)
+    message = refusal(path)
+    assert "line 2 may be read as cp1252" in message and "not certain" in message and "`encoding:`" in message

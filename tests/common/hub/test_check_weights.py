@@ -32,10 +32,10 @@ def test_in_a_folder_and_on_the_hub(tmp_path, monkeypatch, files, refused):
             with pytest.raises(ModelError, match=r"no weights as safetensors.*[cC]onvert"):
                 download.check_weights(base)
         else:
-            download.check_weights(base)
+            assert download.check_weights(base) == ("model.safetensors" in files)
 
 
-def test_without_an_answer_nothing_is_refused(monkeypatch):
+def test_without_an_answer_nothing_is_refused_and_nothing_found(monkeypatch):
     def fail(*_, **__):
         raise OSError("no route")
 
@@ -43,4 +43,4 @@ def test_without_an_answer_nothing_is_refused(monkeypatch):
     monkeypatch.setattr(download, "HfApi", lambda: types.SimpleNamespace(model_info=fail))
     for offline in (True, False):
         monkeypatch.setattr(download.constants, "is_offline_mode", lambda offline=offline: offline)
-        download.check_weights(Base("lab/pickled", "main"))
+        assert not download.check_weights(Base("lab/pickled", "main"))
