@@ -137,7 +137,7 @@ def published_page(
         parts.append("\n".join(speed.how_measured(compared)))
     if cards:
         parts += ["## Graphics cards", _CARDS, markdown_table(*hardware.table(cards), left=4)]
-    return "\n\n".join(part.strip() for part in parts) + "\n"
+    return "\n\n".join(part.strip() for part in parts if part.strip()) + "\n"
 
 
 def _section(dataset: str, results: Sequence[Result], plots: Sequence[str], notes: DatasetNotes) -> list[str]:
