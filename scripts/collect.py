@@ -111,7 +111,7 @@ def report(outputs: Path, published: Path, readme: Path, check_only: bool, cache
     plot_files: dict[str, list[str]] = {}
     for dataset, members in readme_tables.datasets(found).items():
         folder = published / "plots"
-        paths = folder.glob(f"{dataset}.*.png") if check_only else draw(dataset, members, folder)
+        paths = folder.glob(f"{dataset}.*.png") if check_only else draw_anew(dataset, members, folder)
         plot_files[dataset] = [path.relative_to(published).as_posix() for path in sorted(paths)]
     if not check_only:
         draw_curves(found_curves, published / "plots")
@@ -138,6 +138,14 @@ def load(folder: Path, cache: statistics.Cache) -> tuple[list[Result], list[curv
     """Return the results below a folder, and its learning curves, whose points are not among the results."""
     everything = results.load_all(folder, cache)
     return [result for result in everything if result.curve_rows is None], curves.find(everything)
+
+
+def draw_anew(dataset: str, members: Sequence[Result], folder: Path) -> list[Path]:
+    """Draw the plots of one dataset, remove those that are no longer due, and return their files."""
+    drawn = draw(dataset, members, folder)
+    for path in set(folder.glob(f"{dataset}.*.png")) - set(drawn):
+        path.unlink()
+    return drawn
 
 
 def draw_curves(found: Sequence[curves.Curve], folder: Path) -> list[Path]:
@@ -234,6 +242,7 @@ def show(outputs: Path, cache: statistics.Cache) -> list[Result]:
             print("\n" + "\n".join(transfer.sentences(members)))
         if by_group := groups.find(members):
             print(f"\n{by_group.name} by group (test, %)\n\n{_plain(groups.table(by_group))}")
+            print("\n" + "\n".join(groups.sentences(by_group)))
         if variant_grid.has_errors_to_show(members):
             print(f"\nError rate per class (test, %)\n\n{_plain(readme_tables.errors_table(members))}")
         if any(result.with_train() for result in members):

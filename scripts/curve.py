@@ -70,6 +70,8 @@ def show(dataset: str, per_label: bool, outputs: Path) -> None:
     """Print table, sentences and plot of the curves of one dataset and kind of sample, those of other jobs, too."""
     everything = results.load_all(outputs, statistics.Cache(outputs / statistics.FOLDER))
     found = [one for one in curves.find(everything) if (one.lead.dataset, one.per_label) == (dataset, per_label)]
+    if not found:
+        print("There is no curve yet: it needs two sizes or more.")
     for text in curve_tables.lines(found):
         print(f"\n{text}")
     for path in curve_plots.draw(found, outputs / "plots"):

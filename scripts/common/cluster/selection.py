@@ -22,7 +22,7 @@ from common.data.rows import LoadedRows, rows_fingerprint
 from common.data.splits import check_splits
 from common.runs.run_config import RunConfig
 
-RowsKey = tuple[str, int | None, Path | None]  # of `rows_of`
+RowsKey = tuple[str, str, Path | None]  # of `rows_of`
 
 
 @dataclasses.dataclass(frozen=True)
@@ -177,5 +177,5 @@ class Fingerprints:
 
 
 def rows_of(spec: RunSpec) -> RowsKey:
-    """Return what runs with the same rows have in common: dataset, fold and DATA_DIR."""
-    return spec.dataset_name, spec.dataset.splits.fold, spec.data_dir
+    """Return what runs with the same rows have in common: dataset, everything in its YAML, fold, ablation, DATA_DIR."""
+    return spec.dataset_name, spec.dataset.model_dump_json(), spec.data_dir

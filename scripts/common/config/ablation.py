@@ -22,7 +22,7 @@ def ablate(dataset: Dataset, ablation: Ablation) -> Dataset:
             the first text within each split; "none" changes nothing.
 
     Raises:
-        ConfigError: the dataset has one text.
+        ConfigError: the dataset has one text, or the prompt's `user` would be empty.
     """
     if ablation == "none":
         return dataset
@@ -48,4 +48,10 @@ def _without(prompt: Prompt, columns: Sequence[str]) -> Prompt:
             parts += [f"{{{name}}}"] if name is not None and name not in columns else []
         return "".join(parts)
 
-    return Prompt(system=prompt.system and emptied(prompt.system), user=emptied(prompt.user))
+    user = emptied(prompt.user)
+    if not user.strip():
+        raise ConfigError(
+            f"ablation: the prompt's `user` is '{prompt.user}', of which nothing is left without "
+            f"{choices(columns)}. Write words around it in the dataset's YAML file."
+        )
+    return Prompt(system=prompt.system and emptied(prompt.system), user=user)

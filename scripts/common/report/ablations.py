@@ -72,7 +72,8 @@ def _compared(found: Sequence[Line]) -> list[Line]:
 
 def _settings(result: Result) -> str:
     """Return everything in which an ablation and the result that reads all texts agree."""
-    settings = {key: value for key, value in result.settings.items() if key != "ablation"}
+    others = ("ablation", "method.", "training.", "runtime.") if result.baseline else ("ablation",)
+    settings = {key: value for key, value in result.settings.items() if not key.startswith(others)}
     return json.dumps([result.job, result.baseline, settings], sort_keys=True)
 
 

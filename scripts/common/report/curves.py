@@ -103,33 +103,37 @@ def find(results: Sequence[Result]) -> list[Curve]:
             key = _kind(result), result.settings[_SAMPLE[1]] == BALANCED
             found.setdefault(key, []).append(Point(result.curve_rows, result))
     curves = []
-    for (kind, per_label), points in found.items():
-        if kind in whole and not per_label:
-            points.append(whole[kind])
-        points.sort(key=lambda point: point.rows)
+    for (kind, per_label), sampled in found.items():
+        # Of two runs on as many rows, which differ in the name of their variant, one is a point.
+        last = [whole[kind]] if kind in whole and not per_label else []
+        points = {point.rows: point for point in [*last, *sampled]}
         if len(points) > 1:
-            curves.append(Curve(_name(points[0].result), per_label, tuple(points)))
+            ordered = tuple(points[rows] for rows in sorted(points))
+            curves.append(Curve(_name(sampled[0].result), per_label, ordered))
     return curves
 
 
 def _kind(result: Result) -> str:
-    """Return what the points of one curve have in common, as text; a full run is the one of the same settings."""
-    settings = {key: setting for key, setting in result.settings.items() if key not in _SAMPLE}
+    """Return what the points of one curve have in common, as text: everything but the number of train rows."""
     baseline = str(result.documents[0].get("baseline") or "")  # few-shot without the number of its examples
+    others = ("method.", "training.", "runtime.") if baseline else _SAMPLE  # these change no baseline
+    settings = {key: setting for key, setting in result.settings.items() if not key.startswith(others)}
     data = value(result.documents[0], "data_sha256")
-    has_sample = result.curve_rows is None and result.settings.get(_SAMPLE[0]) is not None
-    return json.dumps([result.dataset, result.job, baseline, settings, data, has_sample], sort_keys=True)
+    return json.dumps([result.dataset, result.job, baseline, settings, data], sort_keys=True)
 
 
 def _train_rows(result: Result, results: Sequence[Result]) -> int | None:
-    """Return the number of train rows of a run on all of them; baselines of older versions take it from other runs."""
+    """Return the number of train rows of a run on all of them, None for a run on a sample, or where it is not known.
+
+    The largest number of any run on the same data are all of them; baselines of older versions did not write theirs.
+    """
     data = value(result.documents[0], "data_sha256")
-    for one in (result, *results):
-        count = value(one.documents[0], "train_count")
-        same = one.dataset == result.dataset and value(one.documents[0], "data_sha256") == data
-        if count and same and one.settings.get(_SAMPLE[0]) is None:
-            return int(count)
-    return None
+    alike = [one for one in results if (one.dataset, value(one.documents[0], "data_sha256")) == (result.dataset, data)]
+    most = max((int(value(one.documents[0], "train_count") or 0) for one in alike), default=0)
+    own, limit = value(result.documents[0], "train_count"), result.settings.get(_SAMPLE[0])
+    if limit is None:
+        return int(own or most) or None
+    return int(own) if own and (own < limit or own == most) else None
 
 
 def _name(result: Result) -> str:

@@ -31,7 +31,7 @@ class FinishedRun:
 
     Attributes:
         folders: its run folder; that of each fold, where it is joined from them.
-        document: its metrics.json, with the metrics of validation and train where these splits were scored.
+        document: its metrics.json, with the metrics of the other splits that were scored.
         config: its recorded config.
         outcomes: of its test rows; None for a run that was published without.
         in_group: the outcomes of its rows of known groups; None where there are none.
@@ -89,7 +89,7 @@ def damage(run: Path, cache: Cache) -> str:
 
 
 def _all_metrics(run: Path) -> Metrics:
-    """Return a run's metrics.json, with the metrics of train and validation added where these files exist."""
+    """Return a run's metrics.json, with the metrics of the other splits added where these files exist."""
     document = read_metrics(run / run_folder.METRICS)
     for name in SPLIT_METRICS:
         if (run / name).exists():

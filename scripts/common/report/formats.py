@@ -90,10 +90,12 @@ def text_tables(found: Sequence[Result]) -> list[NamedTable]:
             caption = f"{title}. Scores with all texts, and differences to them in points, with 95 % intervals."
             tables.append(NamedTable(f"{dataset}-ablations", caption, used))
         if gaps := transfer.table(members):
-            caption = f"{title}. In-group and held-out groups: scores in percent, gaps in points, with 95 % intervals."
+            about = "scores in percent, gaps in points, with 95 % intervals"
+            caption = " ".join([f"{title}. In-group and held-out groups: {about}.", *transfer.sentences(members)])
             tables.append(NamedTable(f"{dataset}-gaps", caption, gaps, 2))
         if by_group := groups.find(members):
-            caption = f"{title}. {by_group.name} by group on test, in percent, with 95 % intervals."
+            about = f"{title}. {by_group.name} by group on test, in percent, with 95 % intervals."
+            caption = " ".join([about, *groups.sentences(by_group)])
             tables.append(NamedTable(f"{dataset}-groups", caption, groups.table(by_group)))
         if variant_grid.has_errors_to_show(members):
             caption = f"{title}. Error rate per class (1 - recall) on test, in percent."
@@ -154,6 +156,7 @@ def _numbers(record: Mapping[str, Any], result: Result) -> dict[str, Any]:
         scores |= dict(zip((f"{key}_mean", f"{key}_sd"), mean_sd(values) if values else (None, None), strict=True))
     return {
         "method": record["method"],
+        "ablation": record["ablation"],
         "seeds": len(record["runs"]),
         "score": result.score_key,
         "score_low": low,

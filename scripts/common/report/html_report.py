@@ -25,6 +25,7 @@ from common.report import (
     transfer,
     variant_grid,
 )
+from common.report.finished_runs import damage
 from common.report.html_rows import RowSet, ScoredRun
 from common.report.notes import DatasetNotes
 from common.report.records import Standing
@@ -140,14 +141,14 @@ def embedded(content: Any) -> str:
 
 
 def scored_runs(found: Sequence[Result], source: Path, outputs: Path) -> list[ScoredRun]:
-    """Return the runs whose folder is on this machine, with their numbers in `records.runs`."""
-    folders = [each for result in variant_grid.arrange(found) for each in result.folders]
-    places = [tuple(outputs / folder.relative_to(source) for folder in each) for each in folders]
-    return [
-        ScoredRun(number, each, tuple(map(run_folder.load_run_config, each)))
-        for number, each in enumerate(places)
-        if all((place / run_folder.METRICS).is_file() for place in each)
-    ]
+    """Return the runs whose folder is on this machine and whole, with their numbers in `records.runs`."""
+    runs = [(result.cache, folders) for result in variant_grid.arrange(found) for folders in result.folders]
+    scored = []
+    for number, (cache, folders) in enumerate(runs):
+        places = tuple(outputs / folder.relative_to(source) for folder in folders)
+        if all((place / run_folder.METRICS).is_file() and not damage(place, cache) for place in places):
+            scored.append(ScoredRun(number, places, tuple(map(run_folder.load_run_config, places))))
+    return scored
 
 
 def _columns(datasets: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:

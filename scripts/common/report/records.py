@@ -61,14 +61,17 @@ def models(found: Sequence[Result], standings: Mapping[int, Standing]) -> list[d
         standings: by `id(result)`, of those results that have one.
     """
     arranged = variant_grid.arrange(found)
+    whole = variant_grid.arrange(readme_tables.whole(found))
+    names = {id(result): name for name, result in zip(variant_grid.names(whole), whole, strict=True)}
     chosen = set(map(id, best_runs.best_variants(arranged)))
     best = best_runs.best_model(arranged)
     records, number = [], 0
-    for name, result in zip(variant_grid.names(arranged), arranged, strict=True):
+    for result in arranged:
         standing = standings.get(id(result), Standing())
         records.append(
             {
-                "name": name,
+                "name": names.get(id(result), result.name),
+                "ablation": result.ablation,
                 "job": result.job,
                 "method": readme_tables.method_name(result),
                 "baseline": bool(result.baseline),

@@ -27,6 +27,7 @@ METRIC_NAMES = {
     "f1_weighted": "weighted F1",
     "matthews_corrcoef": "MCC",
 }
+_UNTAUGHT = ("majority", "untuned", "zero-shot")  # baselines that learn from no train rows
 PUBLISHED = ROOT / "outputs" / "published"
 
 
@@ -103,8 +104,9 @@ class Result:
     @property
     def curve_rows(self) -> int | None:
         """The number of train rows, for a point of a learning curve (`make curve`); None for another result."""
-        is_point = self.settings.get("training.sampling", STRATIFIED) != STRATIFIED
-        return int(self.settings["training.max_train_samples"]) if is_point else None
+        if self.baseline in _UNTAUGHT or self.settings.get("training.sampling", STRATIFIED) == STRATIFIED:
+            return None
+        return int(value(self.documents[0], "train_count") or self.settings["training.max_train_samples"])
 
     @property
     def on_gpu(self) -> bool:

@@ -17,6 +17,7 @@ from common.runs import run_folder
 from common.runs.run_config import RunConfig
 
 PREDICTIONS = "predictions-test.jsonl"
+_LONG_NAME = 80  # of a variant: it is cut with its fold in it, so where depends on the digits of the fold
 
 
 def write_out_of_fold(folder: Path, config: RunConfig) -> Path | None:
@@ -91,7 +92,9 @@ def without_fold(config: RunConfig) -> dict[str, Any]:
 def variant_without_fold(config: RunConfig) -> str:
     """Return the name that the variants of all folds share, "" for the job itself."""
     others = re.sub(r"(^|,)fold=\d+", "", config.variant).strip(",")
-    if hashed := re.fullmatch(r"(.*)-[0-9a-f]{8}", others):  # of the whole name, with the fold
+    hashed = re.fullmatch(r"(.*)-[0-9a-f]{8}", others)  # of the whole name, with the fold
+    name = hashed[1] if hashed else others
+    if hashed or len(name) > _LONG_NAME:
         settings = {key: value for key, value in without_fold(config).items() if key != "seed"}
-        others = f"{hashed[1]}-{sha256(json.dumps(settings, sort_keys=True).encode())[:8]}"
-    return others
+        return f"{name[:_LONG_NAME]}-{sha256(json.dumps(settings, sort_keys=True).encode())[:8]}"
+    return name

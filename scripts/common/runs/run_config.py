@@ -88,6 +88,8 @@ class RunConfig:
         from train rows (few-shot, embedding) take the job's sample of them.
         """
         settings = result_settings(self.job) if self.job else {}
+        if settings.get("ablation") == "none":  # as before there were ablations: folders have names made of this
+            del settings["ablation"]
         if self.baseline:
             settings = {key: value for key, value in settings.items() if key not in ("method", "training")}
             if self.baseline in (FEW_SHOT, EMBEDDING) and self.job and self.job.training.max_train_samples is not None:

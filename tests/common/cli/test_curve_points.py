@@ -87,3 +87,17 @@ def test_a_job_s_own_sample_is_all_there_is():
 def test_what_is_no_curve_is_refused(changes, sizes, per_label, reason):
     with pytest.raises(ConfigError, match=reason):
         curve_points.expand(dataclasses.replace(REQUEST, **changes), sizes, per_label)
+
+
+@pytest.mark.parametrize(
+    ("request_", "words"),
+    [
+        (dataclasses.replace(REQUEST, dataset="stance-sample-by-claim"), ("folds", "stance-sample-by-claim.yaml")),
+        (dataclasses.replace(REQUEST, dataset="stance-sample-by-claim", overrides=("fold=1",)), ("folds",)),
+        (dataclasses.replace(REQUEST, overrides=("ablation=second-text",)), ("ablation=second-text",)),
+    ],
+)
+def test_what_has_no_curve_is_refused_before_anything_is_trained(request_, words):
+    with pytest.raises(ConfigError) as raised:
+        curve_points.expand(request_, None, per_label=False)
+    assert all(word in str(raised.value) for word in words)

@@ -124,4 +124,16 @@ def test_groups_are_counted_once_for_all_jobs(monkeypatch):
     request = dataclasses.replace(EVERY_JOB, dataset="stance-sample-by-claim")
     found, skipped = selection.runs_of_all_jobs(request, "minilm-lora smollm2-135m-prompt", folds="1,2")
     assert skipped == [] and len(read) == 1
-    assert {selection.rows_of(spec)[1] for spec in found} == {1, 2}
+    assert len({selection.rows_of(spec) for spec in found}) == 2
+
+
+def test_rows_of_ablations_are_not_those_of_the_pair():
+    known = selection.Fingerprints()
+    kinds = ("none", "first-text", "second-text", "shuffled-first")
+    configs = {}
+    for kind in kinds:
+        [spec] = selection.runs_of_job(dataclasses.replace(REQUEST, overrides=(f"ablation={kind}",)))
+        configs[kind] = known.config(spec)
+    assert len({config.data_sha256 for config in configs.values()}) == 4
+    assert [list(configs[kind].dataset.text) for kind in kinds[:3]] == [["claim", "sentence"], ["claim"], ["sentence"]]
+    assert configs["shuffled-first"].dataset.splits.shuffled

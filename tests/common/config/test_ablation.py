@@ -62,3 +62,10 @@ def test_a_dataset_with_one_text_is_refused_by_every_command():
 
 def test_older_runs_have_none():
     assert run_config().job.ablation == "none"
+
+
+def test_a_prompt_of_nothing_is_refused():
+    given = catalog.load_dataset("stance-sample")
+    prompt = given.prompt.model_copy(update={"system": "About: {claim}", "user": "{sentence} "})
+    with pytest.raises(ConfigError, match=r"'\{sentence\} '.*sentence"):
+        ablate(given.model_copy(update={"prompt": prompt}), "first-text")

@@ -16,6 +16,7 @@ def few_draws(monkeypatch):
     monkeypatch.setattr(intervals, "DRAWS", 199)
 
 
+SAMPLE, SAMPLING = "training.max_train_samples", "training.sampling"
 SIZES = {40: 12, 80: 22, 160: 28, 280: 32}  # train rows: test rows of 40 that are right
 
 
@@ -65,6 +66,44 @@ def test_a_variant_that_a_user_samples_is_no_point(tmp_path):
     curve(tmp_path)
     assert [len(one.points) for one in found(tmp_path)] == [5]
     assert len(results.load(tmp_path)) == 2
+
+
+def test_a_job_s_own_limit_that_cuts_nothing(tmp_path):
+    """Its run on all rows is the last point, whether the limit is above their number or equal to it."""
+    for limit in (500, 400):
+        outputs = tmp_path / str(limit)
+        curve(outputs, full=None)
+        finished_run(outputs, run_config(overrides={SAMPLE: limit}), right=34, rows=40, train_count=400)
+        finished_run(outputs, baseline="tfidf", right=9, rows=40, train_count=400)
+        assert [one.points[-1].rows for one in found(outputs)] == [400]
+
+
+def test_training_arguments_are_no_part_of_a_baseline_s_curve(tmp_path):
+    for rows, right in SIZES.items():
+        point(tmp_path, rows, right, baseline="embedding")
+    config = run_config(overrides={"training.learning_rate": 3e-5})  # the job's YAML was changed meanwhile
+    finished_run(tmp_path, config, right=34, rows=40, baseline="embedding", train_count=400)
+    assert [[point.rows for point in one.points] for one in found(tmp_path)] == [[*SIZES, 400]]
+
+
+def test_two_names_of_one_size_are_one_point(tmp_path):
+    curve(tmp_path)
+    again = run_config(overrides={SAMPLE: 400, SAMPLING: "nested"})
+    finished_run(tmp_path, again, right=34, rows=40, train_count=400)
+    [one] = found(tmp_path)
+    assert [point.rows for point in one.points] == [*SIZES, 400] and one.forecast is not None
+
+
+def test_baselines_that_learn_nothing_have_no_curve(tmp_path):
+    for rows in (40, 80):
+        point(tmp_path, rows, 10, baseline="untuned")
+    assert found(tmp_path) == [] and len(results.load(tmp_path)) == 2
+
+
+def test_a_point_has_the_rows_that_there_were(tmp_path):
+    overrides = {SAMPLE: 100_000, SAMPLING: "nested"}
+    finished_run(tmp_path, run_config(overrides=overrides), right=34, rows=40, train_count=400)
+    assert [result.curve_rows for result in results.load_all(tmp_path)] == [400]
 
 
 def test_another_setting_is_another_curve(tmp_path):

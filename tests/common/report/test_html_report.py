@@ -122,6 +122,9 @@ def test_published_metrics_without_their_runs(outputs, tmp_path):
     assert dataset["elsewhere"] == [{"model": "SVM", "score": 67.3, "source": "a paper"}]
     [dataset] = html_report.data(found, published, outputs, {}, {})["datasets"]
     assert len(dataset["row_sets"][0]["predictions"]) == 3
+    next(outputs.glob("toy/*/seed-1/config.yaml")).write_text("{")  # damaged since: its rows are left out
+    [dataset] = html_report.data(found, published, outputs, {}, {})["datasets"]
+    assert len(dataset["row_sets"][0]["predictions"]) == 2 and len(dataset["models"]) == 2
 
 
 def test_a_long_curve_is_thinned(tmp_path):

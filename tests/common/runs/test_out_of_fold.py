@@ -9,7 +9,7 @@ from toy_runs import finished_run, run_config
 
 from common.config.dataset import Folds
 from common.core import files
-from common.runs.out_of_fold import write_out_of_fold
+from common.runs.out_of_fold import variant_without_fold, write_out_of_fold
 
 FOLDED = {"splits": {"folds": "group", "fractions": {"validation": 0.1}}, "group": "topic"}
 
@@ -76,6 +76,16 @@ def test_a_long_name_of_a_variant_is_that_of_all_folds(fold):
     runs = [fold(number, **long) for number in (1, 2, 3)]
     one, again = write_out_of_fold(*runs[1]), write_out_of_fold(*runs[2])
     assert one == again and one.name.startswith("out-of-fold-model=else-")
+
+
+@pytest.mark.parametrize(
+    "model", ["/a-base-of-forty-characters-or-nearly-so", "/a-longer-base-whose-name-is-cut-in-a-folder"]
+)
+def test_the_name_does_not_depend_on_the_digits_of_the_fold(fold, model):
+    """A variant's name is cut with the fold in it: at another place for fold 9 than for fold 10."""
+    long = {"training.warmup_steps": 0.11, "training.learning_rate": 0.00012, "model": model}
+    names = {variant_without_fold(fold(number, **long)[1]) for number in (1, 9, 10, 100)}
+    assert len(names) == 1 and not [name for name in names if "fold=" in name]
 
 
 def test_a_run_without_folds(tmp_path):

@@ -117,13 +117,14 @@ class Dataset {
     this.modelOf = [];
     this.models.forEach((model) => { model.groups = new Map(model.groups.map((entry) => [entry.group, entry])); });
     this.models.forEach((model) => model.runs.forEach((run) => { this.modelOf[run] = model; }));
-    this.best = this.models.find((model) => model.best) || [...this.models].sort((a, b) => this.score(b) - this.score(a))[0];
-    const rivals = this.models.filter((model) => model !== this.best && model.chosen);
+    const compared = this.models.some((model) => !model.ablation) ? this.models.filter((model) => !model.ablation) : this.models;
+    this.best = this.models.find((model) => model.best) || [...compared].sort((a, b) => this.score(b) - this.score(a))[0];
+    const rivals = compared.filter((model) => model !== this.best && model.chosen);
     this.second = rivals.sort((a, b) => this.score(b) - this.score(a))[0] || null;
     // At first the best two are chosen, of those whose predictions are here if there are any.
     const here = new Set(this.row_sets.flatMap((set) => set.predictions.map((entry) => entry.run)));
     const isHere = (model) => model.runs.some((run) => here.has(run));
-    const byScore = [...this.models].sort((a, b) => isHere(b) - isHere(a) || this.score(b) - this.score(a));
+    const byScore = [...compared].sort((a, b) => isHere(b) - isHere(a) || this.score(b) - this.score(a));
     const one = isHere(this.best) ? this.best : byScore.find((model) => isHere(model) && !model.baseline) || byScore[0];
     const two = byScore.find((model) => model !== one) || one;
     [this.run, this.other] = [one, two].map((model) => model.runs.find((run) => here.has(run)) ?? model.runs[0]);

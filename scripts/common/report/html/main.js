@@ -49,7 +49,8 @@ function jump(event, id) {
 }
 
 function named() {
-  const name = decodeURIComponent(location.hash.slice(1));
+  let name = location.hash.slice(1);
+  try { name = decodeURIComponent(name); } catch { /* no encoded text: it names no dataset */ }
   return DATASETS.find((dataset) => dataset.name === name) || DATASETS[0];
 }
 

@@ -91,14 +91,14 @@ const COSTS = {
 
 function costSection(dataset) {
   const place = h("div");
-  const tuned = dataset.models.filter((model) => !model.baseline);
+  const tuned = dataset.models.filter((model) => !model.baseline && !model.ablation);
   const jobs = [...new Set(tuned.map((model) => model.job))];
   const known = Object.keys(COSTS).filter((key) => tuned.some((model) => model[key] > 0));
   if (!known.length) return h("p", {}, "No cost is known: there is no fine-tuned model here.");
   const draw = (key) => {
     const measured = tuned.filter((model) => model[key] > 0 && model.scores[dataset.lead].length);
     const found = measured.map((model) => ({ model, cost: model[key], score: dataset.score(model), place: jobs.indexOf(model.job), number: tuned.indexOf(model) + 1 }));
-    const levels = dataset.models.filter((model) => model.baseline).map((model) => ({ name: model.name, score: dataset.score(model) }));
+    const levels = dataset.models.filter((model) => model.baseline && !model.ablation).map((model) => ({ name: model.name, score: dataset.score(model) }));
     const front = paretoFront(found).map(({ model }) => model);
     const mixed = new Set(measured.map((model) => model.on_gpu)).size > 1;
     place.replaceChildren(figure(`${dataset.leadName} by ${COSTS[key].title}`,
