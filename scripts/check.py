@@ -156,7 +156,8 @@ def _verdict(found: dict[str, Any], each: Sequence[dict[str, Any]]) -> str:
     if "splits" in found and not found["near_duplicates"]["searched"]:
         missing.append("near duplicates")
     if not found.get("weights_found"):
-        missing.append("the base's weights" + (", which were not found" if "splits" in found else ""))
+        outcome = ", which could not be looked for" if found.get("weights_found") is None else ", which were not found"
+        missing.append("the base's weights" + (outcome if "splits" in found else ""))
     if "params_total_count" not in each[0]:
         missing.append("the model, its tokenizer and the training arguments")
     return f"The job is sound, but not looked at: {'; '.join(missing)}." if missing else "The job is sound."

@@ -11,6 +11,7 @@ from waiting import HANG_S
 
 from common.core import files
 from common.data import leaks
+from common.hub import download
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -161,7 +162,7 @@ def test_config_only_still_reads_the_yaml(run_script, tiny_arguments):
     assert code == 2 and "training.epochs" in err
 
 
-def test_no_weights_are_read(run_script, tiny_arguments, tiny_model, tmp_path):
+def test_no_weights_are_read(run_script, tiny_arguments, tiny_model, tmp_path, monkeypatch):
     """The check works on a folder that has config and tokenizer alone."""
     import shutil
 
@@ -173,6 +174,10 @@ def test_no_weights_are_read(run_script, tiny_arguments, tiny_model, tmp_path):
     assert checked(run_script, arguments)["params_total_count"] == whole["params_total_count"]
     _, out, _ = run_script("check", *arguments)
     assert out.rstrip().endswith("not looked at: the base's weights, which were not found.")
+    with monkeypatch.context() as patch:  # of the Hub, offline
+        patch.setattr(download, "check_weights", lambda base, loader: None)
+        _, out, _ = run_script("check", *arguments)
+    assert out.rstrip().endswith("not looked at: the base's weights, which could not be looked for.")
     (folder / "pytorch_model.bin").touch()
     code, _, err = run_script("check", *arguments)
     assert code == 4 and "no weights as safetensors" in err

@@ -21,8 +21,8 @@ def _rows(rows: Sequence[Any]) -> list[tuple[list[Any], bool]]:
     return [row if isinstance(row, tuple) else (row, False) for row in rows]
 
 
-def write_xls(path: Path, rows: Sequence[Any], date: float | None = None) -> Path:
-    """Write one sheet, A; `date` is put below the others in column 1, shown as dd.mm.yyyy."""
+def write_xls(path: Path, rows: Sequence[Any], date: float | None = None, shown_as: str | int = "dd.mm.yyyy") -> Path:
+    """Write one sheet, A; `date` is put below the others in column 1, shown in a format, or in a built-in one."""
 
     def record(kind: int, body: bytes) -> bytes:
         return struct.pack("<HH", kind, len(body)) + body
@@ -34,8 +34,9 @@ def write_xls(path: Path, rows: Sequence[Any], date: float | None = None) -> Pat
     def bof(kind: int) -> bytes:
         return record(0x0809, struct.pack("<HHHHII", 0x0600, kind, 0, 0, 0, 6))
 
-    shown = record(0x041E, struct.pack("<H", 164) + text("dd.mm.yyyy"))
-    styles = b"".join(record(0x00E0, struct.pack("<HH", 0, code) + bytes(16)) for code in (0, 164))
+    shown = record(0x041E, struct.pack("<H", 164) + text(shown_as)) if isinstance(shown_as, str) else b""
+    codes = (0, 164 if shown else shown_as)
+    styles = b"".join(record(0x00E0, struct.pack("<HH", 0, code) + bytes(16)) for code in codes)
     font = record(0x0031, struct.pack("<HHHHHBBBBBB", 200, 0, 0, 400, 0, 0, 0, 0, 0, 1, 0) + b"A")
     book = bof(5) + font + shown + styles
     place = len(book) + len(record(0x85, bytes(9))) + 4
@@ -133,17 +134,17 @@ def write_ods(path: Path, rows: Sequence[Any], far: tuple[int, int] | None = Non
     return write_ods_xml(path, table)
 
 
-def write_ods_xml(path: Path, table: str) -> Path:
-    """Write the sheet A of an ods workbook, whose rows are given as XML."""
-    names = {name: f"urn:oasis:names:tc:opendocument:xmlns:{name}:1.0" for name in ("office", "table", "text")}
+def write_ods_xml(path: Path, table: str, name: str = "A") -> Path:
+    """Write a sheet of an ods workbook, whose rows and name are given as XML."""
+    names = {part: f"urn:oasis:names:tc:opendocument:xmlns:{part}:1.0" for part in ("office", "table", "text")}
     names["calcext"] = "urn:org:documentfoundation:names:experimental:calc:xmlns:calcext:1.0"
-    spaces = " ".join(f'xmlns:{name}="{address}"' for name, address in names.items())
+    spaces = " ".join(f'xmlns:{part}="{address}"' for part, address in names.items())
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("mimetype", "application/vnd.oasis.opendocument.spreadsheet")
         archive.writestr("META-INF/manifest.xml", "<manifest/>")
         archive.writestr(
             "content.xml",
-            f'<office:document-content {spaces}><office:body><office:spreadsheet><table:table table:name="A">{table}'
-            "</table:table></office:spreadsheet></office:body></office:document-content>",
+            f'<office:document-content {spaces}><office:body><office:spreadsheet><table:table table:name="{name}">'
+            f"{table}</table:table></office:spreadsheet></office:body></office:document-content>",
         )
     return path

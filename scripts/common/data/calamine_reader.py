@@ -15,7 +15,7 @@ from common.data.format_reader import LoadedReader
 from common.data.sheet_cells import error_cell, formula_cell, shown_date
 from common.data.sheets import choose_sheet, has_rows, say_hidden_rows, sheet_frame
 from common.data.table_files import open_binary
-from common.data.workbook_content import UNSEEN, SheetFacts, complete
+from common.data.workbook_content import UNSEEN, SheetFacts, with_unseen_as_text
 
 
 class CalamineReader(LoadedReader):
@@ -24,7 +24,7 @@ class CalamineReader(LoadedReader):
     def __init__(self, path: Path, columns: Sequence[str] | None, options: ReadOptions) -> None:
         try:
             with open_binary(path) as stream:
-                content, facts = complete(stream.read())
+                content, facts = with_unseen_as_text(stream.read())
             book = CalamineWorkbook.from_filelike(io.BytesIO(content))
             sheets = [
                 (sheet.name, sheet.visible == SheetVisibleEnum.Visible)

@@ -18,6 +18,8 @@ _COMPRESSED = (
     (b"\xfd7zXZ\x00", ".xz"),
     (b"\x28\xb5\x2f\xfd", ".zst"),
 )
+# A zstd file may begin with frames that are skipped, as pzstd writes them: RFC 8878, 3.1.2.
+_SKIPPED = [bytes([0x50 + number]) + b"\x2a\x4d\x18" for number in range(16)]
 _TEXT_MARKS = (b"{\\rtf", b"%PDF-")
 _NO_TABLES = (
     (_TEXT_MARKS[0], "a text document"),
@@ -70,7 +72,10 @@ def _check_compressed(path: Path) -> None:
     ending = f".{compression_of(path)}"
     with path.open("rb") as stream:
         start = stream.read(6)
-    if start and any(ending == known and not start.startswith(mark[: len(start)]) for mark, known in _COMPRESSED):
+    marks = [mark for mark, known in _COMPRESSED if known == ending]
+    if ending == ".zst":
+        marks += _SKIPPED
+    if start and marks and not any(start.startswith(mark[: len(start)]) for mark in marks):
         raise ValueError(f"it is not compressed as its name says; take {ending} off its name")
 
 

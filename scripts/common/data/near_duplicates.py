@@ -46,9 +46,10 @@ _CHUNK_CHARACTERS = 10**6
 def without_punctuation(texts: Sequence[str]) -> tuple[str, ...]:
     """Return the texts in lower case, with one space instead of punctuation and spaces.
 
-    A text without letters and digits, such as ":-)", keeps its punctuation.
+    A text without letters and digits, such as ":-)", keeps its punctuation, but no NUL, which `_chunks` puts between
+    texts.
     """
-    return tuple(_words(text) or " ".join(text.casefold().split()) for text in texts)
+    return tuple(_words(text) or " ".join(text.casefold().replace("\0", " ").split()) for text in texts)
 
 
 def _words(text: str) -> str:

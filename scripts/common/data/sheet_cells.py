@@ -8,7 +8,8 @@ _TOKEN = re.compile(
     r"\"[^\"]*\"|\\.|\[[^\]]*\]|yyyy|yy|mmmmm|mmmm|mmm|mm|m|dddd|ddd|dd|d|hh|h|ss|s|am/pm|a/p|_.|\*.|.", re.IGNORECASE
 )
 # What a spreadsheet shows for these depends on the country that it is set to.
-_BY_COUNTRY = ("general", "mm-dd-yy", "m/d/yy h:mm", "m/d/yyyy")
+# The first date is named in two ways: by openpyxl, and by xlrd.
+_BY_COUNTRY = ("general", "mm-dd-yy", "m/d/yy", "m/d/yy h:mm", "m/d/yyyy")
 _MONTHS = [
     *("January", "February", "March", "April", "May", "June", "July", "August"),
     *("September", "October", "November", "December"),

@@ -63,7 +63,8 @@ def say_hidden_rows(path: Path, sheet: str, hidden: Sequence[int]) -> None:
     """Say which rows of a sheet are hidden, if any; `hidden` are their numbers."""
     if hidden:
         numbers = choices(hidden, 5)
-        say_once(f"{path}: {len(hidden)} hidden rows of sheet '{sheet}' are read like the others: {numbers}")
+        rows, are = ("row", "is") if len(hidden) == 1 else ("rows", "are")
+        say_once(f"{path}: {len(hidden)} hidden {rows} of sheet '{sheet}' {are} read like the others: {numbers}")
 
 
 def sheet_frame(rows: Iterable[Sequence[Any]], options: ReadOptions, first: int = 1) -> pd.DataFrame:

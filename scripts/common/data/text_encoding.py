@@ -9,6 +9,8 @@ together read a third of the files, none of them wrongly, and refuse the others.
 
 import codecs
 import itertools
+import re
+import unicodedata
 from pathlib import Path
 
 from charset_normalizer import from_bytes
@@ -25,9 +27,11 @@ _LEGACY = (
     *("cp1251", "koi8-r", "cp866", "cp1253", "cp1254", "cp1257", "cp1255", "cp1256", "cp1258"),
     *("cp932", "euc-jp", "gb18030", "big5", "cp949"),
 )
+_ISO_2022 = re.compile(rb"\x1b[$(]")  # such a text is ASCII, and so UTF-8, to its bytes
 _CHECKED_LINES = 500  # lines with other characters than ASCII that decide about a legacy encoding
 _FEW_LINES = 5  # so few are not enough for the library
 _WITHIN_WORDS = "’‘´·–—…"  # signs that stand between two letters
+_DIRECTIONS = "\u200e\u200f"
 _REMEDY = "set `encoding:` below `source:` in the dataset YAML, or save the file as UTF-8"
 
 
@@ -48,6 +52,11 @@ def find_encoding(path: Path, guess: bool) -> str:
     if len(sample) > 3 and sample[0] and not sample[1] and sample[1::2].count(0) > 0.4 * len(sample[1::2]):
         say_once(f"{path}: read as utf-16-le")
         return "utf-16-le"
+    if escape := _ISO_2022.search(sample):
+        raise ValueError(
+            f"line {sample.count(10, 0, escape.start()) + 1} has the signs by which iso-2022-jp and the like change "
+            f"between alphabets; {_REMEDY}"
+        )
     try:
         codecs.getincrementaldecoder("utf-8")().decode(sample)
     except UnicodeDecodeError:
@@ -135,10 +144,17 @@ def _count_other(line: bytes) -> int:
 
 
 def _is_odd(text: str) -> bool:
-    """Return whether a text looks wrong: a letter beside a digit, two scripts in a word, a capital or sign within."""
-    for one, other in itertools.pairwise(text):
+    """Return whether a text looks wrong: a letter beside a digit, two scripts in a word, a capital or sign within.
+
+    So do a combining mark on no letter, and a mark of the direction of writing beside a Latin letter.
+    """
+    for one, other in itertools.pairwise("\n" + text):
         if one.isascii() and other.isascii():
             continue
+        if unicodedata.category(other) == "Mn" and unicodedata.category(one)[0] not in "LM":
+            return True
+        if any(mark in _DIRECTIONS and _is_latin(letter) for mark, letter in ((one, other), (other, one))):
+            return True
         if "\x80" <= max(one, other) <= "\x9f":  # control characters
             return True
         if max(one, other) >= "\u3000" and ((one.isascii() and one.isalnum()) or (other.isascii() and other.isalnum())):
@@ -155,7 +171,7 @@ def _is_odd(text: str) -> bool:
 
 
 def _is_latin(letter: str) -> bool:
-    return letter.isascii() or "À" <= letter <= "ɏ" or letter in "ªº"
+    return letter.isalpha() and (letter.isascii() or "À" <= letter <= "ɏ" or letter in "ªº")
 
 
 def _around(text: str) -> str:

@@ -1,5 +1,6 @@
 """Show a text in a message so that two different texts look different: odd characters appear by their code point."""
 
+import codecs
 import difflib
 import unicodedata
 from collections.abc import Iterable
@@ -30,14 +31,25 @@ def is_blank(text: str) -> bool:
     return all(unicodedata.category(char) in ("Cc", "Cf", "Zl", "Zp", "Zs") for char in text)
 
 
+def _keep_controls(error: UnicodeError) -> tuple[bytes, int]:
+    """Encode U+0080 to U+009F as one byte: programs read the bytes that cp1252 lacks as latin-1 does."""
+    if not isinstance(error, UnicodeEncodeError) or not "\x80" <= error.object[error.start] <= "\x9f":
+        raise error
+    return error.object[error.start].encode("latin-1"), error.start + 1
+
+
+_CONTROLS = "keep-controls"
+codecs.register_error(_CONTROLS, _keep_controls)
+
+
 def is_damaged(text: str) -> bool:
-    """Return whether a text was written or read in a wrong encoding: it has U+FFFD, or "Ã¼" where "ü" was."""
+    """Return whether a text was written or read in a wrong encoding: it has U+FFFD, or is "Ã¼" as a whole for "ü"."""
     if text.isascii():
         return False
     if "\ufffd" in text:
         return True
     try:
-        text.encode("cp1252").decode("utf-8")
+        text.encode("cp1252", _CONTROLS).decode("utf-8")
     except UnicodeError:
         return False
     return True

@@ -7,6 +7,7 @@ Sources: OpenDocument 1.3 part 3, 9 and 19; MS-XLSB 2.1.4 (records) and 2.4 (Brt
 """
 
 import dataclasses
+import html
 import io
 import re
 import struct
@@ -44,8 +45,8 @@ class SheetFacts:
         self.hidden += [row] if hidden else []
 
 
-def complete(content: bytes) -> tuple[bytes, dict[str, SheetFacts]]:
-    """Return a workbook in which all that it holds can be seen, and {sheet: what it holds}.
+def with_unseen_as_text(content: bytes) -> tuple[bytes, dict[str, SheetFacts]]:
+    """Return a workbook in which errors and formulas without a value are texts, and {sheet: what it holds}.
 
     Raises:
         ValueError: it unfolds to too much, or a value stands too far from the others.
@@ -95,7 +96,7 @@ def _ods_sheets(text: bytes) -> Iterator[tuple[str, SheetFacts]]:
     for table in re.split(rb"<table:table(?=\s)", text)[1:]:
         named = re.search(rb'^[^>]*?\btable:name="([^"]*)"', table)
         facts, number = SheetFacts(), 0
-        for row in re.split(rb"<table:table-row\b", table)[1:]:
+        for row in re.split(rb"<table:table-row(?=[\s/>])", table)[1:]:
             tag = row[: row.find(b">") + 1]
             number += (repeated := _repeated(tag, b"rows"))
             filled = row[: row.rfind(b"<text:p")] if b"<text:p" in row else b""
@@ -104,7 +105,7 @@ def _ods_sheets(text: bytes) -> Iterator[tuple[str, SheetFacts]]:
                 is_hidden = re.search(rb'table:visibility="(?:collapse|filter)"', tag) is not None
                 for place in range(number - repeated + 1, number + 1):
                     facts.add(place, sum(_repeated(cell, b"columns") for cell in cells), is_hidden)
-        yield named[1].decode() if named else "", facts
+        yield html.unescape(named[1].decode()) if named else "", facts
 
 
 def _repeated(tag: bytes, what: bytes) -> int:

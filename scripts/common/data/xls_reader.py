@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import xlrd
+from openpyxl.styles.numbers import is_timedelta_format
+from openpyxl.utils.datetime import from_excel
 
 from common.config.dataset import ReadOptions
 from common.data.cells import whole_number
@@ -54,7 +56,21 @@ def _value(book: Any, cell: Any, row: int, column: int) -> Any:
     if cell.ctype == xlrd.XL_CELL_BOOLEAN:
         return bool(cell.value)
     if cell.ctype == xlrd.XL_CELL_DATE:
-        date = xlrd.xldate_as_datetime(cell.value, book.datemode)
-        code = book.format_map[book.xf_list[cell.xf_index].format_key].format_str
-        return shown_date(date.time() if 0 <= cell.value < 1 else date, code)
+        date = _date(book, cell)
+        return error_cell("#####", xlrd.cellname(row, column)) if date is None else date
     return whole_number(cell.value) if cell.value != "" else None
+
+
+def _date(book: Any, cell: Any) -> Any:
+    """Return a date, a time or an elapsed time, such as that of `[h]:mm`; None for one that no sheet can show."""
+    # Formats that depend on the country have a number alone.
+    code = book.format_map[book.xf_list[cell.xf_index].format_key].format_str or "General"
+    try:
+        if cell.value < 0:
+            return None
+        if is_timedelta_format(code):
+            return from_excel(cell.value, timedelta=True)
+        date = xlrd.xldate_as_datetime(cell.value, book.datemode)
+    except (OverflowError, ValueError):
+        return None
+    return shown_date(date.time() if cell.value < 1 else date, code)

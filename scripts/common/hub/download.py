@@ -231,17 +231,18 @@ def check_model(base: Base) -> None:
         model_download(base)
 
 
-def check_weights(base: Base, loader: str = "AutoModel") -> bool:
+def check_weights(base: Base, loader: str = "AutoModel") -> bool | None:
     """Check that a base model does not have its weights in other formats alone, such as `pytorch_model.bin`.
 
     Nothing is downloaded: of a model of the Hub that the cache lacks, the list of files is asked for.
 
-    Returns:
-        Whether its weights are there. False where it has none of any format, and where the Hub does not answer.
-
     Args:
         base: the model; a folder without any weights is not refused here.
         loader: the transformers class that a message names for converting the model.
+
+    Returns:
+        Whether its weights are there; False where it has none of any format. None where the cache lacks them and the
+        Hub is not asked (HF_HUB_OFFLINE=1) or does not answer.
 
     Raises:
         ModelError: there are weights, but none as safetensors.
@@ -254,12 +255,12 @@ def check_weights(base: Base, loader: str = "AutoModel") -> bool:
     elif presence.find_missing_model(base) is None:
         return True
     elif constants.is_offline_mode():
-        return False
+        return None
     else:
         try:
             info = HfApi().model_info(base.name, revision=base.revision, timeout=10)
         except (HFValidationError, *_HUB_EXCEPTIONS):
-            return False
+            return None
         names = [file.rfilename for file in info.siblings or []]
     found = any(name.endswith(".safetensors") for name in names)
     if not found and any(map(_is_other_weights, names)):

@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from peft import PeftConfig, PeftModel, PeftType, TaskType, get_peft_model
 from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING
+from peft.utils import SAFETENSORS_WEIGHTS_NAME
 from torch import nn
 from transformers import PreTrainedModel
 
@@ -201,9 +202,17 @@ def _same_decomposition(config: PeftConfig | None) -> Iterator[None]:
 
 
 def reload(model: PreTrainedModel, folder: Path) -> PeftModel:
-    """Return `model` with the adapter saved in `folder`; its outputs equal those before saving."""
-    with _same_decomposition(None):
-        return PeftModel.from_pretrained(model, str(folder))
+    """Return `model` with the adapter saved in `folder`; its outputs equal those before saving.
+
+    Raises:
+        ValueError: the file lacks weights of the adapter, of which peft only warns.
+    """
+    with _same_decomposition(None), warnings.catch_warnings():
+        warnings.filterwarnings("error", message="(?s).*Found missing adapter keys", category=UserWarning)
+        try:
+            return PeftModel.from_pretrained(model, str(folder))
+        except UserWarning as error:
+            raise ValueError(f"weights are missing from its {SAFETENSORS_WEIGHTS_NAME}: {error}") from error
 
 
 def _name(config: PeftConfig) -> str:

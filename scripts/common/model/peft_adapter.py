@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from peft import PEFT_TYPE_TO_CONFIG_MAPPING, PeftModel
+from peft import PEFT_TYPE_TO_CONFIG_MAPPING
 
 from common.config.dataset import Dataset
 from common.config.job import Job
@@ -12,6 +12,7 @@ from common.core.errors import ModelError, choices
 from common.core.files import read_json
 from common.hub.locate import locate
 from common.methods.modules import head_modules
+from common.methods.peft_library import reload
 from common.model.base_identity import check_same_base, weights_hash
 from common.model.build import with_head
 from common.model.finished_head import fit_head, label_order
@@ -61,7 +62,7 @@ def load_adapter(job: Job, dataset: Dataset, path: Path) -> Head:
     if job.head == "classification" and not any(part in heads for name in saved for part in name.split(".")):
         raise ModelError(f"ADAPTER={path}: it has no trained head ({choices(heads)}); its scores would be random.")
     try:
-        model = PeftModel.from_pretrained(base, str(path))
+        model = reload(base, path)
     except (RuntimeError, ValueError) as error:
         reason = " ".join(str(error).split())[:300]
         raise ModelError(

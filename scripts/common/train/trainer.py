@@ -237,9 +237,10 @@ class StepTrainer(Trainer):
         """Restore the sum of losses since the last log line, which the Trainer sets to zero when a run is resumed.
 
         Args:
-            saved: the content of the checkpoint's RESUME file.
+            saved: the content of the checkpoint's RESUME file; those of older versions lack the sum.
         """
-        window = saved[_LOSS_WINDOW]
+        if (window := saved.get(_LOSS_WINDOW)) is None:
+            return
         self._tr_loss.fill_(window["sum"])
         self._globalstep_last_logged = window["since_step"]
 

@@ -80,10 +80,12 @@ def test_texts_that_are_numbers_are_counted_by_column():
 
 def test_damaged_texts_are_counted():
     texts = ["für alle", "fÃ¼r alle", "Ende \ufffd", "¡Olé!", "Ã", "漢字", "donâ€™t"]
+    # Bytes that cp1252 lacks: of Á, of a quotation mark; and a text read as latin-1.
+    texts += ["Ã\x81 bientÃ´t", "â€œyesâ€\x9d", "itâ\x80\x99s", "a\x85b", "漢\x81"]
     found = {"splits": checks.count_rows({"train": [row(n, text) for n, text in enumerate(texts)]}, dataset())}
-    assert checks.reading_counts(found | {"tokens": {}})["damaged_text_count"] == 3
+    assert checks.reading_counts(found | {"tokens": {}})["damaged_text_count"] == 6
     assert "wrong encoding once" in checks.reading_lines(found | {"tokens": {}})[1]
-    assert "3 in train" in checks.reading_lines(found | {"tokens": {}})[1]
+    assert "6 in train" in checks.reading_lines(found | {"tokens": {}})[1]
 
 
 def test_terminal_escapes(case):

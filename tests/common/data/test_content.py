@@ -92,10 +92,12 @@ def test_compressed_files(tmp_path):
     (tmp_path / "a.csv.bz2").write_bytes(bz2.compress(content))
     (tmp_path / "a.csv.xz").write_bytes(lzma.compress(content))
     (tmp_path / "a.csv.zst").write_bytes(pa.compress(content, codec="zstd", asbytes=True))
+    skipped = b"\x5f\x2a\x4d\x18\x04\0\0\0size"  # a frame that readers skip
+    (tmp_path / "b.csv.zst").write_bytes(skipped + (tmp_path / "a.csv.zst").read_bytes())
     for name in ("a.csv.zip", "a.zip"):
         with zipfile.ZipFile(tmp_path / name, "w") as archive:
             archive.writestr("folder/b.csv", content)
-    for name in ("a.csv.bz2", "a.csv.xz", "a.csv.zst", "a.csv.zip", "a.zip"):
+    for name in ("a.csv.bz2", "a.csv.xz", "a.csv.zst", "b.csv.zst", "a.csv.zip", "a.zip"):
         assert read_table(tmp_path / name).to_dict("records") == [{"text": "a", "label": "x"}]
     with zipfile.ZipFile(tmp_path / "two.csv.zip", "w") as archive:
         archive.writestr("b.csv", content)

@@ -25,6 +25,12 @@ def test_a_text_of_punctuation_alone_stays_itself():
     assert without_punctuation([":-)"]) != without_punctuation([":-("])
 
 
+def test_a_nul_in_a_text_hides_no_row_after_it():
+    rows = [[LONG, LONG], [":-)\0:-( ?!", "other"], [LONG, LONG + " today"]]
+    assert find_near_pairs([without_punctuation(row) for row in rows]) == [(0, 2)]
+    assert without_punctuation(["\0", "?\0!"]) == ("", "? !")
+
+
 @pytest.mark.parametrize(
     ("one", "other", "is_near"),
     [

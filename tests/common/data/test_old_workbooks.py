@@ -45,12 +45,38 @@ def test_an_error_is_no_missing_label(tmp_path, ending):
 
 def test_hidden_rows_are_read_and_said(tmp_path, ending, capsys):
     assert len(read_table(WRITERS[ending](tmp_path / f"a.{ending}", ROWS))) == 3
-    assert "1 hidden rows of sheet 'A' are read like the others: 4" in capsys.readouterr().err
+    assert "1 hidden row of sheet 'A' is read like the others: 4" in capsys.readouterr().err
 
 
-def test_a_date_of_xls_reads_as_the_sheet_shows_it(tmp_path):
-    path = write_xls(tmp_path / "a.xls", [["text"], ["a"]], date=45296.5)
-    assert [row.texts for row in rows_of(read_table(path))] == [("a",), ("05.01.2024",)]
+@pytest.mark.parametrize(
+    ("date", "shown_as", "shown"),
+    [
+        (45296.5, "dd.mm.yyyy", "05.01.2024"),
+        (45296.0, 14, "2024-01-05"),  # the default short date, as from xlsx
+        (45296.0, 27, "2024-01-05"),  # of East Asia, without a code of its own
+        (45296.5, 57, "2024-01-05 12:00:00"),
+        (0.5, "hh:mm", "12:00"),
+        (1.25, 46, "1 day, 6:00:00"),
+        (1.25, "[h]:mm:ss", "1 day, 6:00:00"),
+        (0.25, "[h]:mm", "6:00:00"),
+        (0.0, "[h]:mm", "0:00:00"),
+    ],
+)
+def test_a_date_of_xls_reads_as_the_sheet_shows_it(tmp_path, date, shown_as, shown):
+    path = write_xls(tmp_path / "a.xls", [["text"], ["a"]], date=date, shown_as=shown_as)
+    assert [row.texts for row in rows_of(read_table(path))] == [("a",), (shown,)]
+
+
+@pytest.mark.parametrize(
+    ("date", "shown_as"),
+    [(3e6, "dd.mm.yyyy"), (3e6, 14), (-1.0, "dd.mm.yyyy"), (-1.0, "[h]:mm"), (1e300, "[h]:mm"), (1e300, 57)],
+)
+def test_a_date_that_no_sheet_shows_is_refused_where_it_is_read(tmp_path, date, shown_as):
+    path = write_xls(tmp_path / "a.xls", [["text", "label"], ["a", "x"]], date=date, shown_as=shown_as)
+    frame = read_table(path)
+    assert frame["label"].tolist() == ["x", ""]
+    with pytest.raises(DataError, match="row 3, column 'text': cell A3 shows the error #####; correct it"):
+        rows_of(frame)
 
 
 @pytest.mark.parametrize("writer", [write_xlsb, write_ods])
@@ -80,6 +106,20 @@ def test_errors_and_formulas_of_other_programs_that_write_ods(tmp_path):
     problems = [getattr(cell, "problem", "") for cell in found]
     assert "A2 shows the error #VALUE!" in problems[0] and "Err:502" in problems[1] and not any(problems[2:5])
     assert all("holds a formula without a saved value" in problem for problem in problems[5:])
+
+
+def test_rows_in_groups_and_a_name_with_signs_of_xml(tmp_path, capsys):
+    def row(text, attributes=""):
+        cell = f'<table:table-cell office:value-type="string"><text:p>{text}</text:p></table:table-cell>'
+        return f"<table:table-row{attributes}>{cell}</table:table-row>"
+
+    def group(rows):
+        return f"<table:table-row-group>{rows}</table:table-row-group>"
+
+    rows = row("text") + group(row("one") + group(row("two", ' table:visibility="collapse"'))) + row("three")
+    path = write_ods_xml(tmp_path / "a.ods", rows, name="Q&amp;A")
+    assert read_table(path)["text"].tolist() == ["one", "two", "three"]
+    assert "1 hidden row of sheet 'Q&A' is read like the others: 3" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("harm", [lambda content: content[: len(content) // 2], lambda _: b"\x09\x08 no workbook"])

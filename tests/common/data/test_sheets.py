@@ -42,7 +42,7 @@ def test_hidden_rows_are_read_and_said(tmp_path, capsys):
     book.active.row_dimensions[3].hidden = True
     book.save(tmp_path / "a.xlsx")
     assert read_table(tmp_path / "a.xlsx")["text"].tolist() == ["a", "b"]
-    assert "1 hidden rows of sheet 'Sheet'" in capsys.readouterr().err
+    assert "1 hidden row of sheet 'Sheet'" in capsys.readouterr().err
 
 
 def test_names_of_columns_are_strings(case):

@@ -98,3 +98,29 @@ def test_many_lines_with_odd_words_are_read_where_the_library_agrees(tmp_path, m
     monkeypatch.setattr("common.data.text_encoding._library_finds", lambda encoding, content: False)
     message = refusal(path)
     assert "line 2 may be read as cp1252" in message and "not certain" in message and "`encoding:`" in message
+
+
+@pytest.mark.parametrize(
+    ("text", "wrong"),
+    [("GüneşŞemsiye", "cp1258"), ("Türkçe ığşİ güzel", "cp1256")],
+)
+def test_marks_that_stand_on_nothing_are_no_reading(tmp_path, text, wrong):
+    """Only in cp1258 and cp1256 these have no capital within a word, but combining and direction marks."""
+    content = f"text,label\nplain,y\n{text},x\n".encode("cp1254")
+    content.decode(wrong)
+    message = refusal(write(tmp_path / "a.csv", content))
+    assert "line 3 may be read as" in message and "`encoding:`" in message
+    assert read_table(tmp_path / "a.csv", read_options(encoding="cp1254"))["text"].tolist() == ["plain", text]
+
+
+@pytest.mark.parametrize("text", ["日本語の文", "コメント", "ASCII と"])
+def test_iso_2022_is_not_utf_8(tmp_path, text):
+    path = write(tmp_path / "a.csv", f"text,label\nplain,y\n{text},x\n".encode("iso2022_jp"))
+    message = refusal(path)
+    assert "line 3 has the signs by which iso-2022-jp" in message and "`encoding:`" in message
+    assert read_table(path, read_options(encoding="iso2022_jp"))["text"].tolist() == ["plain", text]
+
+
+def test_the_colours_of_a_terminal_are_utf_8(tmp_path):
+    path = write(tmp_path / "a.csv", b"text,label\nplain,y\n\x1b[31mred\x1b[0m,x\n")
+    assert read_table(path)["text"].tolist() == ["plain", "\x1b[31mred\x1b[0m"]

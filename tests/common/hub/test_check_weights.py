@@ -35,7 +35,7 @@ def test_in_a_folder_and_on_the_hub(tmp_path, monkeypatch, files, refused):
             assert download.check_weights(base) == ("model.safetensors" in files)
 
 
-def test_without_an_answer_nothing_is_refused_and_nothing_found(monkeypatch):
+def test_without_an_answer_nothing_is_refused_and_nothing_known(monkeypatch):
     def fail(*_, **__):
         raise OSError("no route")
 
@@ -43,4 +43,4 @@ def test_without_an_answer_nothing_is_refused_and_nothing_found(monkeypatch):
     monkeypatch.setattr(download, "HfApi", lambda: types.SimpleNamespace(model_info=fail))
     for offline in (True, False):
         monkeypatch.setattr(download.constants, "is_offline_mode", lambda offline=offline: offline)
-        assert not download.check_weights(Base("lab/pickled", "main"))
+        assert download.check_weights(Base("lab/pickled", "main")) is None

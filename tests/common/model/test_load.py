@@ -136,6 +136,17 @@ def test_parameters_of_another_method_are_refused(tiny_job, tmp_path):
         saved_model.load(other, DATASET, tmp_path / "model")
 
 
+def test_an_adapter_that_lacks_weights_is_refused(tiny_job, tmp_path):
+    job = tiny_job("minilm-lora")
+    saved_model.save(built(job), job, DATASET, tmp_path / "model")
+    file = tmp_path / "model" / "adapter_model.safetensors"
+    weights = load_file(file)
+    gone = next(name for name in weights if "lora_B" in name)
+    saved_model.save_file({name: value for name, value in weights.items() if name != gone}, file)
+    with pytest.raises(ModelError, match=r"damaged: weights are missing from its adapter_model\.safetensors"):
+        saved_model.load(job, DATASET, tmp_path / "model")
+
+
 def test_saving_again_replaces(tiny_job, tmp_path):
     job = tiny_job("minilm-lora")
     saved_model.save(built(job, seed=1), job, DATASET, tmp_path / "model")
@@ -343,6 +354,14 @@ def test_adapters_that_do_not_fit(tiny_job, tiny_model, tmp_path, make_adapter):
     file = tmp_path / "headless" / "adapter_model.safetensors"
     saved_model.save_file({name: value for name, value in load_file(file).items() if "classifier" not in name}, file)
     assert "it has no trained head (classifier); its scores would be random" in refusal("headless")
+
+    make_adapter("partial")
+    file = tmp_path / "partial" / "adapter_model.safetensors"
+    weights = load_file(file)
+    gone = next(name for name in weights if "lora_B" in name)
+    saved_model.save_file({name: value for name, value in weights.items() if name != gone}, file)
+    message = refusal("partial")
+    assert "weights are missing from its adapter_model.safetensors" in message and gone.split(".lora_B")[0] in message
 
     make_adapter("task", task_type=peft.TaskType.FEATURE_EXTRACTION)
     assert "task_type is FEATURE_EXTRACTION; needed is SEQ_CLS" in refusal("task")

@@ -501,3 +501,12 @@ def test_a_warm_up_longer_than_the_run_is_refused(tiny_job):
         check_training_arguments(job, dataset, rows)
     within = tiny_job("minilm-lora", **{"training.batch_size": 4, "training.epochs": 2, "training.warmup_steps": 6})
     check_training_arguments(within, dataset, rows)
+
+
+def test_a_checkpoint_of_an_older_version_has_no_loss_window(make_trainer):
+    resumed = make_trainer(make_rows(2))
+    resumed._tr_loss, resumed._globalstep_last_logged = torch.tensor(0.0), 7
+    resumed.restore_loss_window({"seconds": 1.0})
+    assert (resumed._tr_loss.item(), resumed._globalstep_last_logged) == (0.0, 7)
+    resumed.restore_loss_window({"loss_window": {"sum": 1.5, "since_step": 5}})
+    assert (resumed._tr_loss.item(), resumed._globalstep_last_logged) == (1.5, 5)
