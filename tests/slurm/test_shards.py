@@ -78,15 +78,17 @@ def parts(output: Path) -> dict[int, int]:
     return {first[int(file.stem.partition("-")[0])]: file.stat().st_mtime_ns for file in files}
 
 
-def test_killed_requeued_cancelled_and_at_its_limit(lab, cluster, command, corpus, run_main, trained):
+def test_killed_requeued_cancelled_and_at_its_limit(lab, cluster, partition, command, corpus, run_main, trained):
     words, output = command
     plan = output.with_name("predicted.csv.shards")
     lab.profile("slim", array_limit=4, **SLIM)
+    partition("down")  # no task ends before we have looked
     said = lab.run("predict", *words).stdout
     assert f"{FILES * ROWS} rows of 96 files in 64 shards" in said and "submitted 64 shards in 4 tasks" in said
     array, merge = ids(said)
     assert f"job {array} is " in lab.run("predict", *words).stdout
     assert len(cluster.squeue()) == 5
+    partition("up")
 
     held: dict[int, int] = {}  # each task is held once it has written its first shard
 
