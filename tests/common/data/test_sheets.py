@@ -86,6 +86,7 @@ def test_formats_of_dates(code, shown):
     assert str(shown_date(datetime.datetime(2024, 1, 5, 15, 7, 9), code)) == shown
 
 
+@pytest.mark.slow
 def test_a_far_cell_needs_no_memory(case):
     path = case("far-cell.xlsx")
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
