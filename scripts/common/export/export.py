@@ -75,12 +75,15 @@ def export_run(run: TrainedRun, folder: Path, kind: str, dtype: str | None) -> E
         probes = common_files.probe_rows(run, head)
         found = _scores(head, job, probes)
         expected = None
-        if dtype == "float32":  # computed before anything is merged, so that the proof is of merging, too
+        if dtype == "float32":  # computed before anything is merged
             expected = run.scores if run.job == _float32(run.job) else _scores(head, job, run.rows)
         if kind == PEFT:
             weights.write_trained_weights(partial, run.job, run.model, base, head.model)
         elif kind == MERGED:
-            weights.write_merged(partial, head, dtype)
+            merged = weights.merge_method(head)
+            head.model = merged
+            _check_merge(found, _scores(head, job, probes))
+            weights.write_whole_model(partial, merged, dtype)
         else:
             graph.write_graph(partial, cast(ClassificationHead, head), dtype)
         write_json(partial / SAVED, _description(run, job, base, kind, head, dtype))
@@ -104,6 +107,18 @@ def export_run(run: TrainedRun, folder: Path, kind: str, dtype: str | None) -> E
         _let_others_read(partial)
         check_files(partial)
     return Export(folder, printed, comparison)
+
+
+def _check_merge(before: np.ndarray, merged: np.ndarray) -> None:
+    """Raise a `RunError` where the merged weights, still in float32, score texts in another way than the run's model.
+
+    Weights of 16 bits are compared with themselves afterwards, so a wrong merge would show nowhere else.
+    """
+    if not np.allclose(merged, before, rtol=0, atol=_TOLERANCE):
+        raise RunError(
+            f"merging changed the scores by up to {np.abs(merged - before).max():.1e}; nothing was written. "
+            "FORMAT=peft keeps what was trained beside the base's weights."
+        )
 
 
 def scoring_job(job: Job, kind: str) -> Job:

@@ -112,23 +112,22 @@ def _parents(name: str) -> list[str]:
     return [".".join(parts[: count + 1]) for count in range(len(parts))]
 
 
-def write_merged(folder: Path, head: Head, dtype: str) -> None:
-    """Merge what was trained into the weights of the base, and write the whole model.
-
-    Args:
-        folder: to write into.
-        head: of the run, over a base in float32; its model is changed.
-        dtype: of the written weights, "float32", "bfloat16" or "float16".
+def merge_method(head: Head) -> PreTrainedModel:
+    """Return the whole model of a run, over a base in float32, with what was trained in the weights of the base.
 
     Raises:
         ModelError: the method cannot be merged.
     """
     try:
-        merged: Any = merge(head.model)
+        return merge(head.model)
     except ModelError as error:
         raise ModelError(f"{str(error).removesuffix('.')}. FORMAT=peft keeps it beside them.") from error
-    merged.to(getattr(torch, dtype)).save_pretrained(folder)
-    write_config(folder, merged)
+
+
+def write_whole_model(folder: Path, model: PreTrainedModel, dtype: str) -> None:
+    """Write a whole model with its weights in "float32", "bfloat16" or "float16", which they have afterwards."""
+    model.to(getattr(torch, dtype)).save_pretrained(folder)
+    write_config(folder, model)
 
 
 def write_config(folder: Path, model: PreTrainedModel) -> None:
