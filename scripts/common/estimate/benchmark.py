@@ -69,7 +69,10 @@ def measure(job: Job, dataset: Dataset, cap_bytes: float) -> dict[str, Any]:
         set_seed(0)
         head = build(job, dataset)
         found |= parameter_counts(head.model)
-        rows = [Row(str(n), (), n % len(dataset.labels)) for n in range(STEPS * job.training.batch_size)]
+        answers = [len(ids) for ids in head.encoder.answer_ids] if isinstance(head, PromptHead) else [0]
+        first = answers.index(max(answers))  # the longest row has the longest answer
+        labels = len(dataset.labels)
+        rows = [Row(str(n), (), (first + n) % labels) for n in range(STEPS * job.training.batch_size)]
         fill = random_rows(head, job.max_length)
         head.encoder.encode = fill  # type: ignore[method-assign]
         doing = "training"
