@@ -47,7 +47,7 @@ from common.report import (
     transfer,
     variant_grid,
 )
-from common.report.results import Result
+from common.report.result import Result
 from common.runs import run_folder
 
 PAGE = "README.md"  # of outputs/published
@@ -159,7 +159,7 @@ def draw_curves(found: Sequence[curves.Curve], folder: Path) -> list[Path]:
         return []
 
 
-def draw(dataset: str, members: Sequence[results.Result], folder: Path) -> list[Path]:
+def draw(dataset: str, members: Sequence[Result], folder: Path) -> list[Path]:
     """Draw the plots of one dataset and return their files; one that cannot be drawn is said, and stops no other."""
     try:
         return plots.draw(dataset, members, folder)

@@ -79,8 +79,8 @@ def _check(request: RunRequest, per_label: bool) -> None:
     if SAMPLING in request.settings:
         raise ConfigError(f"SET={SAMPLING} has no effect on a curve, which draws its samples itself. Leave it out.")
     job = catalog.load_job(request.model, request.settings)[0] if request.model else None
-    name = str(request.dataset or (job and job.dataset))
-    if catalog.load_dataset(name).splits.folds is not None:
+    name = request.dataset or (job.dataset if job else None)
+    if name and catalog.load_dataset(name).splits.folds is not None:
         raise ConfigError(
             f"data/{name}.yaml divides the rows into folds, and a curve has none: the points of one fold are in no "
             "table. Give a dataset without `folds`."

@@ -32,17 +32,22 @@ class SheetFacts:
 
     Attributes:
         rows, columns: up to the last value.
-        hidden: numbers of the hidden rows, from 1.
+        hidden_ranges: the hidden rows, from 1; a file can say of very many rows that they are alike.
     """
 
     rows: int = 0
     columns: int = 0
-    hidden: list[int] = dataclasses.field(default_factory=list)
+    hidden_ranges: list[range] = dataclasses.field(default_factory=list)
 
-    def add(self, row: int, columns: int, hidden: bool) -> None:
-        """Add a row with values."""
-        self.rows, self.columns = max(self.rows, row), max(self.columns, columns)
-        self.hidden += [row] if hidden else []
+    @property
+    def hidden(self) -> list[int]:
+        """The numbers of the hidden rows, from 1; their number is bounded when `rows` is."""
+        return sorted({row for rows in self.hidden_ranges for row in rows})
+
+    def add(self, rows: range, columns: int, hidden: bool) -> None:
+        """Add rows with values."""
+        self.rows, self.columns = max(self.rows, rows.stop - 1), max(self.columns, columns)
+        self.hidden_ranges += [rows] if hidden else []
 
 
 def with_unseen_as_text(content: bytes) -> tuple[bytes, dict[str, SheetFacts]]:
@@ -103,8 +108,8 @@ def _ods_sheets(text: bytes) -> Iterator[tuple[str, SheetFacts]]:
             if filled:
                 cells = re.findall(rb"<table:(?:covered-)?table-cell\b[^>]*>", filled)
                 is_hidden = re.search(rb'table:visibility="(?:collapse|filter)"', tag) is not None
-                for place in range(number - repeated + 1, number + 1):
-                    facts.add(place, sum(_repeated(cell, b"columns") for cell in cells), is_hidden)
+                columns = sum(_repeated(cell, b"columns") for cell in cells)
+                facts.add(range(number - repeated + 1, number + 1), columns, is_hidden)
         yield html.unescape(named[1].decode()) if named else "", facts
 
 
@@ -135,7 +140,8 @@ def _xlsb_sheet(content: bytes) -> tuple[bytes, SheetFacts]:
         if kind == _ROW_HEADER and len(body) > 11:
             row, hidden = struct.unpack_from("<I", body)[0] + 1, bool(body[11] & 0x10)
         elif kind in range(2, 12) and len(body) > 8:
-            facts.add(row, struct.unpack_from("<I", body)[0] + 1, hidden and row not in facts.hidden[-1:])
+            facts.add(range(row, row + 1), struct.unpack_from("<I", body)[0] + 1, hidden)
+            hidden = False  # said once a row
         if kind in (_CELL_ERROR, _FORMULA_ERROR) and len(body) > 8:
             shown = UNSEEN + xlrd.error_text_from_code.get(body[8], f"error {body[8]}")
             kind, body = _CELL_TEXT, body[:8] + struct.pack("<I", len(shown)) + shown.encode("utf-16-le")

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from scipy import optimize, special
 
-from common.core.documents import require_object
+from common.core.documents import is_of, require_object
 from common.core.errors import RunError
 from common.core.files import write_json
 from common.evaluation import label_counts
@@ -19,9 +19,7 @@ from common.evaluation import label_counts
 FILE = "calibration.json"
 _SCHEMA = 1
 _WIDEST = math.log(50.0)  # of the temperature's logarithm, to either side
-_ROUNDING = (
-    1e-5  # the predictions of validation have six decimals, so an equal new row is a little less or more certain
-)
+_ROUNDING = 1e-5  # predictions have six decimals: an equal new row may be a little less certain
 _AT_BOUND = 1e-3  # of that logarithm
 _CANDIDATES = 200  # thresholds tried for a label
 
@@ -61,15 +59,18 @@ def read_temperature(folder: Path, command: str) -> float:
     file = folder / FILE
     if not file.exists():
         raise RunError(f"{folder}: it has no {FILE}; its validation rows must be scored again: {command}")
-    document = require_object(file, ("temperature", "n"), f"Score the validation rows again: {command}")
-    temperature = float(document["temperature"])
+    again = f"Score the validation rows again: {command}"
+    document = require_object(file, ("temperature", "n"), again)
+    temperature = document["temperature"]
+    if not is_of(temperature, float) or not temperature > 0:
+        raise RunError(f"{file}: the temperature is {temperature}; it is a number above 0. {again}")
     if math.log(temperature) < _AT_BOUND - _WIDEST:
         raise RunError(
             f"{file}: the temperature {temperature:.3g} would make every probability 0 or 1, because the model is "
             f"right on all {document['n']} validation rows. They do not say how certain it should be. Leave CALIBRATED "
             "out, or train with more validation rows."
         )
-    return temperature
+    return float(temperature)
 
 
 @dataclasses.dataclass(frozen=True)

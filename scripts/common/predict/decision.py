@@ -5,6 +5,7 @@ All of it is learned from the validation rows of the run that predicts, by `eval
 
 import argparse
 import dataclasses
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, get_args
@@ -136,8 +137,12 @@ def decide(model: Path, config: RunConfig, calibrated: bool, thresholds: str | N
 def _score_again(config: RunConfig) -> str:
     """Return the command that scores the validation rows of a run."""
     names = {"MODEL": config.job_name, "DATASET": config.dataset_name, "SEED": config.seed, "SPLIT": "validation"}
-    variant = f" and the SET= of the variant {config.variant}" if config.variant else ""
-    return make_command("evaluate", **names) + variant
+    parts = config.variant.split(",") if config.variant else []
+    # The name of a variant replaces what no path can have, joins lists by "+", and ends with a hash where it is long.
+    plain = all(re.fullmatch(r"[\w.]+=[A-Za-z0-9.-]+", part) for part in parts)
+    if plain and not re.search("-[0-9a-f]{8}$", config.variant):
+        return make_command("evaluate", **names, **({"SET": " ".join(parts)} if parts else {}))
+    return f"{make_command('evaluate', **names)} and the SET= of the variant {config.variant}"
 
 
 def _with_thresholds(

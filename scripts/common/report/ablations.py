@@ -9,7 +9,7 @@ from common.core.formatting import markdown_text, p_value, percent_range
 from common.evaluation import paired_tests
 from common.report import readme_tables, variant_grid
 from common.report.comparisons import Comparison, pair
-from common.report.results import Result
+from common.report.result import Result
 
 ORDER: tuple[Ablation, ...] = ("second-text", "first-text", "shuffled-first")
 

@@ -5,7 +5,7 @@ An ablation, which does not read the whole pair of texts, is never chosen.
 
 from collections.abc import Sequence
 
-from common.report.results import Result
+from common.report.result import Result
 
 
 def groups(results: Sequence[Result]) -> dict[str, list[Result]]:

@@ -13,7 +13,7 @@ from common.core.formatting import duration
 from common.report import drawn_text, plot_style, variant_grid
 from common.report.comparisons import compare
 from common.report.plot_style import COLORS, GREY, framed
-from common.report.results import Result
+from common.report.result import Result
 
 
 def score_by_rank(title: str, results: Sequence[Result]) -> Figure | None:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from common.core.formatting import p_value, percent_range
 from common.report import variant_grid
 from common.report.comparisons import BETTER, OTHER_ROWS, Comparison, Comparisons, compare
-from common.report.results import Result
+from common.report.result import Result
 
 _MOST_NAMES = 6  # in a sentence
 _UNKNOWN = "–"

@@ -12,7 +12,7 @@ import numpy as np
 from common.evaluation import paired_tests, resampling
 from common.evaluation.paired_tests import Difference, Discordant
 from common.report import statistics
-from common.report.results import Result
+from common.report.result import Result
 
 BEST, SAME, BETTER, WORSE, OTHER_ROWS, UNKNOWN = "best", "≈ best", "better", "worse", "other rows", "–"
 

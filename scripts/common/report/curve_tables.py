@@ -6,7 +6,7 @@ from common.core.formatting import markdown_table, markdown_text, percent, perce
 from common.evaluation.power_law import MOST_TIMES
 from common.report.curves import Curve
 from common.report.readme_tables import Table
-from common.report.results import Result
+from common.report.result import Result
 
 _NO_GAIN, _LITTLE = 0.0005, 0.01  # of a score: an end of an interval that is +0.0 points; a gain that is little
 _UNKNOWN = "–"

@@ -16,7 +16,7 @@ from common.evaluation import power_law, resampling
 from common.evaluation.power_law import Forecast
 from common.evaluation.resampling import Units
 from common.report import statistics
-from common.report.results import Result
+from common.report.result import Result
 from common.runs.documents import value
 
 _SAMPLE = ("training.max_train_samples", "training.sampling")

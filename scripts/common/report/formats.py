@@ -28,7 +28,7 @@ from common.report import (
 from common.report.curves import Curve
 from common.report.readme_tables import Table
 from common.report.records import Standing
-from common.report.results import Result
+from common.report.result import Result
 
 FORMATS = ("markdown", "latex", "csv", "xlsx")
 _COST = "Training time is wall-clock time on a GPU and CPU time without one; peak memory that of GPU or process."

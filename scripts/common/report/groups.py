@@ -7,27 +7,14 @@ import numpy as np
 
 from common.core.formatting import markdown_text
 from common.evaluation import resampling
-from common.evaluation.intervals import Interval
 from common.evaluation.resampling import Units
 from common.report import best_runs, readme_tables, statistics, variant_grid
-from common.report.results import METRIC_NAMES, Result
+from common.report.result import METRIC_NAMES, Result
+from common.report.seed_scores import SeedScores
 from common.runs.documents import Metrics, value
 
 MOST_GROUPS, MOST_MODELS = 20, 8  # that a table or a plot can show
 _ACCURACY = "accuracy"
-
-
-@dataclasses.dataclass(frozen=True)
-class Cell:
-    """The score of one model in one group: of every seed, and the 95 % interval of their mean where it is known."""
-
-    scores: tuple[float, ...]
-    interval: Interval | None
-
-    @property
-    def mean(self) -> float:
-        """The mean over seeds."""
-        return sum(self.scores) / len(self.scores)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,7 +35,7 @@ class GroupScores:
     other_models: int
     rows: dict[str, int]
     all_groups: int
-    cells: dict[str, tuple[Cell | None, ...]]
+    cells: dict[str, tuple[SeedScores | None, ...]]
 
 
 def find(results: Sequence[Result]) -> GroupScores | None:
@@ -118,14 +105,14 @@ def _scores(result: Result, group: str, key: str) -> tuple[float, ...]:
     return tuple(entry[key] for entry in found if entry is not None)
 
 
-def _cell(result: Result, group: str, key: str) -> Cell | None:
+def _cell(result: Result, group: str, key: str) -> SeedScores | None:
     scores = _scores(result, group, key)
     if not scores:
         return None
     units = _units(result, group, key)
     if units is None:
-        return Cell(scores, None)
-    return Cell(scores, statistics.intervals(units, [key], result.mean_f1_of, result.cache).get(key))
+        return SeedScores(scores, None)
+    return SeedScores(scores, statistics.intervals(units, [key], result.mean_f1_of, result.cache).get(key))
 
 
 def _units(result: Result, group: str, key: str) -> Units | None:

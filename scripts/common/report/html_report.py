@@ -29,7 +29,7 @@ from common.report.finished_runs import damage
 from common.report.html_rows import RowSet, ScoredRun
 from common.report.notes import DatasetNotes
 from common.report.records import Standing
-from common.report.results import Result
+from common.report.result import Result
 from common.runs import run_folder
 
 PLACE = Path("report") / "index.html"  # below an outputs folder

@@ -17,7 +17,7 @@ from common.report import (
     variant_grid,
 )
 from common.report.notes import DatasetNotes
-from common.report.results import Result
+from common.report.result import Result
 
 BLOCK = "results"  # the marked part of README.md
 

@@ -16,7 +16,7 @@ from matplotlib.text import Text
 
 from common.core.files import atomic_path
 from common.report import drawn_text
-from common.report.results import Result
+from common.report.result import Result
 
 COLORS = plt.get_cmap("tab10").colors  # type: ignore[attr-defined]
 GREY = "#777777"

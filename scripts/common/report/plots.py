@@ -25,7 +25,7 @@ from common.report import (
 )
 from common.report.comparisons import compare
 from common.report.plot_style import GREY, framed
-from common.report.results import Result
+from common.report.result import Result
 
 
 def draw(dataset: str, results: Sequence[Result], folder: Path) -> list[Path]:

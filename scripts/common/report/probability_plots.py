@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 
 from common.report import best_runs, plot_style, variant_grid
 from common.report.plot_style import GREY, framed
-from common.report.results import Result
+from common.report.result import Result
 from common.runs.documents import value
 
 

@@ -13,7 +13,7 @@ from common.evaluation.intervals import Interval
 from common.evaluation.label_counts import ERROR_RATE
 from common.report import best_runs, variant_grid
 from common.report.comparisons import Comparisons, compare
-from common.report.results import METRIC_NAMES, Result
+from common.report.result import METRIC_NAMES, Result
 
 Table = tuple[list[str], list[list[str]]]
 

@@ -10,7 +10,7 @@ from common.core import yaml_io
 from common.core.formatting import count, duration, size
 from common.report import best_runs, publish, readme_tables, variant_grid
 from common.report.comparisons import BEST, SAME, compare
-from common.report.results import METRIC_NAMES, Result
+from common.report.result import METRIC_NAMES, Result
 from common.runs import run_folder
 from common.runs.documents import Metrics, value
 

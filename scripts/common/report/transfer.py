@@ -16,7 +16,8 @@ from common.evaluation.intervals import Interval, unpaired_difference
 from common.evaluation.resampling import Units
 from common.report import best_runs, readme_tables, statistics, variant_grid
 from common.report.finished_runs import FinishedRun
-from common.report.results import Result
+from common.report.result import Result
+from common.report.seed_scores import SeedScores
 from common.runs.documents import value
 
 _MOST_FOLDS = 20  # of one model in the table
@@ -25,23 +26,14 @@ _NO_GAP = "Gap not distinguishable from 0"
 
 
 @dataclasses.dataclass(frozen=True)
-class Side:
+class Side(SeedScores):
     """The leading score of one side of a gap.
 
     Attributes:
         rows: number of rows; a row that is in `in_group` of several folds counts in each.
-        scores: by seed.
-        interval: of their mean; None where it is not known which rows are right.
     """
 
     rows: int
-    scores: tuple[float, ...]
-    interval: Interval | None
-
-    @property
-    def mean(self) -> float:
-        """The mean over seeds."""
-        return sum(self.scores) / len(self.scores)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -103,7 +95,7 @@ def _of_fold(result: Result, fold: Sequence[FinishedRun]) -> Gap:
         outcomes = [run.in_group if split == IN_GROUP else run.outcomes for run in fold]
         units = statistics.units_of(documents, outcomes, split, rows_alone=True)
         scores = tuple(_score(result, run, split) for run in fold)
-        return Side(int(value(documents[0], f"{split}_n")), scores, _interval(result, units))
+        return Side(scores, _interval(result, units), int(value(documents[0], f"{split}_n")))
 
     [*groups] = value(fold[0].document, "test_groups") or {}
     return Gap(", ".join(groups), side(IN_GROUP), side("test"))
@@ -111,7 +103,7 @@ def _of_fold(result: Result, fold: Sequence[FinishedRun]) -> Gap:
 
 def _all_held_out(result: Result) -> Side:
     rows = int(value(result.documents[0], "test_n"))
-    return Side(rows, tuple(result.values(result.score_key)), result.interval(result.score_key))
+    return Side(tuple(result.values(result.score_key)), result.interval(result.score_key), rows)
 
 
 def _all_known(result: Result) -> Side:
@@ -121,7 +113,7 @@ def _all_known(result: Result) -> Side:
         confusion = np.sum([statistics.confusion_of(run.document, IN_GROUP) for run in seed], axis=0)
         scores.append(float(label_counts.score(label_counts.of_confusion(confusion), name, result.mean_f1_of)))
         rows = int(confusion.sum())
-    return Side(rows, tuple(scores), _interval(result, _known_units(result.fold_runs)))
+    return Side(tuple(scores), _interval(result, _known_units(result.fold_runs)), rows)
 
 
 def _known_units(seeds: Sequence[Sequence[FinishedRun]]) -> Units | None:

@@ -5,7 +5,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from common.report.results import Result
+from common.report.result import Result
 
 RANK, ALPHAS = "method.r", ("method.alpha", "method.lora_alpha")
 EPOCHS = "training.epochs"

@@ -101,3 +101,8 @@ def test_what_has_no_curve_is_refused_before_anything_is_trained(request_, words
     with pytest.raises(ConfigError) as raised:
         curve_points.expand(request_, None, per_label=False)
     assert all(word in str(raised.value) for word in words)
+
+
+def test_a_curve_without_a_dataset_asks_for_it():
+    with pytest.raises(ConfigError, match="DATASET"):
+        curve_points.expand(dataclasses.replace(REQUEST, model=None, baseline="tfidf"), None, per_label=False)

@@ -158,3 +158,12 @@ def test_any_table_comes_back(tmp_path, ending, data):
     rows = [*rows, ["end"] * width]
     found = read_table(WRITERS[ending](tmp_path / f"a.{ending}", [names, *rows]), read_options())
     assert list(found.columns) == names and found.to_numpy().tolist() == rows
+
+
+@pytest.mark.parametrize("hidden", ["", ' table:visibility="collapse"'])
+def test_an_ods_row_that_is_repeated_very_often_is_refused_at_once(tmp_path, hidden):
+    row = f'<table:table-row{hidden} table:number-rows-repeated="1{"0" * 15}">'
+    cell = '<table:table-cell office:value-type="string"><text:p>a</text:p></table:table-cell>'
+    path = write_ods_xml(tmp_path / "a.ods", f"{row}{cell}</table:table-row>")
+    with pytest.raises(DataError, match="sheet 'A'"):
+        read_table(path)

@@ -72,6 +72,13 @@ def test_a_temperature_that_the_rows_do_not_decide_is_refused(tmp_path):
         calibration.read_temperature(tmp_path, "x")
 
 
+@pytest.mark.parametrize("temperature", ["0", "-1", "NaN", '"2"', "null"])
+def test_a_temperature_that_is_none_is_refused(tmp_path, temperature):
+    (tmp_path / calibration.FILE).write_text(f'{{"schema": 1, "temperature": {temperature}, "n": 3}}')
+    with pytest.raises(RunError, match=r"calibration\.json: .*make evaluate"):
+        calibration.read_temperature(tmp_path, "make evaluate")
+
+
 @pytest.mark.parametrize("text", ["{", "[]", '{"n": 3}'])
 def test_a_damaged_temperature_is_one_message(tmp_path, text):
     (tmp_path / calibration.FILE).write_text(text)

@@ -16,7 +16,7 @@ from common.evaluation.calibration import Abstention
 from common.predict import shards
 from common.predict.columns import prediction_columns
 from common.predict.create_plan import create_plan
-from common.predict.decision import PLAIN, Decision
+from common.predict.decision import PLAIN, Decision, decide
 from common.predict.merge import merge_parts, merge_summary
 from common.predict.plan import PLAN, read_plan
 
@@ -127,3 +127,17 @@ def test_a_column_of_that_name_is_refused(tmp_path, plan_of):
     create_plan(tmp_path / "plain.csv", *given)
     with pytest.raises(DataError, match="a column 'abstained' already"):
         create_plan(tmp_path / "out.csv", *given, decision=DECISION)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "words"),
+    [
+        ({}, "SEED=1 SPLIT=validation"),
+        ({"training.epochs": 2, "method.r": 4}, "SPLIT=validation SET='method.r=4 training.epochs=2'"),
+        ({"method.target_modules": ["query", "key"]}, "SPLIT=validation and the SET= of the variant "),
+    ],
+)
+def test_the_command_that_scores_a_variant_s_validation_rows(tmp_path, overrides, words):
+    with pytest.raises(RunError) as raised:
+        decide(tmp_path / "model", run_config(overrides=overrides), True, None, None)
+    assert words in str(raised.value)

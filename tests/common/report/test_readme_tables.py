@@ -4,7 +4,7 @@ from toy_runs import finished_run, run_config
 
 from common.report import readme_tables, results
 from common.report.comparisons import compare
-from common.report.results import Result
+from common.report.result import Result
 
 LABELS = {"labels": ["con", "neu", "pro"], "title": "Three labels"}
 

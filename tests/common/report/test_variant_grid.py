@@ -2,7 +2,7 @@ import pytest
 from toy_runs import finished_run, run_config
 
 from common.report import results, variant_grid
-from common.report.results import Result
+from common.report.result import Result
 
 
 def load(outputs, *overrides, job="minilm-emotion-lora"):
