@@ -63,7 +63,7 @@ help: ## print this help
 	@"$(strip $(PYTHON))" scripts/make_help.py Makefile
 
 ## Start here
-demo: .venv/requirements .venv/demo ## fine-tune a small encoder in three ways on the embedded corpus (3 minutes, no GPU)
+demo: .venv/requirements .venv/demo ## fine-tune a small encoder in three ways on the embedded corpus (5 minutes, no GPU)
 	@$(PY) scripts/demo.py
 takes.smoke := MODEL DRY_RUN
 smoke: .venv/requirements ## test every job, or MODEL=, on a tiny random model and fake data: train, evaluate, predict, report [DRY_RUN=1]
