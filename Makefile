@@ -126,7 +126,7 @@ cancel: .venv/requirements ## cancel all submitted runs, or those of MODEL=; the
 
 ## Development
 setup: .venv/requirements .venv/demo .venv/models .venv/onnx .venv/dev ## create .venv with everything
-test: setup ## run the fast tests, which cover every module (about 10 minutes on two cores)
+test: setup ## run the fast tests, which cover every module (about 8 minutes on two cores)
 	@$(PY) -m pytest -m "not slow" --numprocesses=auto $(if $(COVERAGE),--cov --cov-report=term)
 test-all: test ## run the slow tests, too: kills, methods that learn, whole journeys (20 minutes)
 	@$(PY) -m pytest -m slow --numprocesses=auto
