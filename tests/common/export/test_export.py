@@ -7,6 +7,7 @@ from pathlib import Path
 import exports
 import numpy as np
 import pytest
+from huggingface_hub import constants
 from marks import slow_except
 
 from common.config import catalog
@@ -18,6 +19,7 @@ from common.export import export
 from common.export.common_files import write_scores
 from common.export.export import export_run
 from common.export.source import load_trained_run
+from common.hub import locate
 from common.runs import run_folder
 from common.runs.exported import MERGED, ONNX, PEFT, load_export_config
 
@@ -285,6 +287,28 @@ def test_spoilt_folders_and_wrong_bases_are_refused(exported, tiny_model, tmp_pa
         load_export_config(moved)
     (moved / "labels.json").unlink()
     assert "labels.json is missing" in exports.run_check(moved, "--base", str(tiny_model))[1]
+
+
+def test_a_base_of_the_hub_is_loaded_at_its_commit_alone(exported, tiny_model, tmp_path, monkeypatch):
+    cache, trained_at, later = tmp_path / "cache", "abc4" * 10, "def5" * 10
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(cache))
+    commits = cache / "models--someone--tiny-bert" / "snapshots"
+    shutil.copytree(tiny_model, commits / trained_at)
+    (commits.parent / "refs").mkdir()
+    branch = commits.parent / "refs" / "main"
+    branch.write_text(trained_at)
+    locate.hub_commit.cache_clear()
+    _, folder = exported("lora", PEFT, model="someone/tiny-bert")
+    locate.hub_commit.cache_clear()  # what another test asks for is not here
+    base = read_json(folder / "peftable.json")["base"]
+    assert (base["hub"], base["commit"]) == ("someone/tiny-bert", trained_at)
+    assert str(cache) not in "".join(file.read_text(errors="ignore") for file in folder.iterdir())
+    shutil.copytree(commits / trained_at, commits / later)
+    branch.write_text(later)
+    assert exports.run_check(folder)[0] == 0  # the branch may move
+    shutil.rmtree(commits / trained_at)
+    code, printed = exports.run_check(folder)
+    assert code == 1 and "someone/tiny-bert cannot be loaded" in printed and f"commit {trained_at}" in printed
 
 
 def test_predict_and_evaluate_take_an_export(run_script, trained, tiny_model, tmp_path, monkeypatch):
