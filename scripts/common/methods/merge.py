@@ -6,6 +6,7 @@ from typing import Any
 
 from peft import PeftModel, PeftType
 from peft.tuners.tuners_utils import BaseTuner, BaseTunerLayer
+from peft.utils import ModulesToSaveWrapper
 from torch import nn
 from transformers import PreTrainedModel
 
@@ -38,7 +39,16 @@ def merge(model: nn.Module) -> PreTrainedModel:
     except (RuntimeError, ValueError) as error:
         reason = " ".join(str(error).split())[:200]
         raise ModelError(f"method {kind.value.lower()} cannot be merged into the base's weights: {reason}") from error
+    _unwrap_whole_modules(merged)
     return merged
+
+
+def _unwrap_whole_modules(model: nn.Module) -> None:
+    """Put each module that was trained whole, such as the head, in the place of its wrapper: ln_tuning leaves these."""
+    wrapped = [(name, module) for name, module in model.named_modules() if isinstance(module, ModulesToSaveWrapper)]
+    for name, module in wrapped:
+        whole = module.unload_and_optionally_merge_module(merge=True, safe_merge=True, adapter_names=None)
+        model.set_submodule(name, whole)
 
 
 def _separate_shared_weights(model: nn.Module) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import exports
 import numpy as np
+import peft_cases
 import pytest
 from huggingface_hub import constants
 from marks import slow_except
@@ -39,6 +40,13 @@ CASES = [
     *((method, PEFT) for method in METHODS if method != "full"),
     *((method, MERGED) for method in ("lora", "lora-from-scratch", "last-layers", "dora", "full")),
 ]
+NARROW = {  # for layers of 16 and 32 units
+    "c3a": {"block_size": 16},
+    "miss": {"r": 8},
+    "oft": {"oft_block_size": 16, "r": 0},
+    "road": {"group_size": 16},
+    "shira": {"r": 4},
+}
 ENCODERS = [
     *((family, kind) for family in ("roberta", "electra", "distilbert") for kind in (PEFT, MERGED)),
     *((family, kind) for family in ("deberta", "modernbert") for kind in (PEFT, MERGED, ONNX)),  # own attention
@@ -103,6 +111,33 @@ def test_every_family_with_a_prompt_head(prompt_job, rows_dir, tmp_path, monkeyp
         tmp_path / "exported", [row.texts for row in run.rows], None if kind == MERGED else Path(job.model)
     )
     assert found == [record["predicted"] for record in read_jsonl(run.folder / "predictions-test.jsonl")]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("head", "name"),
+    [
+        *(("classification", name) for kind, name in peft_cases.POSSIBLE if kind == "bert"),
+        *(("prompt", name) for name in peft_cases.CAUSAL),
+    ],
+)
+def test_every_method_of_the_peft_library(tiny_job, prompt_job, rows_dir, tmp_path, monkeypatch, head, name):
+    """As an adapter, and merged or refused with the reason; nothing is written that does not pass its proof."""
+    exports.prove_in_this_process(monkeypatch)
+    make_job, settings = (tiny_job, {"max_length": 24}) if head == "classification" else (prompt_job, {})
+    given = ("minilm-lora",) if head == "classification" else ("llama",)
+    method = {"name": name, **peft_cases.OPTIONS.get(name, {}), **NARROW.get(name, {})}
+    method |= peft_cases.ON_BERT.get(name, {}) if head == "classification" else {}
+    job = make_job(*given, **settings, method=method)
+    run = exports.make_run(tmp_path / "run", job, catalog.load_dataset("stance-sample"), rows_dir)
+    export_run(run, tmp_path / "adapter", PEFT, None)
+    _labels_alike(run, tmp_path / "adapter", Path(job.model))
+    try:
+        export_run(run, tmp_path / "merged", MERGED, None)
+    except ModelError as error:
+        assert "FORMAT=peft" in str(error) and not (tmp_path / "merged").exists()
+    else:
+        _labels_alike(run, tmp_path / "merged", None)
 
 
 @pytest.mark.slow

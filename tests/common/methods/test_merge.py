@@ -4,7 +4,7 @@ import peft_cases
 import pytest
 import torch
 from torch import nn
-from transformers import AutoModelForCausalLM, LlamaConfig, set_seed
+from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, LlamaConfig, set_seed
 
 from common.core.errors import ModelError
 from common.methods import attach
@@ -75,3 +75,20 @@ def test_weights_that_are_not_finite_are_not_merged():
     model.get_parameter("base_model.model.model.layers.1.self_attn.q_proj.lora_A.default.weight").data[0, 0] = torch.nan
     with pytest.raises(ModelError, match="NaN"):
         merge(model)
+
+
+def test_a_merged_model_has_the_names_of_its_base(tmp_path):
+    """ln_tuning leaves its wrapper around the head, which `from_pretrained` does not read."""
+    base = peft_cases.tiny_model("bert")
+    names = set(base.state_dict())
+    model = attach(base, peft_cases.method("ln_tuning", "bert")).eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.requires_grad:
+                parameter.add_(0.1 * torch.randn_like(parameter))
+    expected = logits(model)
+    found = merge(model)
+    assert set(found.state_dict()) == names
+    found.save_pretrained(tmp_path)
+    again = AutoModelForSequenceClassification.from_pretrained(tmp_path).eval()
+    torch.testing.assert_close(logits(again), expected, rtol=0, atol=0)
