@@ -73,6 +73,14 @@ def labels(folder: Path, rows: Sequence[Sequence[str]], base: Path | None = None
         return [found.label(*row) for row in rows]
 
 
+def scores(folder: Path, rows: Sequence[Sequence[str]]) -> Any:
+    """Return the log probabilities (N, C) that an exported folder's classifier.py gives to rows."""
+    with _standalone(folder):
+        import classifier
+
+        return classifier.Classifier(folder).scores(rows)
+
+
 @contextlib.contextmanager
 def _standalone(folder: Path) -> Any:
     """Import the scripts of an exported folder, and forget them."""

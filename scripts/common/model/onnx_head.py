@@ -25,10 +25,13 @@ class OnnxModel(nn.Module):
 
     Args:
         file: of the graph.
+        one_by_one: whether to run each row alone and without padding. A graph in int8 scales the numbers of a whole
+            batch together, so that a row's logits would depend on the rows beside it.
     """
 
-    def __init__(self, file: Path) -> None:
+    def __init__(self, file: Path, one_by_one: bool) -> None:
         super().__init__()
+        self.one_by_one = one_by_one
         try:
             import onnxruntime
         except ImportError as error:
@@ -42,6 +45,13 @@ class OnnxModel(nn.Module):
 
     def forward(self, **inputs: torch.Tensor) -> torch.Tensor:
         """Return logits (B, C) in float32."""
+        if not self.one_by_one:
+            return self._run(inputs)
+        masks = inputs["attention_mask"].bool()
+        rows = ({name: inputs[name][row : row + 1, mask] for name in self.names} for row, mask in enumerate(masks))
+        return torch.cat([self._run(row) for row in rows])
+
+    def _run(self, inputs: dict[str, torch.Tensor]) -> torch.Tensor:
         (logits,) = self.session.run(["logits"], {name: inputs[name].numpy() for name in self.names})
         return torch.from_numpy(logits).float()
 
@@ -74,9 +84,10 @@ def load(job: Job, dataset: Dataset, folder: Path) -> OnnxHead:
     Raises:
         ModelError: it was exported for other labels, or onnxruntime is not installed.
     """
-    labels = read_json(folder / SAVED)["labels"]
+    about = read_json(folder / SAVED)
+    labels = about["labels"]
     if labels != list(dataset.labels):
         raise ModelError(f"{folder}: exported for the labels {choices(labels)}, not for {choices(dataset.labels)}.")
     encoder = row_encoder(job, dataset, load_tokenizer(Base(str(folder), None)))
     assert isinstance(encoder, Encoder)
-    return OnnxHead(OnnxModel(folder / GRAPH), encoder)
+    return OnnxHead(OnnxModel(folder / GRAPH, about["weights_dtype"] == "int8"), encoder)

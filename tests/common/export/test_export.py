@@ -16,13 +16,16 @@ from common.core.errors import ModelError, RunError
 from common.core.files import read_json, read_jsonl, write_json
 from common.data.load import load_rows
 from common.data.rows import Row
+from common.evaluation import inference
 from common.export import export
 from common.export.common_files import write_scores
 from common.export.export import export_run
 from common.export.source import load_trained_run
 from common.hub import locate
+from common.model import exported as exported_model
 from common.runs import run_folder
 from common.runs.exported import MERGED, ONNX, PEFT, load_export_config
+from common.runs.run_config import job_of
 
 LABELS = ["con ≠ pro", "neu 🙂", 'a | "b" `c`']  # a dataset refuses labels with line breaks
 LORA = {"name": "lora", "r": 4, "lora_alpha": 8, "target_modules": "all-linear", "modules_to_save": ["pooler"]}
@@ -197,10 +200,20 @@ def test_a_graph_computes_what_transformers_cannot(exported, run_script, monkeyp
     assert proof["largest_difference"] < (0.5 if dtype == "int8" else 1e-4)
     if dtype == "float32":
         _labels_alike(run, folder, None)
+    else:
+        _rows_do_not_depend_on_each_other(run, folder)
     row = run.rows[0]
     code, out, err = run_script("predict", "--run", str(folder), "--text", " || ".join(row.texts))
     assert code == 0, err
     assert out.splitlines()[0] == exports.labels(folder, [row.texts])[0]
+
+
+def _rows_do_not_depend_on_each_other(run, folder) -> None:
+    texts = [row.texts for row in run.rows]
+    together, alone = exports.scores(folder, texts), [exports.scores(folder, [row])[0] for row in texts]
+    assert np.array_equal(together, alone)
+    head = exported_model.load(job_of(load_export_config(folder)), run.dataset, folder, False)
+    np.testing.assert_allclose(inference.score(head, run.rows, 4_096, "rows"), together, rtol=0, atol=1e-6)
 
 
 def test_merged_weights_of_16_bits_are_scored_again(exported):

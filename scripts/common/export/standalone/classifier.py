@@ -55,7 +55,9 @@ class Classifier:
         """Return the natural-log probabilities (N, C) of N rows."""
         encoded = [self.encoder.encode(tuple(row)) for row in rows]
         found = np.zeros((len(rows), len(self.labels)), dtype=np.float32)
-        for batch in _batches([len(ids) for ids, _ in encoded]):
+        # int8 scales the numbers of a whole batch together: alone, a row has the same scores beside all others.
+        tokens = 0 if self.about["weights_dtype"] == "int8" else _BATCH_TOKENS
+        for batch in _batches([len(ids) for ids, _ in encoded], tokens):
             ids = np.array([encoded[index][0] for index in batch], dtype=np.int64)
             types = np.array([encoded[index][1] for index in batch], dtype=np.int64)
             found[batch] = self._run(ids, types)
@@ -213,12 +215,12 @@ def _onnx_model(folder: Path) -> Any:
 # --- helpers ----------------------------------------------------------------------------------------------------------
 
 
-def _batches(lengths: list[int]) -> list[list[int]]:
-    """Return the indices of rows as batches of rows of one length."""
+def _batches(lengths: list[int], tokens: int) -> list[list[int]]:
+    """Return the indices of rows as batches of rows of one length, of at most so many tokens or of one row."""
     batches: list[list[int]] = []
     for index in sorted(range(len(lengths)), key=lambda i: -lengths[i]):
         same = batches and lengths[batches[-1][0]] == lengths[index]
-        if same and (len(batches[-1]) + 1) * lengths[index] <= _BATCH_TOKENS:
+        if same and (len(batches[-1]) + 1) * lengths[index] <= tokens:
             batches[-1].append(index)
         else:
             batches.append([index])
