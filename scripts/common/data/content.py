@@ -93,6 +93,8 @@ def _format_of_content(head: bytes) -> str | None:
     for mark, found in _NO_TABLES:
         if head.startswith(mark) and (mark in _TEXT_MARKS or not _is_text(head)):
             raise ValueError(f"it is {found}, not a table; save the table as csv, jsonl or parquet")
+    if head[257:262] == b"ustar" and not _is_text(head):
+        raise ValueError("it is a tar archive; unpack it and name one of its files")
     marks = ((b"PAR1", "parquet"), (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "xls"), (b"PK\x03\x04", "zip"))
     return next((name for mark, name in marks if head.startswith(mark) and not _is_text(head)), None)
 

@@ -49,6 +49,24 @@ def test_another_dialect_is_found_and_said_once(case, capsys, name, rows, first,
     assert len(notes) <= 1 and all(note in line for line in notes)  # another test may have read it before
 
 
+@pytest.mark.parametrize("name", ["a.csv", "a.tsv", "a.txt"])
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [
+        ('text|label\n"so \\"it\\" is"|x\nb|y\n', [['so "it" is', "x"], ["b", "y"]]),
+        ('text|label\n"so" it is|x\nb|y\n', [['"so" it is', "x"], ["b", "y"]]),
+    ],
+)
+def test_another_separator_beside_another_use_of_quotes(tmp_path, name, text, wanted):
+    assert read_table(write(tmp_path / name, text)).to_numpy().tolist() == wanted
+
+
+def test_texts_with_equally_many_commas_do_not_make_the_comma_the_separator(tmp_path):
+    """The smallest file known in which the library clevercsv (0.8.5) finds the comma."""
+    path = write(tmp_path / "a.txt", "text;label\n" + "a, b, c, d, e, f;x\n" * 6)
+    assert read_table(path).to_numpy().tolist() == [["a, b, c, d, e, f", "x"]] * 6
+
+
 def test_chunks_are_read_in_the_dialect_that_was_found(tmp_path):
     path = write(tmp_path / "a.csv", "text;label\na, b;x\nc, d, e;y\n")
     with open_table(path, ["text"]) as reader:
@@ -104,6 +122,7 @@ def test_texts_of_several_lines_are_read(tmp_path, text):
         ('text,label\nok,x\n"a" b,c,x\n', ["row 3", "`quoting: false`"]),
         ("a;b|c\n1;2|3\n", ["';'", "'|'", "`separator:`"]),
         ('text,label\n"a" b,x\n"whole",y\n', ["row 2", "`quoting: false`"]),  # a cell in quotes: both may be meant
+        ('te,xt;label\n"a,b";x\n', ["','", "';'", "`separator:`"]),  # `"a` may be a cell
     ],
 )
 def test_what_may_be_meant_in_several_ways_is_refused(tmp_path, text, parts):
