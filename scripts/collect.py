@@ -114,7 +114,7 @@ def report(outputs: Path, published: Path, readme: Path, check_only: bool, cache
         paths = folder.glob(f"{dataset}.*.png") if check_only else draw_anew(dataset, members, folder)
         plot_files[dataset] = [path.relative_to(published).as_posix() for path in sorted(paths)]
     if not check_only:
-        draw_curves(found_curves, published / "plots")
+        draw_curves_anew(found_curves, published / "plots")
     block = page.readme_block(found)
     compared = speed.read(published)
     more = curve_tables.section(found_curves, curve_plots.of_page(published))
@@ -129,8 +129,9 @@ def report(outputs: Path, published: Path, readme: Path, check_only: bool, cache
     new = page_diff.insert(page_diff.insert(text, page.BLOCK, block, readme), speed.BLOCK, ratios, readme)
     write(readme, text, new)
     write(published / PAGE, _text(published / PAGE), whole)
-    if found:
-        _written(html_report.write(found, published, outputs, notes.read(published), records.standings(found)))
+    if found or found_curves:
+        about = notes.read(published)
+        _written(html_report.write(found, published, outputs, about, records.standings(found), found_curves))
     return found
 
 
@@ -156,7 +157,14 @@ def draw_curves(found: Sequence[curves.Curve], folder: Path) -> list[Path]:
         raise
     except Exception as error:  # of matplotlib
         _say_not_drawn("learning curves", error)
-        return []
+        return curve_plots.files(folder)
+
+
+def draw_curves_anew(found: Sequence[curves.Curve], folder: Path) -> None:
+    """Draw the learning curves, and remove the plots of those that are no longer there."""
+    drawn = draw_curves(found, folder)
+    for path in set(curve_plots.files(folder)) - set(drawn):
+        path.unlink()
 
 
 def draw(dataset: str, members: Sequence[Result], folder: Path) -> list[Path]:
@@ -257,8 +265,7 @@ def show(outputs: Path, cache: statistics.Cache) -> list[Result]:
     for path in draw_curves(found_curves, outputs / "plots"):
         print(f"  {options.shown(path)}")
     print()
-    if found:
-        _written(html_report.write(found, outputs, outputs, {}, records.standings(found)))
+    _written(html_report.write(found, outputs, outputs, {}, records.standings(found), found_curves))
     return found
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from marks import slow_except
+from toy_runs import finished_run, run_config
 
 from common.core import files, yaml_io
 from common.runs import run_folder
@@ -115,6 +116,46 @@ def test_the_whole_way(collect, tmp_path):
             assert part in err
         assert file.read_text(encoding="utf-8") == bad
         assert run()[0] == 0 and file.read_text(encoding="utf-8") == good
+
+
+def test_a_changed_figure_of_a_curve_is_named(run_script, tmp_path):
+    """Table, sentence and plot are made of the published files alone, and the check reads the sentences, too."""
+    outputs, published, readme = tmp_path / "outputs", tmp_path / "published", tmp_path / "README.md"
+    readme.write_text(README, encoding="utf-8")
+    for rows, right in ((40, 12), (80, 22), (160, 28), (280, 32), (400, 34)):
+        overrides = {"training.max_train_samples": rows, "training.sampling": "nested"} if rows < 400 else {}
+        finished_run(outputs, run_config(overrides=overrides), right=right, rows=40, train_count=rows)
+    words = ["--published", str(published), "--readme", str(readme)]
+    code, _, err = run_script("collect", *words, "--outputs", str(outputs))
+    assert (code, err) == (0, "")
+    assert "another 200 rows" in (outputs / "report" / "index.html").read_text(encoding="utf-8")
+    shutil.rmtree(outputs)
+    words += ["--outputs", str(outputs)]
+    page = published / "README.md"
+    text = page.read_text(encoding="utf-8")
+    assert run_script("collect", *words, "--check")[::2] == (0, "")
+    [sentence] = [line for line in text.splitlines() if "another 200 rows" in line]
+    [plot] = re.findall(r'<img src="(plots/curves/[^"]+)"', text)
+    assert (published / plot).read_bytes()[:4] == b"\x89PNG" and "| 280 rows |" in text
+    figure = re.search(r"\+[\d.]+ to", sentence)[0]
+    for old, new in ((figure, "+9.9 to"), ("with 400 now", "with 401 now")):
+        page.write_text(text.replace(old, new), encoding="utf-8")
+        code, _, err = run_script("collect", *words, "--check")
+        assert code == 6
+        for part in (
+            str(page),
+            "'More labels?: Toy stance: accuracy by train rows'",
+            sentence.replace(old, new),
+            sentence,
+        ):
+            assert part in err
+    page.write_text(text.replace("| 30.0 [", "| 31.0 ["), encoding="utf-8")
+    code, _, err = run_script("collect", *words, "--check")
+    assert code == 6 and "row 'minilm-lora', column '40 rows': found '31.0 [" in err
+    page.write_text(text, encoding="utf-8")
+    (published / plot).rename(published / plot.replace("toy", "gone"))  # of runs that are no longer published
+    assert run_script("collect", *words)[0] == 0
+    assert [path.name for path in (published / "plots" / "curves").iterdir()] == ["toy.more-labels.png"]
 
 
 def test_a_removed_page_is_seen(collect, tmp_path):

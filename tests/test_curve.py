@@ -37,7 +37,9 @@ def test_sizes_are_run_once_and_the_curve_is_printed(run_script, runs_here, word
     code, out, err = run_script("curve", *words)
     assert (code, err) == (0, "") and len(runs_here) == 4
     assert "[4/4] make baseline DATASET=stance-sample" in out
-    assert "More labels? stance-sample, accuracy on test (%)" in out and "12 rows" in out and "48 rows" in out
+    assert (
+        "More labels? stance-sample, accuracy by train rows (test, %)" in out and "12 rows" in out and "48 rows" in out
+    )
     assert "TF-IDF + logistic regression: " in out and "20 rows" in out
     assert (tmp_path / "outputs/plots/curves/stance-sample.more-labels.png").is_file()
     counts = {one.curve_rows: one.documents[0]["train_count"] for one in results.load_all(tmp_path / "outputs")}

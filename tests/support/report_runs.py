@@ -60,14 +60,20 @@ def scored_run(outputs: Path, rows: Path, job: str = "minilm-lora", seed: int = 
         job: its name.
         seed: of the run, and of its scores.
         options: `right`, the share of rows that it predicts well; `baseline`; `generated` texts; `facts` of the
-            metrics; `fold`, its number; all others are keys of the dataset.
+            metrics; `fold`, its number; `sample`, number and kind of the train rows of a learning curve's point; all
+            others are keys of the dataset.
     """
     from common.evaluation import write_results
 
     right, baseline, fold = options.pop("right", 0.8), options.pop("baseline", ""), options.pop("fold", None)
     generated, facts = options.pop("generated", None), FACTS | options.pop("facts", {})
+    sample = options.pop("sample", None)
+    overrides = {"fold": fold} if fold else {}
+    if sample:
+        overrides |= {"training.max_train_samples": sample[0], "training.sampling": sample[1]}
+        facts |= {"train_count": sample[0]}
     about = {"labels": LABELS, "title": "Toy stance", "id": "id", "group": "claim"} | options
-    config = toy_runs.run_config(job, seed, data_dir=str(rows), overrides={"fold": fold} if fold else {}, **about)
+    config = toy_runs.run_config(job, seed, data_dir=str(rows), overrides=overrides, **about)
     loaded = load_rows(config.dataset.with_fold(fold), rows)
     config = dataclasses.replace(config, data_sha256=rows_fingerprint(loaded), baseline=baseline).with_rows(loaded)
     last = f"baseline-{baseline}" if baseline else f"seed-{seed}"

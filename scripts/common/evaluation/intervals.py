@@ -64,7 +64,8 @@ def intervals(units: Units, names: Sequence[str], mean_f1_of: Sequence[int], see
             continue
         replicates = np.concatenate(found[name])  # (B, S)
         replicates = replicates[np.isfinite(replicates).all(axis=1)]
-        left_out = label_counts.score(others, name, mean_f1_of).mean(axis=1)  # (K,)
+        with np.errstate(invalid="ignore"):  # without its only row nothing has a score
+            left_out = label_counts.score(others, name, mean_f1_of).mean(axis=1)  # (K,)
         result[name] = _interval(units, name, seeds, replicates, left_out, shift[: len(replicates)])
     return result
 

@@ -50,7 +50,7 @@ class Forecast:
 
     Attributes:
         law: fitted to the scores themselves.
-        rows: numbers of rows, ascending, which `score`, `low` and `high` belong to.
+        rows: numbers of rows, ascending, which `score`, `low` and `high` belong to; the largest size is one of them.
         score, low, high: by the law, and the ends of the interval of a score that is measured with so many rows. A
             measured score is of one sample of train rows, so it lies at a distance from the law.
         gain, gain_low, gain_high: of the score from the largest size to the given number of further rows.
@@ -146,7 +146,7 @@ def forecast(
     apart = float(_weights(len(known)) @ (1 - means - law.error(known)) ** 2) * len(known) / free
     rng = np.random.default_rng(seed)
     laws = _fit(known / known[-1], 1 - _draws(rng, units, members, name, mean_f1_of, apart))
-    rows = np.geomspace(known[0], until or MOST_TIMES * known[-1], 25)
+    rows = np.unique([*np.geomspace(known[0], until or MOST_TIMES * known[-1], 25), known[-1]])
     tails = [(1 - LEVEL) / 2, (1 + LEVEL) / 2]
     distance = math.sqrt(apart) * rng.standard_t(free, size=(len(laws), 1))
     low, high = np.quantile(1 - _errors(laws, rows / known[-1]) + distance, tails, axis=0)

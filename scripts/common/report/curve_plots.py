@@ -10,7 +10,7 @@ from matplotlib.ticker import FuncFormatter, NullFormatter, NullLocator
 
 from common.evaluation.power_law import MOST_TIMES
 from common.report import curve_tables, drawn_text, plot_style
-from common.report.curves import Curve
+from common.report.curves import Curve, score_range
 from common.report.plot_style import GREY, framed
 
 FOLDER = "curves"  # below the folder of plots
@@ -21,10 +21,15 @@ def file_of(folder: Path, dataset: str, per_label: bool) -> Path:
     return folder / FOLDER / f"{dataset}.{'few' if per_label else 'more'}-labels.png"
 
 
+def files(folder: Path) -> list[Path]:
+    """Return the plots that are there below the folder of all plots."""
+    return sorted((folder / FOLDER).glob("*-labels.png"))
+
+
 def of_page(published: Path) -> dict[tuple[str, bool], str]:
     """Return the plots that are there, relative to the page, by the keys of `curve_tables.by_dataset`."""
     found = {}
-    for file in sorted((published / "plots" / FOLDER).glob("*-labels.png")):
+    for file in files(published / "plots"):
         dataset, _, kind = file.stem.rpartition(".")
         found[dataset, kind == "few-labels"] = file.relative_to(published).as_posix()
     return found
@@ -45,7 +50,7 @@ def draw(curves: Sequence[Curve], folder: Path) -> list[Path]:
 def score_by_rows(title: str, curves: Sequence[Curve]) -> Figure:
     """Leading test score by train rows; bars are 95 % intervals of the scores, bands those of scores by the law.
 
-    A line is dashed beyond the present rows.
+    A line is dashed beyond the present rows. A band that is very wide goes on beyond the axes.
     """
     unit, per_label = curves[0].unit, curves[0].per_label
     name = f"test {curves[0].lead.score_name}"
@@ -67,7 +72,10 @@ def score_by_rows(title: str, curves: Sequence[Curve]) -> Figure:
     axes.xaxis.set_minor_locator(NullLocator())
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
     axes.xaxis.set_minor_formatter(NullFormatter())
-    axes.margins(x=0.05, y=0.1)
+    axes.margins(x=0.05)
+    low, high = score_range(curves)
+    margin = 0.05 * (high - low) or 0.01
+    axes.set_ylim(100 * (low - margin), 100 * (high + margin))
     axes.set_xlabel("train rows of each label" if per_label else "train rows")
     axes.set_ylabel(f"{name} (%)")
     plot_style.add_legend(figure, entries)

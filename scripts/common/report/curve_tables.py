@@ -26,6 +26,11 @@ def by_dataset(curves: Sequence[Curve]) -> dict[tuple[str, bool], list[Curve]]:
     return found
 
 
+def title(curves: Sequence[Curve]) -> str:
+    """Return what the table of some curves shows, such as "accuracy by train rows of each label"."""
+    return f"{curves[0].lead.score_name} by train rows{' of each label' if curves[0].per_label else ''}"
+
+
 def table(curves: Sequence[Curve]) -> Table:
     """Return the leading score of each curve of one dataset by the number of train rows, a row per curve."""
     sizes = sorted({point.rows for curve in curves for point in curve.points})
@@ -52,7 +57,7 @@ def sentence(curve: Curve) -> str:
         return f"{curve.name}: the data cannot tell what more {rows} would bring: {curve.why_not}."
     found, law = curve.forecast, curve.forecast.law
     low, high = found.gain_low, found.gain_high
-    points = f"{100 * low:+.1f} to {100 * high:+.1f} points (95 %)"
+    points = f"{100 * low:+.1f} to {100 * high:+.1f} points (95 %)".replace("-0.0", "+0.0")
     factor = f"{law.b * (law.reference / curve.unit) ** law.c:.3g}"
     fitted = f"Fitted: error = {law.a:.3f} + {factor} · n^-{law.c:.2f}."
     if low < _NO_GAIN and high >= _LITTLE:
@@ -66,10 +71,8 @@ def sentence(curve: Curve) -> str:
 def lines(curves: Sequence[Curve]) -> list[str]:
     """Return the tables and sentences of all curves as texts for a terminal; none without curves."""
     found = []
-    for (dataset, per_label), members in by_dataset(curves).items():
-        title = f"More labels? {dataset}, {members[0].lead.score_name} on test (%)"
-        text = text_table(*table(members))
-        found += [f"{title}{', few rows of each label' if per_label else ''}\n\n{text}"]
+    for (dataset, _), members in by_dataset(curves).items():
+        found.append(f"More labels? {dataset}, {title(members)} (test, %)\n\n{text_table(*table(members))}")
         found.append("\n".join(sentence(curve) for curve in members))
     return found
 
@@ -82,11 +85,10 @@ def section(curves: Sequence[Curve], plots: dict[tuple[str, bool], str]) -> list
         plots: the path of each plot, relative to the page, by the keys of `by_dataset`.
     """
     parts = ["## More labels?", ABOUT] if curves else []
-    for (dataset, per_label), members in by_dataset(curves).items():
-        title = str(members[0].lead.documents[0]["dataset_title"])
-        what = "few rows of each label" if per_label else "score by train rows"
-        parts += [f"### {title}: {what}", markdown_table(*table(members))]
+    for key, members in by_dataset(curves).items():
+        about = markdown_text(f"{members[0].lead.documents[0]['dataset_title']}: {title(members)}")
+        parts += [f"### {about}", markdown_table(*table(members))]
         parts.append("\n".join(f"- {markdown_text(sentence(curve))}" for curve in members))
-        if path := plots.get((dataset, per_label)):
-            parts.append(f'<img src="{path}" alt="{title}: {what}" width="45%">')
+        if path := plots.get(key):
+            parts.append(f'<img src="{path}" alt="{about}" width="45%">')
     return parts

@@ -113,6 +113,25 @@ def find(results: Sequence[Result]) -> list[Curve]:
     return curves
 
 
+def score_range(curves: Sequence[Curve]) -> tuple[float, float]:
+    """Return the lowest and the highest score that a plot of some curves shows.
+
+    All points, their intervals and the laws are in it; of wide bands around the laws a part, so that the points do not
+    become small: from four sizes, a band may be wider than all possible scores.
+    """
+    ends: list[float] = []
+    for point in [point for curve in curves for point in curve.points]:
+        found = point.result.interval(point.result.score_key)
+        ends += point.result.values(point.result.score_key) + ([found.low, found.high] if found else [])
+    laws = [curve.forecast for curve in curves if curve.forecast]
+    ends += [score for law in laws for score in law.score]
+    low, high = min(ends), max(ends)
+    reach = (high - low) / 2
+    lowest = min([low, *(end for law in laws for end in law.low)])
+    highest = max([high, *(end for law in laws for end in law.high)])
+    return max(lowest, low - reach, 0.0 if low >= 0 else -1.0), min(highest, high + reach, 1.0)
+
+
 def _kind(result: Result) -> str:
     """Return what the points of one curve have in common, as text: everything but the number of train rows."""
     baseline = str(result.documents[0].get("baseline") or "")  # few-shot without the number of its examples

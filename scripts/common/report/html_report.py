@@ -18,6 +18,9 @@ from common.core.files import utc_now, write_text
 from common.report import (
     ablations,
     comparison_tables,
+    curve_tables,
+    groups,
+    html_plots,
     html_rows,
     html_texts,
     readme_tables,
@@ -25,6 +28,7 @@ from common.report import (
     transfer,
     variant_grid,
 )
+from common.report.curves import Curve
 from common.report.finished_runs import damage
 from common.report.html_rows import RowSet, ScoredRun
 from common.report.notes import DatasetNotes
@@ -34,7 +38,21 @@ from common.runs import run_folder
 
 PLACE = Path("report") / "index.html"  # below an outputs folder
 _PARTS = Path(__file__).with_name("html")
-_SCRIPTS = ("dom", "data", "table", "plots", "overview", "errors", "list", "rows", "compare", "runs", "main")
+_SCRIPTS = (
+    "dom",
+    "data",
+    "table",
+    "plots",
+    "overview",
+    "more",
+    "groups",
+    "errors",
+    "list",
+    "rows",
+    "compare",
+    "runs",
+    "main",
+)
 # "<" could end the script element; the others are lost or changed when a browser reads a file as UTF-8 text.
 _ESCAPED = re.compile("[<>&\x7f-\x9f\u2028\u2029\ufeff\ufffe\uffff\ud800-\udfff]")
 
@@ -45,6 +63,7 @@ def write(
     outputs: Path,
     notes: Mapping[str, DatasetNotes],
     standings: Mapping[int, Standing],
+    curves: Sequence[Curve] = (),
 ) -> Path:
     """Write the report and return its path.
 
@@ -54,9 +73,10 @@ def write(
         outputs: the folder of the runs themselves, whose predictions are shown; the report is written below it.
         notes: the notes of each dataset; a dataset may have none.
         standings: intervals and marks, by `id(result)`.
+        curves: the learning curves over train rows; a dataset may have nothing else.
     """
     path = outputs / PLACE
-    write_text(path, page(data(found, source, outputs, notes, standings)))
+    write_text(path, page(data(found, source, outputs, notes, standings, curves)))
     return path
 
 
@@ -66,32 +86,47 @@ def data(
     outputs: Path,
     notes: Mapping[str, DatasetNotes],
     standings: Mapping[int, Standing],
+    curves: Sequence[Curve] = (),
 ) -> dict[str, Any]:
     """Return everything that the page shows, as JSON values; arguments as of `write`."""
+    sampled: dict[str, list[Curve]] = {}
+    for curve in curves:
+        sampled.setdefault(curve.lead.dataset, []).append(curve)
+    results = readme_tables.datasets(found)
     datasets: list[dict[str, Any]] = []
     sets: dict[str, list[RowSet]] = {}
-    for name, members in readme_tables.datasets(found).items():
-        lead, about = members[0], notes.get(name, DatasetNotes())
-        datasets.append(
-            {
-                "name": name,
-                "title": str(lead.documents[0]["dataset_title"]),
-                "labels": [str(label) for label in lead.documents[0]["test_labels"]],
-                "test_rows": lead.documents[0]["test_n"],
-                "scores": list(records.score_names(lead).items()),
-                "models": records.models(members, standings),
-                "runs": records.runs(members, source),
-                "sentences": _sentences(members),
-                "tables": _tables(members),
-                "elsewhere": [entry.model_dump() for entry in about.elsewhere],
-            }
-        )
+    for name in sorted({*results, *sampled}):
+        members, own_curves = results.get(name, []), sampled.get(name, [])
+        content = _dataset(members, own_curves, source, standings)
+        content["elsewhere"] = [entry.model_dump() for entry in notes.get(name, DatasetNotes()).elsewhere]
+        datasets.append({"name": name, **content})
         sets[name] = html_rows.read(scored_runs(members, source, outputs))
     limit = html_rows.row_limit([rows for one in sets.values() for rows in one])
     for dataset in datasets:
         dataset["row_sets"] = [html_rows.document(rows, limit) for rows in sets[dataset["name"]]]
     cut = html_texts.shorten(_columns(datasets))
-    return {"schema": 1, "made": utc_now(), "note": cut, "datasets": datasets}
+    texts = {"note": cut, "about_more_labels": curve_tables.ABOUT}
+    return {"schema": 1, "made": utc_now(), **texts, "datasets": datasets}
+
+
+def _dataset(
+    members: Sequence[Result], curves: Sequence[Curve], source: Path, standings: Mapping[int, Standing]
+) -> dict[str, Any]:
+    """Return what the page shows of one dataset's results and learning curves, without its rows."""
+    lead = members[0] if members else curves[0].lead
+    document = lead.documents[0]
+    return {
+        "title": str(document["dataset_title"]),
+        "labels": [str(label) for label in document["test_labels"]],
+        "test_rows": document["test_n"],
+        "scores": list(records.score_names(lead).items()),
+        "models": records.models(members, standings),
+        "runs": records.runs(members, source),
+        "sentences": _sentences(members),
+        "more_labels": html_plots.more_labels(curves),
+        "groups": html_plots.by_group(groups.find(readme_tables.whole(members))),
+        "tables": _tables(members),
+    }
 
 
 def _sentences(members: Sequence[Result]) -> list[str]:
@@ -101,14 +136,15 @@ def _sentences(members: Sequence[Result]) -> list[str]:
 
 
 def _tables(members: Sequence[Result]) -> list[dict[str, Any]]:
-    """Return the tables that the page shows as they are: a title, texts of the header and of the rows."""
-    found = {
-        "Use of the texts (%, differences in points)": ablations.table(members),
-        "In-group and held-out groups (%, gap in points)": transfer.table(readme_tables.whole(members)),
-    }
+    """Return the tables that the page shows as they are: a title, an explanation, texts of header and rows."""
+    gaps = transfer.table(readme_tables.whole(members))
+    found = (
+        ("Use of the texts (%, differences in points)", ablations.ABOUT, ablations.table(members)),
+        ("In-group and held-out groups (%, gap in points)", transfer.ABOUT, gaps),
+    )
     return [
-        {"title": title, "header": _texts(table[0]), "rows": list(map(_texts, table[1]))}
-        for title, table in found.items()
+        {"title": title, "about": about, "header": _texts(table[0]), "rows": list(map(_texts, table[1]))}
+        for title, about, table in found
         if table
     ]
 

@@ -54,19 +54,6 @@ _CHOICE = (
     "Where a job has several variants with the same method and head, the one with the best validation score is shown; "
     "test scores choose nothing."
 )
-_ABLATIONS = (
-    "All texts: the leading score in percent. Without a text, the model was trained and tested without it; shuffled: "
-    "each row has the text of another row of its split. Differences to all texts in points [95 % interval of the "
-    "paired rows]. A model that scores no lower without a text does not need it."
-)
-_GAP = (
-    "In-group: rows of the groups that a run has trained on, which were kept out of training. Held out: the rows of "
-    "the group that it has not trained on. Gap: the first minus the second, in points: what a new group costs. The two "
-    "sides are not paired: the ends of the gap's interval come from both sides' own bootstrap intervals (Newcombe's "
-    "method). Of all folds together, groups are drawn where there are at least "
-    f"{MIN_GROUPS}, else rows, each with all its predictions, because a row is in-group in several folds; of one fold "
-    "rows. With rows, the interval holds for new rows of these groups, not for other groups."
-)
 _COST = (
     "Training time includes the evaluations on validation. It is wall-clock time on a GPU, and CPU time of all threads "
     "together without one. Peak memory is that of the GPU, or of the whole process without one. "
@@ -126,7 +113,7 @@ def published_page(
     """
     parts = (
         [_HEAD, "\n".join(f"- {line}" for line in (_SCORES, _INTERVALS, _MARKS, _CHOICE, _COST))]
-        if results
+        if results or curves
         else [_HEAD, _NOTHING]
     )
     for dataset, members in readme_tables.datasets(results).items():
@@ -161,10 +148,10 @@ def _section(dataset: str, results: Sequence[Result], plots: Sequence[str], note
     if compared := comparison_tables.comparison_table(results):
         parts += ["### Paired tests", markdown_table(*compared), _COMPARED]
     if used := ablations.table(every):
-        parts += ["### Use of the texts", markdown_table(*used), _ABLATIONS]
+        parts += ["### Use of the texts", markdown_table(*used), ablations.ABOUT]
         parts.append("\n".join(f"- {markdown_text(line)}" for line in ablations.sentences(every)))
     if gaps := transfer.table(results):
-        parts += ["### In-group and held-out groups", markdown_table(*gaps, left=2), _GAP]
+        parts += ["### In-group and held-out groups", markdown_table(*gaps, left=2), transfer.ABOUT]
         parts.append("\n".join(f"- {markdown_text(line)}" for line in transfer.sentences(results)))
     if by_group := groups.find(results):
         own = [by_name["groups"]] if "groups" in by_name else []

@@ -87,7 +87,6 @@ def models(found: Sequence[Result], standings: Mapping[int, Standing]) -> list[d
                 "memory_bytes": result.peak_memory(),
                 "on_gpu": result.on_gpu,
                 "errors": [_mean(rates) for rates in result.error_rates().values()],
-                "groups": _groups(result),
                 "runs": list(range(number, number + len(result.documents))),
             }
         )
@@ -125,18 +124,6 @@ def runs(found: Sequence[Result], source: Path) -> list[dict[str, Any]]:
 def score_names(result: Result) -> dict[str, str]:
     """Return the names of the scores in tables by their keys, the leading one first."""
     return {result.score_key: result.score_name} | {f"test_{key}": name for key, name in METRIC_NAMES.items()}
-
-
-def _groups(result: Result) -> list[dict[str, Any]]:
-    """Return each group of the test rows with its number of rows and the mean accuracy over seeds."""
-    found: dict[str, list[dict[str, Any]]] = {}
-    for document in result.documents:
-        for group, entry in (value(document, "test_groups") or {}).items():
-            found.setdefault(group, []).append(entry)
-    return [
-        {"group": group, "n": entries[0]["n"], "accuracy": _mean([entry["accuracy"] for entry in entries])}
-        for group, entries in found.items()
-    ]
 
 
 def _curves(document: Metrics, score: str) -> dict[str, list[list[float]]]:

@@ -23,6 +23,14 @@ from common.runs.documents import value
 _MOST_FOLDS = 20  # of one model in the table
 ALL = "all"
 _NO_GAP = "Gap not distinguishable from 0"
+ABOUT = (
+    "In-group: rows of the groups that a run has trained on, which were kept out of training. Held out: the rows of "
+    "the group that it has not trained on. Gap: the first minus the second, in points: what a new group costs. The two "
+    "sides are not paired: the ends of the gap's interval come from both sides' own bootstrap intervals (Newcombe's "
+    "method). Of all folds together, groups are drawn where there are at least "
+    f"{resampling.MIN_GROUPS}, else rows, each with all its predictions, because a row is in-group in several folds; "
+    "of one fold rows. With rows, the interval holds for new rows of these groups, not for other groups."
+)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -68,6 +68,14 @@ def test_without_an_error_the_interval_is_exact(right, low, high):
     assert interval.method == "exact"
 
 
+@pytest.mark.filterwarnings("error")
+def test_the_only_row_of_a_group():
+    """Two seeds judge it differently; nobody is warned that no score is left without it."""
+    units = resampling.units(np.array([0]), np.array([[0], [1]]), 2, None)
+    interval = found(units, ACCURACY)[ACCURACY]
+    assert (interval.value, interval.low, interval.high, interval.method) == (0.5, 0.0, 1.0, "percentile")
+
+
 def test_a_label_without_rows_has_no_error_rate():
     gold = np.zeros(20, dtype=int)
     names = [f"{label_counts.ERROR_RATE}{place}" for place in (0, 1)]

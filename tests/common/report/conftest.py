@@ -1,14 +1,16 @@
 """Results that several tests of the report start from."""
 
+import itertools
 import shutil
 from pathlib import Path
 
 import pytest
 import report_runs
+import waiting
 from toy_runs import finished_run, run_config
 
 from common.core.files import read_jsonl, write_jsonl
-from common.report import html_report, results
+from common.report import curves, html_report, results
 
 LABELS = {"labels": ["con", "neu", "pro"], "title": "Three labels"}
 
@@ -59,7 +61,7 @@ def browser():
 
 @pytest.fixture(scope="package")
 def hostile_runs(tmp_path_factory) -> Path:
-    """Three models, one with two seeds, on 60 rows with hostile texts, labels and groups."""
+    """Three models, one with two seeds, on 60 rows with hostile texts, labels and groups; and three learning curves."""
     place = tmp_path_factory.mktemp("report")
     rows = report_runs.write_rows(place / "rows", 60, report_runs.HOSTILE, report_runs.HOSTILE_LABELS)
     for split in ("train", "test"):
@@ -67,30 +69,42 @@ def hostile_runs(tmp_path_factory) -> Path:
         records[0] |= {"claim": "__proto__", "id": "<i>id</i>"}
         write_jsonl(rows / f"{split}.jsonl", records)
     about = {"labels": report_runs.HOSTILE_LABELS, "title": "Toy <u>stance</u>"}
+    for sizes, kind, jobs in (((6, 12, 24, 42), "nested", ("", "embedding")), ((3, 6, 12), "balanced", ("",))):
+        for (step, size), baseline in itertools.product(enumerate(sizes), jobs):
+            more = {"right": 0.2 + 0.08 * step, "baseline": baseline, "sample": (size, kind)}
+            report_runs.scored_run(place / "outputs", rows, **more, **about)
     report_runs.scored_run(place / "outputs", rows, baseline="majority", right=0.0, **about)
     for job, seed, size in (("minilm-lora", 1, 8e5), ("minilm-lora", 2, 8e5), ("minilm-full", 3, 2e7)):
         facts = {"params_trainable_count": size, "train_cpu_s": size / 1e5, "cpu_memory_peak_bytes": 1e9}
+        facts |= {"train_count": 60}
         report_runs.scored_run(place / "outputs", rows, job, seed, right=0.4 + seed / 10, facts=facts, **about)
     return place / "outputs"
 
 
+@pytest.fixture(scope="package")
+def hostile_report(hostile_runs) -> Path:
+    """The HTML report of `hostile_runs`."""
+    everything = results.load_all(hostile_runs)
+    found = [result for result in everything if result.curve_rows is None]
+    return html_report.write(found, hostile_runs, hostile_runs, {}, {}, curves.find(everything))
+
+
 @pytest.fixture
-def open_page(browser, hostile_runs):
+def open_page(browser, hostile_report):
     """`open_page(width=1280, scheme="light")` opens the report; nothing may be loaded, and no error may be logged."""
-    found = results.load(hostile_runs)
-    report = html_report.write(found, hostile_runs, hostile_runs, {}, {})
     contexts, problems = [], []
 
-    def open_it(width: int = 1280, scheme: str = "light", path: Path = report):
+    def open_it(width: int = 1280, scheme: str = "light", path: Path = hostile_report, wait_for: str = ".option"):
         context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme)
         contexts.append(context)
+        context.set_default_timeout(1000 * waiting.HANG_S)
         page = context.new_page()
         page.on("console", lambda message: problems.append(message.text))
         page.on("pageerror", lambda error: problems.append(str(error)))
         page.on("dialog", lambda dialog: problems.append(dialog.message))
         page.on("request", lambda request: None if request.url.startswith("file:") else problems.append(request.url))
         page.goto(path.as_uri())
-        page.wait_for_selector(".option")
+        page.wait_for_selector(wait_for)
         return page
 
     yield open_it

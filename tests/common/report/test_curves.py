@@ -142,6 +142,10 @@ def test_the_gain_of_a_curve_is_said(tmp_path):
             (0.0, 0.04),
             "m: the data cannot tell whether another 200 rows help: +0.0 to +4.0 points (95 %), with 400 now.",
         ),
+        (
+            (-0.0, 0.04),
+            "m: the data cannot tell whether another 200 rows help: +0.0 to +4.0 points (95 %), with 400 now.",
+        ),
         ((0.0001, 0.006), "m: another 200 rows hardly help: at most +0.6 points (95 %), with 400 now."),
     ],
 )
@@ -191,7 +195,7 @@ def test_page_and_plot_of_published_runs(tmp_path):
     for part in (
         "## More labels?",
         "| 400 rows |",
-        "### Toy stance: few rows of each label",
+        "### Toy stance: accuracy by train rows of each label",
         *(f'src="{one}"' for one in names),
     ):
         assert part in text

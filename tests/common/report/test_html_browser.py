@@ -12,7 +12,7 @@ from scipy import stats
 
 from common.core import formatting
 from common.core.files import read_json, read_jsonl
-from common.report import html_report, html_rows, results
+from common.report import curves, groups, html_report, html_rows, results
 
 pytestmark = pytest.mark.slow
 
@@ -158,7 +158,7 @@ def test_the_keyboard_is_enough(open_page):
         assert page.locator(f"#{active}").is_visible()
     page.keyboard.press("PageDown")
     assert int(selected()) > 3
-    for _ in range(200):  # Tab reaches the end: no element keeps the focus
+    for _ in range(300):  # Tab reaches the end: no element keeps the focus
         page.keyboard.press("Tab")
         if page.evaluate("document.activeElement.tagName") == "SUMMARY":
             break
@@ -206,6 +206,63 @@ def test_cost_against_quality(open_page):
     page.locator("#cost select").select_option("trainable")
     front = plot.get_attribute("aria-label").split("Pareto front: ")[1]
     assert front == "minilm-lora, minilm-full." and page.locator("#cost .legend li").count() == 2
+
+
+def test_more_labels(open_page):
+    page = open_page()
+    assert page.locator("#more h3").all_inner_texts() == [
+        "Accuracy by train rows",
+        "Accuracy by train rows of each label",
+    ]
+    more, few = page.locator("#more table").all()
+    assert few.get_by_role("columnheader").nth(1).inner_text().startswith("1 per label")
+    names = ["minilm-lora", "minilm-lora, embedding + logistic regression"]
+    assert sorted(more.locator("tbody th").all_inner_texts()) == names
+    last = more.get_by_role("button", name="60 rows")
+    last.click()
+    last.click()
+    assert more.locator("tbody th").first.inner_text() == "minilm-lora"  # the other has no such point, which comes last
+    sentences = page.locator("#more .sentences").first.locator("li").all_inner_texts()
+    assert len(sentences) == 2 and all(text.startswith("minilm-lora") and "rows" in text for text in sentences)
+    assert page.locator("#more .sentences li").last.inner_text().endswith("3 sizes; a curve needs at least 4.")
+    plot, other = page.locator("#more svg[role=img]").all()
+    assert plot.locator("path.marker").count() == 5 + 4 and other.locator("path.marker").count() == 3
+    assert (
+        plot.locator(".forecast").count() == plot.locator(".band").count() == 2 and other.locator(".band").count() == 0
+    )
+    for part in ("Toy <u>stance</u>: test accuracy by train rows.", "% with 60", *names, *sentences):
+        assert part in plot.get_attribute("aria-label")
+    drawn = plot.bounding_box()
+    for shape in plot.locator("path.marker, .band, .interval").all():  # nothing leaves the plot
+        box = shape.bounding_box()
+        assert drawn["x"] <= box["x"] and box["x"] + box["width"] <= drawn["x"] + drawn["width"]
+        assert drawn["y"] <= box["y"] and box["y"] + box["height"] <= drawn["y"] + drawn["height"]
+
+
+def test_scores_by_group(open_page, hostile_runs):
+    page = open_page()
+    found = groups.find(results.load(hostile_runs))
+    table = page.locator("#errors table", has_text="Claim 1")
+    assert table.locator("tbody th").all_inner_texts() == list(found.rows)
+    first = [cell.inner_text() for cell in table.locator("tbody tr").first.locator("td").all()]
+    assert first == groups.table(found)[1][0][1:]
+    table.get_by_role("button", name=found.models[-1]).click()
+    values = [float(row.locator("td").last.inner_text().split()[0]) for row in table.locator("tbody tr").all()]
+    assert values == sorted(values, reverse=True)
+    plot = page.locator("#errors svg[role=img]")
+    assert plot.locator("path.marker").count() == len(found.rows) * len(found.models)
+    assert all(name in plot.get_attribute("aria-label") for name in (*found.rows, *found.models))
+    assert groups.sentences(found)[0] in page.inner_text("#errors")
+
+
+def test_a_dataset_with_learning_curves_alone(open_page, hostile_runs, tmp_path):
+    sampled = curves.find(results.load_all(hostile_runs))
+    content = html_report.data([], hostile_runs, hostile_runs, {}, {}, sampled)
+    path = tmp_path / "curves.html"
+    path.write_text(html_report.page(content), encoding="utf-8")
+    page = open_page(path=path, wait_for="#more .marker")
+    assert page.locator("nav a").all_inner_texts() == ["More labels?"]
+    assert page.locator("main > .scroller tbody td").all_inner_texts() == ["60", "–", "–", "–", "–"]
 
 
 def test_fifty_thousand_rows(open_page, hostile_runs, tmp_path):

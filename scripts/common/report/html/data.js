@@ -115,8 +115,17 @@ class Dataset {
     this.lead = content.scores[0][0];
     this.leadName = content.scores[0][1];
     this.modelOf = [];
-    this.models.forEach((model) => { model.groups = new Map(model.groups.map((entry) => [entry.group, entry])); });
+    [this.best, this.second] = [null, null];
     this.models.forEach((model) => model.runs.forEach((run) => { this.modelOf[run] = model; }));
+    if (this.models.length) this.chooseFirst(); // of a dataset with learning curves alone there are none
+    this.place = 0;
+    this.decoded = new Map();
+    this.forget();
+    this.filter = { gold: "", predicted: "", outcome: "", group: "", query: "", sort: "file" };
+  }
+
+  // The best model and the next one, and the two runs that are shown at first.
+  chooseFirst() {
     const compared = this.models.some((model) => !model.ablation) ? this.models.filter((model) => !model.ablation) : this.models;
     this.best = this.models.find((model) => model.best) || [...compared].sort((a, b) => this.score(b) - this.score(a))[0];
     const rivals = compared.filter((model) => model !== this.best && model.chosen);
@@ -128,10 +137,6 @@ class Dataset {
     const one = isHere(this.best) ? this.best : byScore.find((model) => isHere(model) && !model.baseline) || byScore[0];
     const two = byScore.find((model) => model !== one) || one;
     [this.run, this.other] = [one, two].map((model) => model.runs.find((run) => here.has(run)) ?? model.runs[0]);
-    this.place = 0;
-    this.decoded = new Map();
-    this.forget();
-    this.filter = { gold: "", predicted: "", outcome: "", group: "", query: "", sort: "file" };
   }
 
   score(model) {

@@ -29,13 +29,17 @@ function shown(text, query = "") {
   let end = 0;
   for (const found of text.matchAll(HIDDEN)) {
     nodes.push(...marked(text.slice(end, found.index), query));
-    const code = found[0].codePointAt(0).toString(16).toUpperCase().padStart(4, "0");
-    nodes.push(h("span", { class: "code-point" }, `U+${code}`));
+    nodes.push(h("span", { class: "code-point" }, codePoint(found[0])));
     end = found.index + found[0].length;
   }
   nodes.push(...marked(text.slice(end), query));
   return nodes;
 }
+
+const codePoint = (character) => `U+${character.codePointAt(0).toString(16).toUpperCase().padStart(4, "0")}`;
+
+// A text of the data for a plot, whose texts have no elements.
+const plain = (text) => String(text).replace(HIDDEN, codePoint);
 
 function marked(text, query) {
   const folded = fold(text);

@@ -1,6 +1,4 @@
-// Where models fail: by label, by group, and the confusion matrix, whose cells open their rows.
-
-const MAX_GROUPS = 30;
+// Where models fail: by label, by group (groups.js), and the confusion matrix, whose cells open their rows.
 
 function errorsSection(dataset) {
   const byLabel = [
@@ -8,25 +6,13 @@ function errorsSection(dataset) {
     ...dataset.labels.map((label, place) => shadedColumn(bdi(label), (row) => row.errors[place])),
   ];
   const parts = [h("h3", {}, "Error rate of each label (%)"), sortableTable(`Error rate of each label on ${dataset.title}`, byLabel, dataset.models, null, (row) => row.best)];
-  const sizes = new Map(dataset.models.flatMap((model) => [...model.groups.values()].map(({ group, n }) => [group, n])));
-  const groups = [...sizes.keys()].sort((one, other) => sizes.get(other) - sizes.get(one)).slice(0, MAX_GROUPS);
-  if (groups.length > 1) {
-    const byGroup = [
-      { title: "model", left: true, value: (row) => row.name, cell: (row) => row.name },
-      ...groups.map((group) => shadedColumn(
-        [bdi(group), h("span", { class: "soft" }, ` n=${count(sizes.get(group))}`)],
-        (row) => (row.groups.has(group) ? 1 - row.groups.get(group).accuracy : null))),
-    ];
-    parts.push(h("h3", {}, "Error rate in each group (%)"), sortableTable(`Error rate in each group of ${dataset.title}`, byGroup, dataset.models, null, (row) => row.best),
-      sizes.size > groups.length ? h("p", { class: "soft" }, `The ${groups.length} largest of ${count(sizes.size)} groups.`) : null);
-  }
-  return [...parts, ...dataset.tables.flatMap(plainTable), confusion(dataset)];
+  return [...parts, groupScores(dataset), dataset.tables.map(plainTable), confusion(dataset)];
 }
 
-// A table that the report has made: a title, and texts.
-function plainTable({ title, header, rows }) {
+// A table that the report has made: a title, an explanation, and texts.
+function plainTable({ title, about, header, rows }) {
   const line = (cells, tag) => h("tr", {}, cells.map((cell, place) => h(place ? tag : "th", { scope: tag === "th" ? "col" : place ? null : "row", class: place ? null : "left" }, bdi(cell))));
-  return [h("h3", {}, title), scroller(title, h("table", {}, h("caption", { class: "unseen" }, title), h("thead", {}, line(header, "th")), h("tbody", {}, rows.map((row) => line(row, "td")))))];
+  return [h("h3", {}, title), scroller(title, h("table", {}, h("caption", { class: "unseen" }, title), h("thead", {}, line(header, "th")), h("tbody", {}, rows.map((row) => line(row, "td"))))), h("p", { class: "soft" }, about)];
 }
 
 // A column of shares from 0 to 1, the larger the redder.

@@ -3,6 +3,7 @@
 const DATASETS = PAGE.datasets.map((content) => new Dataset(content));
 const SECTIONS = [
   ["results", "Results", resultsSection],
+  ["more", "More labels?", moreSection],
   ["cost", "Cost and quality", costSection],
   ["errors", "Where models fail", errorsSection],
   ["compare", "Two runs side by side", compareSection],
@@ -34,11 +35,12 @@ function open(dataset) {
     h("p", { class: "warning" }, h("strong", {}, "This file contains texts of the data. "), "Share it only with people who may read them. It is not published and loads nothing from a network."),
     PAGE.note ? h("p", { class: "note" }, PAGE.note) : null,
   ].filter(Boolean));
+  const sections = SECTIONS.filter(([id]) => (id === "more" ? dataset.more_labels : dataset.models).length);
   document.getElementById("main").replaceChildren(
     allDatasets(DATASETS, dataset, (chosen) => { open(chosen); document.querySelector("#dataset").focus(); }),
     h("h2", { id: "dataset", tabindex: "-1" }, dataset.title),
-    h("nav", { "aria-label": "Sections" }, SECTIONS.map(([id, title]) => h("a", { href: `#${id}`, onclick: (event) => jump(event, id) }, title))),
-    ...SECTIONS.map(([id, title, make]) => h("section", { id, "aria-labelledby": `${id}-title` }, h("h2", { id: `${id}-title`, tabindex: "-1" }, title), make(dataset))));
+    h("nav", { "aria-label": "Sections" }, sections.map(([id, title]) => h("a", { href: `#${id}`, onclick: (event) => jump(event, id) }, title))),
+    ...sections.map(([id, title, make]) => h("section", { id, "aria-labelledby": `${id}-title` }, h("h2", { id: `${id}-title`, tabindex: "-1" }, title), make(dataset))));
 }
 
 // The address keeps the name of the dataset, so a link inside the page moves without changing it.

@@ -4,8 +4,8 @@ function allDatasets(datasets, current, open) {
   const columns = [
     { title: "dataset", left: true, value: (row) => row.title, cell: (row) => h("button", { class: "link", "aria-current": row === current ? "true" : null, onclick: () => open(row) }, row.title) },
     { title: "test rows", value: (row) => row.test_rows, cell: (row) => count(row.test_rows) },
-    { title: "best model by validation", left: true, value: (row) => row.best.name, cell: (row) => [row.best.name, row.best.mark ? h("span", { class: "badge" }, row.best.mark) : null] },
-    { title: "its test score", value: (row) => row.score(row.best), cell: (row) => [scoreText(row, row.best), h("span", { class: "soft" }, ` ${row.leadName}`)] },
+    { title: "best model by validation", left: true, value: (row) => (row.best ? row.best.name : null), cell: (row) => (row.best ? [row.best.name, row.best.mark ? h("span", { class: "badge" }, row.best.mark) : null] : DASH) },
+    { title: "its test score", value: (row) => (row.best ? row.score(row.best) : null), cell: (row) => (row.best ? [scoreText(row, row.best), h("span", { class: "soft" }, ` ${row.leadName}`)] : DASH) },
     { title: "next model", left: true, value: (row) => (row.second ? row.second.name : null), cell: (row) => (row.second ? row.second.name : DASH) },
     { title: "lead, points", describe: "test score of the best model minus that of the next one", value: lead, cell: (row) => (row.second ? points(lead(row)) : DASH) },
   ];
