@@ -2,7 +2,7 @@
 
 import re
 import statistics
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 
 def mean_sd(values: Sequence[float]) -> tuple[float, float | None]:
@@ -74,6 +74,7 @@ def ranges(numbers: Sequence[int]) -> list[str]:
 TableRow = Sequence[str]
 _CELL = 300  # most characters of a cell on a terminal; the path of a run has fewer
 _MARKDOWN = 300  # and of a text on a page
+_SENTENCE = 3_000  # and of a sentence there, which may name many models
 
 
 def _widths(header: TableRow, rows: Sequence[TableRow]) -> list[int]:
@@ -102,15 +103,21 @@ def text_table(header: TableRow, rows: Sequence[TableRow]) -> str:
     return "\n".join([line(header), "  ".join("─" * width for width in widths), *map(line, rows)])
 
 
-def markdown_text(text: object) -> str:
+def markdown_text(text: object, most: int = _MARKDOWN) -> str:
     """Return a text with its Markdown and HTML characters as entities, so that GitHub shows it as typed.
 
-    "a_b" stays, and "$5 | *" becomes "&#36;5 &#124; &#42;". `html.unescape` gives the text back, if it is not too long.
+    "a_b" stays, and "$5 | *" becomes "&#36;5 &#124; &#42;". `html.unescape` gives the text back, if it has at
+    most `most` characters.
     """
-    shown = str(text) if len(str(text)) <= _MARKDOWN else str(text)[: _MARKDOWN - 1] + "…"
+    shown = str(text) if len(str(text)) <= most else str(text)[: most - 1] + "…"
     return re.sub(
         r"[\\`*\[\]<>|$~&\x00-\x1f\x7f]|(?<![^\W_])_|_(?![^\W_])|^ | (?= )| $", lambda m: f"&#{ord(m[0])};", shown
     )
+
+
+def markdown_list(sentences: Iterable[str]) -> str:
+    """Return a Markdown list, escaped."""
+    return "\n".join(f"- {markdown_text(sentence, _SENTENCE)}" for sentence in sentences)
 
 
 def markdown_table(header: TableRow, rows: Sequence[TableRow], left: int = 1) -> str:

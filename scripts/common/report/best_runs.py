@@ -25,12 +25,16 @@ def groups(results: Sequence[Result]) -> dict[str, list[Result]]:
 
 
 def best_variants(results: Sequence[Result]) -> list[Result]:
-    """Return the baselines of one dataset, and of each group the variant with the best validation score.
+    """Return of each group of one dataset, and of each baseline, the variant with the best validation score.
 
-    The first of equal variants is taken. All variants of a group stay where one of them has no validation score.
+    The first of equal variants is taken. All variants stay where one of them has no validation score.
     """
-    chosen = {id(result) for result in results if result.baseline and not result.ablation}
-    for members in groups(results).values():
+    baselines: dict[tuple[str, str, str, int], list[Result]] = {}
+    for result in results:
+        if result.baseline and not result.ablation:
+            baselines.setdefault((result.job, result.baseline, result.head, result.folds), []).append(result)
+    chosen: set[int] = set()
+    for members in (*groups(results).values(), *baselines.values()):
         scores = [member.validation_score() for member in members]
         known = [score for score in scores if score is not None]
         best = members if len(known) < len(members) else [members[scores.index(max(known))]]

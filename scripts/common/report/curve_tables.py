@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from common.core.formatting import markdown_table, markdown_text, percent, percent_range, text_table
+from common.core.formatting import markdown_list, markdown_table, markdown_text, percent, percent_range, text_table
 from common.evaluation.power_law import MOST_TIMES
 from common.report.curves import Curve
 from common.report.readme_tables import Table
@@ -88,7 +88,7 @@ def section(curves: Sequence[Curve], plots: dict[tuple[str, bool], str]) -> list
     for key, members in by_dataset(curves).items():
         about = markdown_text(f"{members[0].lead.documents[0]['dataset_title']}: {title(members)}")
         parts += [f"### {about}", markdown_table(*table(members))]
-        parts.append("\n".join(f"- {markdown_text(sentence(curve))}" for curve in members))
+        parts.append(markdown_list(sentence(curve) for curve in members))
         if path := plots.get(key):
             parts.append(f'<img src="{path}" alt="{about}" width="45%">')
     return parts

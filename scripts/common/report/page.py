@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from common.core.formatting import markdown_table, markdown_text
+from common.core.formatting import markdown_list, markdown_table, markdown_text
 from common.evaluation.resampling import MIN_GROUPS
 from common.report import (
     ablations,
@@ -87,8 +87,8 @@ def readme_block(results: Sequence[Result]) -> str:
     lines = [
         f"Test scores in percent ({scores}), mean ± standard deviation over seeds [95 % interval]. ≈ best: not "
         f"distinguishable from the best row (paired tests, Holm's correction). –: not measured, or predictions not "
-        f"published. Test rows: {rows}. Of a job's variants with the same method and head, the best on validation is "
-        "shown."
+        f"published. Test rows: {rows}. Of the variants of a job's method and head, or of a baseline, the best on "
+        "validation is shown."
     ]
     return "\n\n".join([markdown_table(*readme_tables.summary_table(results), left=3), *lines])
 
@@ -137,7 +137,7 @@ def _section(dataset: str, results: Sequence[Result], plots: Sequence[str], note
     for job, table in readme_tables.score_tables(results):
         parts += [f"Variants of `{job}`:"] if job else []
         parts.append(markdown_table(*table))
-    parts.append("\n".join(f"- {markdown_text(line)}" for line in comparison_tables.sentences(results)))
+    parts.append(markdown_list(comparison_tables.sentences(results)))
     by_name = {Path(path).stem.split(".")[-1]: path for path in plots}
     beside = [path for name, path in by_name.items() if name not in ("errors", "fit", "groups")]
     parts += _images(results, beside, 45)
@@ -149,14 +149,14 @@ def _section(dataset: str, results: Sequence[Result], plots: Sequence[str], note
         parts += ["### Paired tests", markdown_table(*compared), _COMPARED]
     if used := ablations.table(every):
         parts += ["### Use of the texts", markdown_table(*used), ablations.ABOUT]
-        parts.append("\n".join(f"- {markdown_text(line)}" for line in ablations.sentences(every)))
+        parts.append(markdown_list(ablations.sentences(every)))
     if gaps := transfer.table(results):
         parts += ["### In-group and held-out groups", markdown_table(*gaps, left=2), transfer.ABOUT]
-        parts.append("\n".join(f"- {markdown_text(line)}" for line in transfer.sentences(results)))
+        parts.append(markdown_list(transfer.sentences(results)))
     if by_group := groups.find(results):
         own = [by_name["groups"]] if "groups" in by_name else []
         parts += ["### Groups", markdown_table(*groups.table(by_group)), *_images(results, own, 65)]
-        parts.append("\n".join(f"- {markdown_text(line)}" for line in groups.sentences(by_group)))
+        parts.append(markdown_list(groups.sentences(by_group)))
     for name, heading, make_table, is_due in (
         ("errors", "Error rate per class (%)", readme_tables.errors_table, variant_grid.has_errors_to_show(results)),
         ("fit", "Train and test", readme_tables.fit_table, any(result.with_train() for result in results)),

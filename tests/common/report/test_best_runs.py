@@ -38,6 +38,17 @@ def test_variants_stay_where_one_has_no_validation_score(tmp_path):
     assert best_runs.best_model(found) is found[0]
 
 
+def test_validation_chooses_the_variant_of_a_baseline(tmp_path):
+    for calibration, validation in (("none", 0.4), ("content-free", 0.5)):
+        config = run_config("smollm2-135m-prompt", overrides={"calibration": calibration})
+        run = finished_run(tmp_path, config, baseline="zero-shot")
+        document = {"validation_accuracy": validation, "score": "validation_accuracy"}
+        files.write_json(run / "metrics-validation.json", files.read_json(run / "metrics.json") | document)
+    found = results.load(tmp_path)
+    assert [result.validation_score() for result in found] == [0.4, 0.5]
+    assert best_runs.best_variants(found) == found[1:]
+
+
 def test_one_seed_without_a_validation_score_leaves_none(tmp_path):
     finished_run(tmp_path, run_config(seed=1), history=[{"step": 1, "validation_accuracy": 0.5}], best_step=1)
     finished_run(tmp_path, run_config(seed=2), history=[], best_step=1)
