@@ -9,6 +9,7 @@ from marks import slow_except
 from toy_runs import finished_run, run_config
 
 from common.core import files, yaml_io
+from common.evaluation import intervals
 from common.runs import run_folder
 
 README = """# Title
@@ -118,8 +119,9 @@ def test_the_whole_way(collect, tmp_path):
         assert run()[0] == 0 and file.read_text(encoding="utf-8") == good
 
 
-def test_a_changed_figure_of_a_curve_is_named(run_script, tmp_path):
+def test_a_changed_figure_of_a_curve_is_named(run_script, tmp_path, monkeypatch):
     """Table, sentence and plot are made of the published files alone, and the check reads the sentences, too."""
+    monkeypatch.setattr(intervals, "DRAWS", 199)
     outputs, published, readme = tmp_path / "outputs", tmp_path / "published", tmp_path / "README.md"
     readme.write_text(README, encoding="utf-8")
     for rows, right in ((40, 12), (80, 22), (160, 28), (280, 32), (400, 34)):
