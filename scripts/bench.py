@@ -85,6 +85,7 @@ def compare(request: RunRequest, flags: argparse.Namespace) -> None:
     for name in [request.model] if request.model else _COMPARED:
         targets.append(resolve_target(sweeps.single_variant(dataclasses.replace(request, model=name))))
     from common.estimate import comparison
+    from common.model import device
     from common.model.load import quiet_libraries
 
     quiet_libraries()
@@ -92,6 +93,7 @@ def compare(request: RunRequest, flags: argparse.Namespace) -> None:
         comparison.check(target.job)
     found = []
     with contextlib.redirect_stdout(sys.stderr) if flags.json else contextlib.nullcontext():
+        device.announce()
         for target in targets:
             rows = load_all_splits(target.dataset, request.data_dir)
             print(f"{target.job_name} on {target.dataset_name}", flush=True)

@@ -6,10 +6,11 @@ from collections import Counter
 
 import pytest
 import tiny_causal
+import torch
 
 from common.core import files
 from common.core.errors import ConfigError, RunError
-from common.evaluation import metrics
+from common.evaluation import embedding, metrics
 from common.report import results
 from common.runs.run_folder import load_run_config
 
@@ -188,7 +189,8 @@ def test_examples_that_do_not_fit_the_model(run_script, prompt_words, tmp_path):
 @pytest.mark.parametrize("head", ["classification", "prompt"])
 def test_embeddings_of_the_frozen_model(run_script, tiny_arguments, prompt_words, tmp_path, head):
     words = prompt_words if head == "prompt" else tiny_arguments()
-    assert run_script("baseline", *words, "--baseline", "embedding")[0] == 0
+    code, out, _ = run_script("baseline", *words, "--baseline", "embedding")
+    assert code == 0 and "device: " in out.splitlines()[0]
     [path] = (tmp_path / "outputs").rglob("metrics.json")
     document = files.read_json(path)
     assert path.parent.name == "baseline-embedding" and document["test_n"] == 12
@@ -196,6 +198,27 @@ def test_embeddings_of_the_frozen_model(run_script, tiny_arguments, prompt_words
     assert document["params_trainable_count"] % 3 == 0 and document["train_cpu_s"] > 0
     assert document["test_accuracy"] > 0.6  # the words give the labels away
     assert (path.parent / "metrics-validation.json").exists()
+
+
+def test_embeddings_where_the_memory_is_full(run_script, tiny_arguments, monkeypatch, tmp_path):
+    """On a CPU that says so: the same predictions with smaller batches, which is said once and recorded."""
+    words = [*tiny_arguments(), "--baseline", "embedding"]
+    assert run_script("baseline", *words)[0] == 0
+    [path] = (tmp_path / "outputs").rglob("metrics.json")
+    plain, scored = files.read_json(path), files.read_jsonl(path.parent / "predictions-test.jsonl")
+    pool = embedding.pool
+
+    def bounded(hidden, *more):
+        if len(hidden) > 2:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
+        return pool(hidden, *more)
+
+    monkeypatch.setattr(embedding, "pool", bounded)
+    code, out, _ = run_script("baseline", *words, "--force")
+    assert code == 0 and 0 < out.count("out of memory while embedding") < 6
+    document, again = files.read_json(path), files.read_jsonl(path.parent / "predictions-test.jsonl")
+    assert document["score_token_budget"] < plain["score_token_budget"]
+    assert [row["predicted"] for row in again] == [row["predicted"] for row in scored]
 
 
 def test_a_calibrated_baseline_is_a_row_of_its_own(run_script, prompt_words, tmp_path):

@@ -112,8 +112,8 @@ def test_a_model_for_other_labels_is_refused(run_script, trained):
 
 def test_an_adapter_is_evaluated_and_predicts(run_script, tiny_arguments, make_adapter, tiny_model, tmp_path):
     adapter, model = make_adapter("my adapter")
-    code, _, err = run_script("evaluate", *tiny_arguments(), "--adapter", str(adapter))
-    assert (code, err) == (0, "")
+    code, out, err = run_script("evaluate", *tiny_arguments(), "--adapter", str(adapter))
+    assert (code, err) == (0, "") and out.startswith("device: ")
     [document] = (tmp_path / "outputs").rglob("metrics.json")
     assert document.parent.name.startswith("adapter-my_adapter-")
     records = files.read_jsonl(document.parent / "predictions-test.jsonl")

@@ -48,6 +48,30 @@ def test_commands_are_targets_of_the_makefile(guide):
         assert given <= {*taken.get(words[0], ()), "PYTHON"}, f"{guide}: {command}"  # make refuses any other
 
 
+@pytest.mark.parametrize("guide", ["README.md", "slurm/README.md"])
+def test_the_driver_that_a_gpu_needs_is_told(guide):
+    """The oldest one, where a driver is spoken of, and what runs on the CPU all the same."""
+    about = [part for part in re.split(r"\n\n|\n#", text(guide)) if "driver" in part]
+    assert about and all("CUDA 13" in part and "580" in part and "ALLOW_CPU=1" in part for part in about)
+
+
+def test_equal_bits_are_promised_on_a_cpu_alone():
+    files = [ROOT / guide for guide in GUIDES] + sorted((ROOT / "scripts").rglob("*.py"))
+    promises = [
+        (file.name, sentence)
+        for file in files
+        for sentence in re.split(r"(?<=[.:])\s+(?=[A-Z`])|\n\n", file.read_text(encoding="utf-8"))
+        if re.search(r"\b(bit|byte) (for|by) (bit|byte)\b|\bequal bits\b", sentence)
+    ]
+    assert len(promises) > 3 and [one for one in promises if not re.search(r"\b[CG]PU\b", one[1])] == []
+
+
+@pytest.mark.parametrize("precision", ["float32", "tf32", "bfloat16", "float16"])
+def test_every_precision_is_described_with_its_cards(precision):
+    [row] = re.findall(rf"^\| `{precision}` \| .*$", text("jobs/README.md"), re.MULTILINE)
+    assert re.search("GPU|card", row) or precision == "float32"
+
+
 @pytest.mark.parametrize("guide", ["README.md", "data/README.md", "jobs/README.md"])
 def test_yaml_examples_are_valid(guide, tmp_path, monkeypatch):
     monkeypatch.setattr(catalog, "JOBS", tmp_path)

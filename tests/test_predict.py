@@ -224,7 +224,7 @@ def test_shards_give_what_the_whole_gives(run_script, trained, tmp_path, small_p
     assert run_script("predict", *words, str(tmp_path / f"whole.{ending}"))[0] == 0
     output = tmp_path / f"out.{ending}"
     code, out, err = run_script("predict", *words, str(output), "--shards", "3")
-    assert (code, err) == (0, "")
+    assert (code, err) == (0, "") and out.splitlines()[1].startswith("device: ")
     assert "22 rows of 1 files in 3 shards" in out and "22 rows predicted in 3 shards, every row once" in out
     assert "CPU hours per million rows" in out
     same_predictions(read_table(output), read_table(tmp_path / f"whole.{ending}"))
@@ -249,7 +249,8 @@ def test_each_shard_by_its_own_command(run_script, trained, tmp_path, small_part
     plan = create_plan(tmp_path / "out.csv", paths, config, folder / "model", False, 3)
     one, other = shards.shard_command(plan.folder, 2, 0)[1:], shards.shard_command(plan.folder, 1)[1:]
     merge = shards.merge_command(plan.folder)[1:]
-    assert run_script("predict", *one)[0] == 0
+    code, out, _ = run_script("predict", *one)
+    assert code == 0 and out.startswith("device: ")
     code, _, err = run_script("predict", *merge)
     assert code == 5 and f"scripts/predict.py --plan {plan.folder} --shard 1" in err
     assert run_script("predict", *other)[0] == 0

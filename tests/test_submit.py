@@ -116,6 +116,14 @@ def test_asking_what_slurm_would_say(run_script, fake_slurm, words, folders, tmp
     assert folders() == {} and fake_slurm.jobs == []
 
 
+def test_a_card_without_bfloat16_is_refused_before_slurm_is_asked(run_script, fake_slurm, tiny_arguments, folders):
+    words = tiny_arguments("precision=bfloat16", "training.epochs=1")
+    code, out, _ = run_script("submit", *words, "--dry-run", "--resources", "gpu_type=v100")
+    assert code == 7 and "gpu_type v100 has no bfloat16" in out and "precision=float16" in out
+    assert folders() == {} and fake_slurm.calls("sbatch") == []
+    assert run_script("submit", *words, "--dry-run", "--resources", "gpu_type=a100")[0] == 0
+
+
 def test_a_baseline(run_script, fake_slurm, words, tiny_arguments, folders):
     of_rows = [word for word in tiny_arguments() if word != "--set" and not word.startswith("model=")]
     for baseline, arguments in (("tfidf", of_rows), ("untuned", words)):

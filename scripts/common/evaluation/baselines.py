@@ -11,6 +11,7 @@ from common.data.rows import Row, Rows
 from common.data.splits import draw_train_rows, sample_balanced, sample_train_rows
 from common.evaluation import classical, inference, partial_results, write_results
 from common.evaluation.embedding import EmbeddingRegression
+from common.evaluation.memory_limit import used_budget
 from common.model import device
 from common.model.base_identity import base_identity
 from common.model.build import build_untuned
@@ -75,6 +76,7 @@ def _untuned(folder: Path, config: RunConfig, rows: Rows, splits: list[str]) -> 
 
 def _embedding(folder: Path, config: RunConfig, rows: Rows, splits: list[str]) -> None:
     job, classes = job_of(config), len(config.dataset.labels)
+    device.announce()
     set_seed(config.seed or 0)
     head = build_untuned(job, config.dataset)
     train = sample_train_rows(rows["train"], job, config.dataset)
@@ -90,4 +92,5 @@ def _embedding(folder: Path, config: RunConfig, rows: Rows, splits: list[str]) -
     facts["hardware"] = provenance.hardware()
     for split in splits:
         scores = learner.score(rows[split], split)
-        write_results.write_split(folder, config, split, rows[split], scores, facts | provenance.memory_peaks())
+        now = facts | provenance.memory_peaks() | {"score_token_budget": used_budget(head, budget)}
+        write_results.write_split(folder, config, split, rows[split], scores, now)

@@ -12,7 +12,8 @@ from common.core.errors import ModelError
 from common.core.progress import Progress
 from common.data.rows import Row
 from common.evaluation.classical import Regression
-from common.model.batching import collate
+from common.evaluation.memory_limit import Halving
+from common.model.batching import collate, moved, pinned
 from common.model.heads import Head
 from common.model.inspect import inner_model
 from common.model.pooling import is_causal, pool
@@ -72,18 +73,22 @@ class EmbeddingRegression:
         inner = inner_model(self.head.model)
         backbone: Any = inner.base_model
         without_cache = {"use_cache": False} if is_causal(inner) else {}
-        found: dict[str, np.ndarray] = {}
+        halving, found = Halving("embedding", self.head), dict[str, np.ndarray]()
+
+        def embed(indices: Sequence[int]) -> dict[str, np.ndarray]:
+            batch = collate([encoded[index] for index in indices], self.head.pad_token_id)
+            inputs = {key: value for key, value in batch.items() if key not in ("labels", "weights")}
+            inputs = moved(pinned(inputs, self.head.device), self.head.device)
+            with self.head.autocast():
+                hidden = backbone(**inputs, **without_cache).last_hidden_state  # (B, L, d)
+            pooled = {pooling: pool(hidden, inputs["attention_mask"], pooling) for pooling in poolings}
+            return {pooling: states.cpu().numpy() for pooling, states in pooled.items()}  # (B, d)
+
         self.head.model.eval()
         with Progress(what, len(rows), "row") as progress, torch.inference_mode():
             for indices in self.head.scoring_groups(encoded, self.token_budget):
-                batch = collate([encoded[index] for index in indices], self.head.pad_token_id)
-                inputs = {
-                    key: value.to(self.head.device) for key, value in batch.items() if key not in ("labels", "weights")
-                }
-                with self.head.autocast():
-                    hidden = backbone(**inputs, **without_cache).last_hidden_state  # (B, L, d)
-                for pooling in poolings:
-                    pooled = pool(hidden, inputs["attention_mask"], pooling).cpu().numpy()  # (B, d)
-                    found.setdefault(pooling, np.empty((len(rows), pooled.shape[1]), np.float32))[indices] = pooled
+                for part, pooled in halving.run(indices, embed):
+                    for pooling, states in pooled.items():
+                        found.setdefault(pooling, np.empty((len(rows), states.shape[1]), np.float32))[part] = states
                 progress.update(len(indices))
         return found

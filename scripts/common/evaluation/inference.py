@@ -14,7 +14,7 @@ from common.core.errors import ModelError
 from common.core.progress import Progress
 from common.data.rows import Row
 from common.evaluation import partial_results, write_results
-from common.evaluation.memory_limit import Halving
+from common.evaluation.memory_limit import Halving, used_budget
 from common.evaluation.partial_results import PartialResults
 from common.methods.merged import merged_lora
 from common.model.batching import Batch, Encoded, most_tokens, moved, pinned, token_batches
@@ -159,7 +159,7 @@ def score_split(
             f"{folder}: {wrong} of {len(rows)} rows of {split} have scores that are not finite: training has "
             "diverged. Lower training.learning_rate, or raise training.warmup_steps."
         )
-    facts = facts | {"score_token_budget": max(budget // head.batch_parts, 1)}  # less where the memory was full
+    facts = facts | {"score_token_budget": used_budget(head, budget)}
     seconds = partial.seconds if partial else time.perf_counter() - start
     if split != "train":  # `train_s` is the time of training
         facts = facts | {f"{split}_s": round(seconds, 3), f"{split}_examples_per_s": round(len(rows) / seconds, 2)}

@@ -17,6 +17,11 @@ def free_memory() -> None:
         torch.cuda.empty_cache()
 
 
+def used_budget(head: Head, token_budget: int) -> int:
+    """Return the token budget of a head's batches in inference: less where the memory was full."""
+    return max(token_budget // head.batch_parts, 1)
+
+
 class Halving:
     """Runs batches of rows, each in as few parts as the memory allows.
 

@@ -96,7 +96,8 @@ def _train(folder: Path, config: RunConfig, rows: Rows, probe: list[Row]) -> tup
 def _check_reloaded(head: Head, config: RunConfig, probe: list[Row], trained: np.ndarray, path: Path) -> float:
     """Return by how many nats the scores (N, C) of `probe` by the trained and the reloaded model differ at most.
 
-    On a CPU it must be 0. A GPU promises no equal bits: there it may be `_GPU_ROUNDING`, with the same predictions.
+    On a CPU it must be 0. A GPU promises no equal bits: there it may be `_GPU_ROUNDING`, so that predictions are the
+    same, unless two labels are as close to each other as twice that.
 
     Raises:
         ModelError: it is more, so the saved model is not the trained one.
@@ -106,11 +107,7 @@ def _check_reloaded(head: Head, config: RunConfig, probe: list[Row], trained: np
     again = inference.score(head, probe, job_of(config).runtime.score_token_budget, "score with the saved model")
     difference = float(np.abs(trained - again).max()) if len(probe) else 0.0
     allowed = _GPU_ROUNDING if head.device.type == "cuda" else 0.0
-    # Two labels that are as close to each other as the rounding may change places.
-    top = np.sort(trained, axis=1)
-    is_close = top[:, -1] - top[:, -2] <= 2 * allowed
-    is_same = (trained.argmax(axis=1) == again.argmax(axis=1)) | is_close
-    if difference > allowed or not is_same.all():
+    if not difference <= allowed:  # also where it is not a number
         raise errors.ModelError(
             f"{path}: the saved model scores differently from the trained one, by up to {difference:.2e} nats "
             f"(allowed here: {allowed:g}); it must not be used."

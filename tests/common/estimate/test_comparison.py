@@ -80,6 +80,14 @@ def test_other_work_is_not_measured(encoder_job, monkeypatch, wrong):
         comparison.compare(subject(encoder_job), rounds=1)
 
 
+def test_the_device_is_said_first(run_script, monkeypatch, tmp_path):
+    compared = {"tasks": [], "job": "minilm-lora", "dataset": "stance-sample"}
+    monkeypatch.setattr(comparison, "compare", lambda *arguments: compared)
+    monkeypatch.setattr(speed, "table", lambda documents: (("ways",), []))
+    code, out, err = run_script("bench", "--model", "minilm-lora", "--compare", "--published", str(tmp_path))
+    assert (code, err) == (0, "") and out.startswith("device: ")
+
+
 def test_what_the_plain_scripts_cannot_do(encoder_job):
     other = encoder_job.model_copy(update={"pooling": "mean"})
     with pytest.raises(ConfigError, match="pooling mean"):

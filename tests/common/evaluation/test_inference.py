@@ -98,6 +98,14 @@ def test_the_next_batch_is_padded_before_the_cpu_waits_for_the_last(head, monkey
     assert events == ["pad", *["launch", "pad", "wait"] * 2, "launch", "wait"]
 
 
+def test_every_batch_is_pinned_for_the_head_s_device(head, monkeypatch):
+    places = []
+    monkeypatch.setattr(inference, "pinned", lambda batch, device: places.append(device) or batch)
+    monkeypatch.setattr(head, "scoring_groups", lambda rows, budget: [[0, 1], [2, 3], [4, 5]])
+    inference.score(head, ROWS[:6], 100, "test")
+    assert places == [head.device] * 3
+
+
 def test_probabilities_sum_to_one(head):
     scores = inference.score(head, ROWS, 256, "test").astype(np.float64)
     np.testing.assert_allclose(np.exp(scores).sum(axis=1), 1, atol=1e-6)

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from common.core.errors import ModelError, for_user, out_of_memory
+from common.evaluation import memory_limit
 from common.evaluation.memory_limit import Halving, free_memory
 
 
@@ -34,6 +35,23 @@ def test_batches_are_divided_until_they_fit(capsys):
     assert capsys.readouterr().out.count("out of memory while scoring") == 2
     assert [part for part, _ in Halving("scoring", head).run([1, 2, 3, 4], work)] == [[1], [2], [3], [4]]
     assert capsys.readouterr().out == ""  # the next scoring begins so, and does not say it again
+
+
+def test_what_a_batch_had_allocated_is_free_before_its_parts_are_run(monkeypatch):
+    class Activations:
+        pass
+
+    held, found = [], []
+
+    def work(indices):
+        activations = Activations()
+        held.append(weakref.ref(activations))
+        if len(indices) > 2:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(memory_limit, "free_memory", lambda: found.append(held[-1]()))
+    Halving("scoring", SimpleNamespace(batch_parts=1)).run([1, 2, 3, 4], work)
+    assert found == [None]  # the traceback, which refers to it, was gone
 
 
 def test_a_row_that_does_not_fit():

@@ -91,6 +91,20 @@ def test_stopped_twice(tmp_path, reached, head, work):
     assert np.array_equal(start(tmp_path, again, work)[0], whole) and again.seen == []
 
 
+def test_texts_are_generated_in_parts_where_the_memory_is_full(capsys):
+    plain, full = Writer(), Writer()
+    write = full.generate
+
+    def bounded(rows):
+        if len(rows) > 1:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return write(rows)
+
+    full.generate = bounded
+    assert inference.generate(full, ROWS, BUDGET, "test") == inference.generate(plain, ROWS, BUDGET, "test")
+    assert full.batch_parts == 4 and capsys.readouterr().out.count("out of memory while generating") == 2
+
+
 def test_an_attempt_without_progress_records_none(tmp_path, reached):
     for stops_at in (1, 0):
         with pytest.raises(TimeLimit):

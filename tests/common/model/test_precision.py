@@ -7,6 +7,7 @@ from transformers import set_seed
 
 from common.core.errors import ModelError
 from common.model import base_config
+from common.model.build import build_head
 from common.model.load import load_base
 from common.model.precision import (
     Float32Product,
@@ -123,6 +124,15 @@ def test_the_products_of_a_head_are_those_of_float32():
     finally:
         set_products("float32")
     assert torch.backends.cuda.matmul.fp32_precision == "ieee"
+
+
+def test_the_products_of_a_process_are_those_of_its_model(tiny_job):
+    try:
+        for precision, found in (("tf32", "tf32"), ("float32", "ieee"), ("tf32", "tf32"), ("bfloat16", "ieee")):
+            build_head(tiny_job("minilm-full", precision=precision), DATASET)
+            assert torch.backends.cuda.matmul.fp32_precision == found
+    finally:
+        set_products("float32")
 
 
 def test_the_dtypes_of_computation():

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import weakref
 
 import pytest
 import torch
@@ -152,6 +153,32 @@ def test_the_budget_halves_below_the_longest_row_too(make_trainer, monkeypatch, 
     one_step(trainer, list(range(24)))
     assert capsys.readouterr().out.count("out of memory") < 10
     assert all(batch["input_ids"].numel() <= longest for batch in trainer.micro_batches(trainer.encoded))
+
+
+def test_what_a_step_had_made_is_gone_before_it_begins_again(make_trainer, monkeypatch):
+    """The activations, so that there is room for them, and the gradients of the micro-batches that did fit."""
+    stepper = make_trainer(make_rows(12), **{"training.token_budget": 64})
+    _, gradients, parts = one_step(stepper, list(range(12)))
+    losses, held, found = stepper.head.losses, [], []
+
+    class Activations:
+        pass
+
+    def second_does_not_fit(batch, smoothing):
+        activations = Activations()
+        held.append(weakref.ref(activations))
+        if len(held) == 2:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return losses(batch, smoothing)
+
+    def look():
+        found.append((held[-1](), all(parameter.grad is None for parameter in stepper.model.parameters())))
+
+    monkeypatch.setattr(stepper.head, "losses", second_does_not_fit)
+    monkeypatch.setattr(trainer, "free_memory", look)
+    _, again, _ = one_step(stepper, list(range(12)))
+    assert parts > 2 and found == [(None, True)]
+    assert_same(again, gradients)
 
 
 def test_a_single_row_that_does_not_fit(make_trainer, monkeypatch):
@@ -373,6 +400,14 @@ def test_sound_training_arguments_pass(tiny_job):
     for chosen in ("balanced", "none", {"con": 2.0}):
         check_training_arguments(tiny_job("minilm-lora", **{"training.class_weights": chosen}), dataset, make_rows(6))
         check_training_arguments(tiny_job("minilm-lora", **{"training.class_weights": chosen}), dataset, [])
+
+
+def test_a_job_s_precision_is_checked_with_its_arguments(tiny_job):
+    """`make check` looks from a login node, too; `make train` trains here, on a CPU."""
+    half = tiny_job("minilm-lora", precision="float16")
+    check_training_arguments(half, catalog.load_dataset("stance-sample"), [], trains_here=False)
+    with pytest.raises(ModelError, match=r"float16 .*needs a GPU"):
+        check_training_arguments(half, catalog.load_dataset("stance-sample"), [])
 
 
 @pytest.mark.parametrize("kind", ["reduce_lr_on_plateau", "greedy"])
