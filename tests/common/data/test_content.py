@@ -61,7 +61,11 @@ def test_json_is_read(case):
         ("a.csv", b"ARROW1\x00\x00", "an Arrow file"),
         ("a.csv", b"%PDF-1.7\n", "a PDF document"),
         ("a.csv", b"7z\xbc\xaf\x27\x1c\x00\x04", "a 7z archive"),
-        ("a.csv.gz", gzip.compress(b"a.csv" + b"\0" * 252 + b"ustar" + b"\0" * 250), "a tar archive; unpack it"),
+        (
+            "a.csv.gz",
+            gzip.compress(b"a.csv" + b"\0" * 252 + b"ustar" + b"\0" * 250, mtime=0),
+            "a tar archive; unpack it",
+        ),
         ("a.jsonl", b"<html><body>no</body></html>", "HTML page"),
         ("a.json", b'{"train": [{"a": 1}], "test": [{"a": 2}]}', "the splits train, test"),
         ("a.json", b'{"a": [{"a": 1}], "b": [{"a": 2}]}', "several tables"),
