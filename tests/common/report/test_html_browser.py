@@ -12,7 +12,7 @@ from scipy import stats
 
 from common.core import formatting
 from common.core.files import read_json, read_jsonl
-from common.report import curves, groups, html_report, html_rows, results
+from common.report import curves, groups, html_report, html_rows, results, transfer
 
 pytestmark = pytest.mark.slow
 
@@ -253,6 +253,20 @@ def test_scores_by_group(open_page, hostile_runs):
     assert plot.locator("path.marker").count() == len(found.rows) * len(found.models)
     assert all(name in plot.get_attribute("aria-label") for name in (*found.rows, *found.models))
     assert groups.sentences(found)[0] in page.inner_text("#errors")
+
+
+def test_tables_have_their_explanation(open_page, hostile_runs, tmp_path):
+    found = results.load(hostile_runs)
+    content = html_report.data(found, hostile_runs, hostile_runs, {}, {})
+    header, rows = ["model", "held-out group", "gap"], [["m", "all", "+1.0 [–]"], ["", "<i>x</i> \u202ey", "+2.0 [–]"]]
+    table = {"title": "In-group and held-out groups", "about": transfer.ABOUT, "header": header, "rows": rows}
+    content["datasets"][0]["tables"] = [table]
+    path = tmp_path / "gaps.html"
+    path.write_text(html_report.page(content), encoding="utf-8")
+    errors = open_page(path=path).locator("#errors")
+    shown = errors.get_by_role("region", name="In-group and held-out groups")
+    assert shown.locator("tbody tr").last.inner_text().split("\t")[1:] == ["<i>x</i> U+202Ey", "+2.0 [–]"]
+    assert transfer.ABOUT in errors.inner_text()
 
 
 def test_a_dataset_with_learning_curves_alone(open_page, hostile_runs, tmp_path):
