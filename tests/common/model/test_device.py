@@ -38,10 +38,12 @@ def test_without_a_gpu(machine, monkeypatch, capsys):
     assert device.choose() == torch.device("cpu") and capsys.readouterr().out.startswith("device: CPU, ")
 
 
-def test_the_first_of_several_gpus(machine, capsys):
+def test_the_first_of_several_gpus(machine, monkeypatch, capsys):
     machine(sees=4)
+    chosen: list[int] = []
+    monkeypatch.setattr(torch.cuda, "set_device", chosen.append)
     device.announce()
-    assert device.choose().type == "cuda"
+    assert device.choose().type == "cuda" and chosen == [0]
     out = capsys.readouterr().out
     assert out.startswith("device: Tesla T4 (16.0 GB), CUDA ") and "driver 535.104" in out
 

@@ -119,10 +119,12 @@ def test_without_weights_the_loss_is_the_plain_mean(make_trainer):
 
 def run_out_above(monkeypatch, trainer: trainer.StepTrainer, tokens: int) -> None:
     """Let the forward pass of more padded tokens run out of memory."""
-    losses = trainer.head.losses
+    losses, tries = trainer.head.losses, []
 
     def bounded(batch, smoothing):
         if batch["input_ids"].numel() > tokens:
+            tries.append(batch)
+            assert len(tries) < 30, "it is tried for ever"
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
         return losses(batch, smoothing)
 
@@ -133,6 +135,7 @@ def test_a_step_that_does_not_fit_begins_again_with_half_the_budget(make_trainer
     trainer = make_trainer(make_rows(12), **{"training.token_budget": 512})
     indices = list(range(12))
     loss, gradients, parts = one_step(trainer, indices)
+    prepared = trainer.micro_batches(trainer.encoded)  # ahead of time, by the processes of the loader
     longest = max(len(row.input_ids) for row in trainer.encoded)
     assert longest < 128 < max(batch["input_ids"].numel() for batch in trainer.micro_batches(trainer.encoded))
     run_out_above(monkeypatch, trainer, 128)
@@ -143,6 +146,7 @@ def test_a_step_that_does_not_fit_begins_again_with_half_the_budget(make_trainer
     out = capsys.readouterr().out
     assert "training.token_budget 512: going on with 256" in out and "256: going on with 128" in out
     one_step(trainer, indices)
+    trainer.training_step(trainer.model, (trainer.encoded, prepared))
     assert capsys.readouterr().out == ""  # it is said once
 
 
@@ -153,6 +157,24 @@ def test_the_budget_halves_below_the_longest_row_too(make_trainer, monkeypatch, 
     one_step(trainer, list(range(24)))
     assert capsys.readouterr().out.count("out of memory") < 10
     assert all(batch["input_ids"].numel() <= longest for batch in trainer.micro_batches(trainer.encoded))
+
+
+def test_in_the_end_each_row_is_alone(make_trainer, monkeypatch):
+    trainer = make_trainer(make_rows(12), **{"training.token_budget": 512})
+    losses, tries = trainer.head.losses, []
+
+    def of_one_row(batch, smoothing):
+        if len(batch["labels"]) > 1:
+            tries.append(batch)
+            assert len(tries) < 30, "it is tried for ever"
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return losses(batch, smoothing)
+
+    loss, gradients, _ = one_step(trainer, list(range(12)))
+    monkeypatch.setattr(trainer.head, "losses", of_one_row)
+    found, found_gradients, _ = one_step(trainer, list(range(12)))
+    assert found == pytest.approx(loss, abs=1e-6)
+    assert_same(found_gradients, gradients)
 
 
 def test_what_a_step_had_made_is_gone_before_it_begins_again(make_trainer, monkeypatch):
@@ -189,7 +211,9 @@ def test_a_single_row_that_does_not_fit(make_trainer, monkeypatch):
 
 
 def test_the_largest_step_is_tried_and_leaves_nothing(make_trainer, monkeypatch):
-    trainer = make_trainer(make_rows(12), **{"training.batch_size": 4, "training.token_budget": 512})
+    settings = {"training.batch_size": 4, "training.token_budget": 512}
+    dropout = {"hidden_dropout_prob": 0.5}  # takes random numbers
+    trainer = make_trainer(make_rows(12), **settings, model_config_overrides=dropout)
     before = {name: parameter.clone() for name, parameter in trainer.model.named_parameters()}
     state, seen = torch.get_rng_state(), []
     losses = trainer.head.losses
