@@ -47,6 +47,7 @@ NARROW = {  # for layers of 16 and 32 units
     "c3a": {"block_size": 16},
     "miss": {"r": 8},
     "oft": {"oft_block_size": 16, "r": 0},
+    "psoft": {"r": 8},
     "road": {"group_size": 16},
     "shira": {"r": 4},
 }
